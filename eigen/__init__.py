@@ -1,0 +1,1 @@
+"""Floor 2: picture -> features -> affinity -> Laplacian -> eigenpairs -> shards and masks."""

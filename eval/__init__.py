@@ -1,0 +1,1 @@
+"""Floor 4: protocols, metrics, fusion, inference on own pictures, figures."""

@@ -1,0 +1,1 @@
+"""Floor 3: networks with their published key layouts."""

@@ -1,0 +1,1 @@
+"""Floor 6: the stages of the DAG as commands, `python -m pipeline STAGE`."""

@@ -1,0 +1,1 @@
+"""Floor 5: losses, loops, schedules, checkpoints, distributed start-up."""
