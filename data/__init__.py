@@ -1,1 +1,1 @@
-"""Floor 1: pictures and masks on disk, splits, class names and their embeddings, the generated world."""
+"""Floor 1: pictures and masks on disk, splits, class names, embeddings, the generated world."""

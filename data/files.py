@@ -1,7 +1,7 @@
 """Files that are either whole or absent.
 
-Every file the project makes is written beside its final name, flushed to the disk and renamed, so that a
-reader never meets half a file and a run killed at any instant leaves the old file, or none.
+Every file the project makes is written beside its final name, flushed to the disk and renamed, so
+that a reader never meets half a file and a run killed at any instant leaves the old file, or none.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` when the block succeeds.
 
-    The temporary name ends like `path` (`.h5`, `.png`), because some writers choose the format by it. When
-    the block raises, the temporary file is removed and `path` is left as it was.
+    The temporary name ends like `path` (`.h5`, `.png`), because some writers choose the format by
+    it. When the block raises, the temporary file is removed and `path` is left as it was.
 
     Raises
     ------

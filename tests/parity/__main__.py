@@ -45,9 +45,8 @@ def main(folder: Path, chosen: tuple[str, ...]) -> None:
             )
     failed = sum(not case.passed for case in results)
     seconds = time.perf_counter() - started
-    click.echo(
-        f"{len(results) - failed} passed, {failed} failed of {len(results)} cases in {seconds:.0f} s"
-    )
+    passed = len(results) - failed
+    click.echo(f"{passed} passed, {failed} failed of {len(results)} cases in {seconds:.0f} s")
     if not results:
         click.echo(
             f"{folder}: no golden file of a known family (*.npz with their *_keys.json)", err=True

@@ -21,7 +21,7 @@ class Case:
 
 
 def largest_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Largest absolute difference; infinite where the shapes differ, NaN where only one side is NaN."""
+    """Largest absolute difference; infinite if shapes differ, NaN if only one side is NaN."""
     if np.shape(ours) != np.shape(theirs):
         return float("inf")
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)

@@ -1,7 +1,8 @@
-"""Fill a model with reproducible weights, so that two implementations can be compared without any checkpoint.
+"""Fill a model with reproducible weights: two implementations compare without any checkpoint.
 
-Every tensor of a state dict is drawn from a generator seeded by its own key, so the values depend on the key,
-the shape and `seed` alone: not on the order of the keys, on the framework's version or on the machine.
+Every tensor of a state dict is drawn from a generator seeded by its own key, so the values depend
+on the key, the shape and `seed` alone: not on the order of the keys, on the framework's version or
+on the machine.
 """
 
 import zlib
@@ -14,8 +15,9 @@ def tensor_for(key: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     """Values for one tensor.
 
     key: the state dict's key, in the published layout; shape: the tensor's shape; seed: which draw.
-    Returns float32 of that shape: weights N(0, 1/fan_in), 1-d weights 1 + 0.1 N(0, 1), biases and running means
-    0.1 N(0, 1), running variances exp(0.2 N(0, 1)), anything else (position embeddings, tokens, scalars) 0.1 N(0, 1).
+    Returns float32 of that shape: weights N(0, 1/fan_in), 1-d weights 1 + 0.1 N(0, 1), running
+    variances exp(0.2 N(0, 1)), anything else (biases, running means, position embeddings, tokens,
+    scalars) 0.1 N(0, 1).
     """
     rng = np.random.default_rng([zlib.crc32(key.encode()), seed])
     draw = rng.standard_normal(shape).astype(np.float32)
@@ -45,7 +47,7 @@ def fill(model: torch.nn.Module, seed: int = 0, rename=lambda key: key) -> torch
 
 
 def image(height: int, width: int, seed: int = 0, batch: int = 1) -> torch.Tensor:
-    """A smooth random picture, float32 (batch, 3, height, width), roughly N(0, 1): an input for comparisons."""
+    """A smooth random picture, float32 (batch, 3, height, width), roughly N(0, 1)."""
     rng = np.random.default_rng([seed, height, width])
     coarse = torch.from_numpy(
         rng.standard_normal((batch, 3, max(2, height // 16), max(2, width // 16))).astype(
