@@ -7,6 +7,7 @@ that a reader never meets half a file and a run killed at any instant leaves the
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import tempfile
@@ -39,8 +40,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         _publish(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
         raise
 
 
