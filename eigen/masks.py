@@ -1,0 +1,140 @@
+"""Binary masks from eigenvectors.
+
+Contract: a mask has the photo's size exactly, and the same pairs give the same masks on any
+machine load. Vectors are brought to pixels first and cut afterwards, so borders are smooth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from eigen.pairs import Eigenpairs
+from eigen.upsample import upsample
+
+
+class MaskError(ValueError):
+    """A method that is not known."""
+
+
+def masks(
+    pairs: Eigenpairs,
+    size: tuple[int, int] | None = None,
+    method: str = "zero",
+    *,
+    patch: int | None = None,
+    upsampling: str = "bilinear",
+    image: np.ndarray | None = None,
+) -> np.ndarray:
+    """One mask for each eigenvector.
+
+    Parameters
+    ----------
+    pairs : Eigenpairs
+    size : tuple of int, optional
+        (H, W) of the masks; the photo's own by default.
+    method : {"zero", "otsu", "kmeans", "components"}
+        "zero": vector > 0, as published. "otsu": above the threshold that separates the vector's
+        values best into two groups. "components": largest 4-connected piece of the "zero" mask.
+        "kmeans": K groups of pixels by all vectors but the constant one, so the masks are a
+        partition; the group with most of the frame comes first, the others by falling size.
+    patch, upsampling, image
+        As `patch`, `method` and `image` of `eigen.upsample.upsample`.
+
+    Returns
+    -------
+    ndarray, shape (K, H, W), bool
+
+    Raises
+    ------
+    MaskError
+        `method` is unknown.
+    eigen.upsample.UpsampleError
+        `upsampling` is unknown, or needs an image of the size asked for.
+    """
+    if method not in _METHODS:
+        raise MaskError(f"method: expected one of {', '.join(_METHODS)}, found {method!r}")
+    planes = upsample(
+        pairs.vectors, size or pairs.size, patch=patch, method=upsampling, image=image
+    )
+    return _METHODS[method](planes, pairs)
+
+
+def _zero(planes: np.ndarray, pairs: Eigenpairs) -> np.ndarray:
+    return planes > 0
+
+
+def _otsu(planes: np.ndarray, pairs: Eigenpairs) -> np.ndarray:
+    return np.stack([plane > otsu_threshold(plane) for plane in planes])
+
+
+def otsu_threshold(values: np.ndarray) -> float:
+    """Otsu's threshold (IEEE SMC 1979), exact: over all values instead of a histogram's bins.
+
+    Returns the largest value of the lower group, so `values > threshold` is the upper group. It is
+    empty only if all values are equal.
+    """
+    ordered = np.sort(values, axis=None).astype(np.float64)
+    below = np.arange(1, len(ordered))
+    total = np.cumsum(ordered)
+    mean_gap = (total[-1] - total[:-1]) / (len(ordered) - below) - total[:-1] / below
+    between = below * (len(ordered) - below) * mean_gap**2
+    between[np.diff(ordered) == 0] = -1.0  # equal values cannot be parted
+    if not len(between) or between.max() < 0:
+        return float(ordered[-1])
+    return float(ordered[np.argmax(between)])
+
+
+def _components(planes: np.ndarray, pairs: Eigenpairs) -> np.ndarray:
+    return np.stack([largest_component(plane > 0) for plane in planes])
+
+
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """Largest 4-connected component of a (H, W) bool mask; of equal ones the first in row order."""
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=4
+    )
+    areas = statistics[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    largest = np.flatnonzero(areas == areas.max())
+    if len(largest) > 1:
+        first = np.isin(labels, largest).argmax()
+        largest = labels.flat[first]
+    return (labels == largest) & mask
+
+
+def _kmeans(planes: np.ndarray, pairs: Eigenpairs) -> np.ndarray:
+    flat = 1e-4 * np.abs(pairs.vectors).max()  # the constant vector is constant up to rounding
+    informative = [k for k in range(pairs.k) if np.ptp(pairs.vectors[k]) > flat]
+    if not informative:
+        return (np.arange(pairs.k) == 0)[:, None, None] & np.ones(planes.shape, bool)
+    nodes = np.moveaxis(pairs.vectors[informative], 0, -1)
+    centres = _kmeans_centres(nodes.reshape(-1, len(informative)).astype(np.float64), pairs.k)
+    pixels = np.moveaxis(planes[informative], 0, -1)
+    group = ((pixels[..., None, :] - centres) ** 2).sum(-1).argmin(-1)
+    frame = np.concatenate([group[0], group[-1], group[1:-1, 0], group[1:-1, -1]])
+    area = np.bincount(group.ravel(), minlength=pairs.k)
+    background = np.bincount(frame, minlength=pairs.k).argmax()
+    area[background] = group.size + 1
+    order = np.argsort(-area, kind="stable")
+    return np.stack([group == k for k in order])
+
+
+def _kmeans_centres(nodes: np.ndarray, k: int) -> np.ndarray:
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    distinct = len(np.unique(nodes, axis=0))
+    # One thread: sums in another order could move a node that lies between two centres.
+    with threadpool_limits(1):
+        return KMeans(min(k, distinct), n_init=10, random_state=0).fit(nodes).cluster_centers_
+
+
+_METHODS: dict[str, Callable[[np.ndarray, Eigenpairs], np.ndarray]] = {
+    "zero": _zero,
+    "otsu": _otsu,
+    "kmeans": _kmeans,
+    "components": _components,
+}
