@@ -1,0 +1,280 @@
+"""Arrays to pictures one can look at: eigenvectors, masks, label maps, text, mosaics.
+
+Every function takes and returns pictures as (H, W, 3) uint8 RGB and leaves its input as it was.
+Nothing here opens a window or writes a file.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
+RGB = tuple[int, int, int]
+
+MISSING: RGB = (128, 128, 128)
+VOID: RGB = (224, 224, 192)  # the colour PASCAL VOC gives its void pixels
+
+# Okabe & Ito's colours, which colour-blind readers tell apart too; without black, lost in photos.
+OUTLINES: tuple[RGB, ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (213, 94, 0),
+    (204, 121, 167),
+    (0, 114, 178),
+)
+
+
+class FigureError(ValueError):
+    """Arrays that do not make the picture asked for; says which and what was expected."""
+
+
+def vector_rgb(
+    vector: np.ndarray, *, limit: float | None = None, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Colour an eigenvector by a diverging map whose middle, white, is the value 0.
+
+    Parameters
+    ----------
+    vector : ndarray, shape (h, w), float
+    limit : float, > 0, optional
+        Absolute value at which the colours end. By default `robust_limit(vector)`.
+    size : (H, W), optional
+        Size of the picture; values are interpolated before they are coloured. By default (h, w).
+
+    Returns
+    -------
+    ndarray, shape (h, w, 3) or (H, W, 3), uint8
+        Blue below 0, red above; NaN is grey.
+    """
+    limit = robust_limit(vector) if limit is None else limit
+    if size is not None:
+        shrinks = size[0] < vector.shape[0] or size[1] < vector.shape[1]
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        vector = cv2.resize(vector.astype(np.float32), size[::-1], interpolation=how)
+    place = np.nan_to_num(np.clip(vector / limit, -1, 1))
+    colours = _diverging()[np.rint((place + 1) * 127).astype(np.uint8)]
+    colours[np.isnan(vector)] = MISSING
+    return colours
+
+
+def robust_limit(vector: np.ndarray, *, percentile: float = 99.0) -> float:
+    """Absolute value that `percentile` per cent of the entries do not exceed, and never 0.
+
+    A vector that lives on fewer nodes than that (one odd patch) gets its largest magnitude, and an
+    all-zero one 1.
+    """
+    magnitude = np.abs(vector[np.isfinite(vector)])
+    if magnitude.size == 0:
+        return 1.0
+    return float(np.percentile(magnitude, percentile) or magnitude.max() or 1.0)
+
+
+@functools.cache
+def _diverging() -> np.ndarray:
+    from matplotlib import colormaps
+
+    colours = np.rint(colormaps["RdBu_r"](np.linspace(0, 1, 255))[:, :3] * 255).astype(np.uint8)
+    colours.flags.writeable = False
+    return colours
+
+
+def outlines(
+    image: np.ndarray, masks: np.ndarray, *, colours: Sequence[RGB] = OUTLINES, width: int = 1
+) -> np.ndarray:
+    """Draw the border of each mask over a picture, mask k in the k-th colour (cyclic).
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W, 3), uint8
+    masks : ndarray, shape (K, H, W), bool
+    width : int
+        Pixels of the coloured line; a dark rim of one pixel on each side keeps it legible on any
+        ground.
+
+    Raises
+    ------
+    FigureError
+        `masks` has not the size of `image`.
+    """
+    if masks.ndim != 3 or masks.shape[1:] != image.shape[:2]:
+        raise FigureError(
+            f"masks of shape {masks.shape} do not fit a picture of {image.shape[:2]} pixels; "
+            "expected (K, H, W) at the size of the picture"
+        )
+    drawn = np.ascontiguousarray(image).copy()
+    for k, mask in enumerate(masks):
+        borders, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+        cv2.drawContours(drawn, borders, -1, (20, 20, 20), width + 2, cv2.LINE_AA)
+        cv2.drawContours(drawn, borders, -1, colours[k % len(colours)], width, cv2.LINE_AA)
+    return drawn
+
+
+def label_colour(label: int) -> RGB:
+    """Colour of one class id by the rule of the PASCAL VOC development kit (0 is black)."""
+    red, green, blue = label_rgb(np.array([[label]]), ignore=None)[0, 0]
+    return int(red), int(green), int(blue)
+
+
+def label_rgb(labels: np.ndarray, *, ignore: int | None = 255) -> np.ndarray:
+    """Colour a label map by the rule of the PASCAL VOC development kit.
+
+    The bits of the id are dealt to red, green and blue in turn, and fill each from its highest bit
+    down, so that all ids below 2^24 differ.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (H, W), integer, >= 0
+    ignore : int, optional
+        Label shown as void.
+    """
+    ids = labels.astype(np.int64)
+    colours = np.zeros((*labels.shape, 3), np.uint8)
+    for bit in range(24):
+        colours[..., bit % 3] |= (((ids >> bit) & 1) << (7 - bit // 3)).astype(np.uint8)
+    if ignore is not None:
+        colours[labels == ignore] = VOID
+    return colours
+
+
+def label_overlay(
+    image: np.ndarray,
+    labels: np.ndarray,
+    names: Mapping[int, str] | None = None,
+    *,
+    opacity: float = 0.55,
+    background: int | None = None,
+    ignore: int = 255,
+) -> np.ndarray:
+    """Lay a label map over its photo, and write each class's name inside its largest region.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W, 3), uint8
+    labels : ndarray, shape (H, W), integer
+    names : mapping from class id to name, optional
+        A class without a name is coloured and not written.
+    opacity : float in [0, 1]
+    background : int, optional
+        Class that is left uncoloured and unnamed, beside `ignore`.
+    """
+    shown = labels != ignore
+    if background is not None:
+        shown &= labels != background
+    blend = (1 - opacity) * image + opacity * label_rgb(labels, ignore=ignore)
+    drawn = np.where(shown[..., None], np.rint(blend).astype(np.uint8), image)
+    size = max(11, min(image.shape[:2]) // 22)
+    for label in np.unique(labels[shown]).tolist():
+        if names and label in names:
+            drawn = draw_text(drawn, names[label], _heart(labels == label), size=size)
+    return drawn
+
+
+def _heart(mask: np.ndarray) -> tuple[int, int]:
+    """(x, y) of the pixel that lies deepest inside a mask."""
+    # The frame counts as border: a name at the edge of the picture would be cut.
+    depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    y, x = np.unravel_index(np.argmax(depth), depth.shape)
+    return int(x), int(y)
+
+
+def draw_text(
+    image: np.ndarray, text: str, centre: tuple[int, int], *, size: int = 14
+) -> np.ndarray:
+    """Write white text on a dark plate, moved so far that it lies within the picture where it fits.
+
+    Parameters
+    ----------
+    centre : (x, y) in pixels
+    size : int
+        Height of the letters in pixels.
+    """
+    from PIL import Image, ImageDraw
+
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture, "RGBA")
+    font, pad = _font(size), max(2, size // 4)
+    width, height = round(font.getlength(text)) + 3 * pad, sum(font.getmetrics()) + pad
+    x = max(0, min(centre[0] - width // 2, picture.width - width))
+    y = max(0, min(centre[1] - height // 2, picture.height - height))
+    draw.rounded_rectangle((x, y, x + width - 1, y + height - 1), radius=pad, fill=(0, 0, 0, 165))
+    draw.text((x + width / 2, y + height / 2), text, (255, 255, 255), font, anchor="mm")
+    return np.asarray(picture)
+
+
+@functools.cache
+def _font(size: int) -> FreeTypeFont:
+    # The one typeface that a dependency of ours carries, with letters beyond ASCII.
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
+def _caption(cell: np.ndarray, text: str, size: int) -> np.ndarray:
+    from PIL import Image, ImageDraw
+
+    picture = Image.fromarray(cell)
+    ink = (235, 235, 235) if cell.mean() < 128 else (40, 40, 40)
+    place = (picture.width / 2, picture.height / 2)
+    ImageDraw.Draw(picture).text(place, text, ink, _font(size), anchor="mm")
+    return np.asarray(picture)
+
+
+def mosaic(
+    tiles: Sequence[np.ndarray],
+    *,
+    columns: int,
+    captions: Sequence[str] = (),
+    gap: int = 8,
+    background: RGB = (255, 255, 255),
+) -> np.ndarray:
+    """Lay pictures out in rows, each centred in a cell of the largest one's size, captions below.
+
+    Parameters
+    ----------
+    tiles : sequence of ndarray, shape (H_i, W_i, 3), uint8, at least one
+    captions : sequence of str
+        One a tile, or none at all.
+    gap : int
+        Pixels between cells and around them.
+
+    Raises
+    ------
+    FigureError
+        No tiles, no columns, or another number of captions than of tiles.
+    """
+    if not tiles or columns < 1:
+        raise FigureError(f"a mosaic needs tiles and columns; got {len(tiles)} and {columns}")
+    if captions and len(captions) != len(tiles):
+        raise FigureError(
+            f"{len(captions)} captions for {len(tiles)} tiles; give one a tile or none"
+        )
+    cell_h = max(tile.shape[0] for tile in tiles)
+    cell_w = max(tile.shape[1] for tile in tiles)
+    letters = max(11, cell_h // 16)
+    band = 2 * letters if captions else 0
+    rows = -(-len(tiles) // columns)
+    columns = min(columns, len(tiles))
+    height, width = rows * (cell_h + band + gap) + gap, columns * (cell_w + gap) + gap
+    canvas = np.empty((height, width, 3), np.uint8)
+    canvas[:] = background
+    for index, tile in enumerate(tiles):
+        row, column = divmod(index, columns)
+        top, left = gap + row * (cell_h + band + gap), gap + column * (cell_w + gap)
+        h, w = tile.shape[:2]
+        y, x = top + (cell_h - h) // 2, left + (cell_w - w) // 2
+        canvas[y : y + h, x : x + w] = tile
+        if captions:
+            below = canvas[top + cell_h : top + cell_h + band, left : left + cell_w]
+            below[:] = _caption(below, captions[index], letters)
+    return canvas
