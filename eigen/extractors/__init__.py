@@ -1,0 +1,20 @@
+"""Extractors: picture in, one unit-length feature row per node of its patch grid out.
+
+Contract of every extractor, built in or plugged in (`contract.Extractor`):
+
+1. `grid((H, W))` is (h, w) = (max(1, H // patch), max(1, W // patch)); the strip right of and below
+   the last whole patch is not seen, and a picture smaller than one patch is extended by its last
+   row and column.
+2. Calling it with B pictures, (H, W, 3) uint8 RGB, all of one size, gives (B, h*w, dim) float32,
+   row-major over the grid, every row of length 1 (also for a picture of one colour).
+3. A picture's rows do not depend on the pictures beside it: on the CPU byte for byte.
+4. `config()` names everything that decides the numbers, the SHA-256 of the weights among it.
+
+`extractor(NAME)` makes one. `docs/extractors.md` lists the names and shows how to add one without
+editing this package.
+"""
+
+from eigen.extractors.contract import Extractor, ExtractorError, WeightsError
+from eigen.extractors.registry import extractor, names
+
+__all__ = ["Extractor", "ExtractorError", "WeightsError", "extractor", "names"]

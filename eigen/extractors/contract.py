@@ -1,0 +1,109 @@
+"""What an extractor is: the type, its errors, the rule of the grid and the check of its input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+Size = tuple[int, int]
+
+
+class ExtractorError(ValueError):
+    """An extractor that does not exist, cannot do what is asked, or was given no picture."""
+
+
+class WeightsError(ExtractorError):
+    """Weights that are missing, unreadable, unsafe or of another network."""
+
+
+@runtime_checkable
+class Extractor(Protocol):
+    """The interface; the package's docstring says what each implementation must guarantee.
+
+    Attributes
+    ----------
+    name : str
+        The name it is made by.
+    patch : int
+        Side of a patch in pixels.
+    dim : int
+        Columns of a feature row.
+    mean, std : tuple of float
+        What RGB in 0..1 is normalised by before the first operation; (0, 0, 0) and (1, 1, 1) where
+        nothing is.
+    weights_sha256 : str or None
+        SHA-256 of the weights, "random:SEED" for made-up ones, None where there are none.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def patch(self) -> int: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def mean(self) -> tuple[float, float, float]: ...
+    @property
+    def std(self) -> tuple[float, float, float]: ...
+    @property
+    def weights_sha256(self) -> str | None: ...
+
+    def grid(self, size: Size) -> Size:
+        """Node grid (h, w) of a picture of `size` (H, W) pixels."""
+
+    def config(self) -> dict[str, Any]:
+        """Everything that decides the numbers, as JSON can hold it."""
+
+    def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Features (B, h*w, dim) float32, unit rows, of B pictures (H, W, 3) uint8 of one size."""
+
+    def features_tensor(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """The same as a tensor that stays on the extractor's device."""
+
+
+def patch_grid(size: Size, patch: int) -> Size:
+    """Grid (h, w) of whole patches in a picture of `size` (H, W); at least 1 x 1."""
+    return max(1, size[0] // patch), max(1, size[1] // patch)
+
+
+def whole_patches(image: np.ndarray, patch: int) -> np.ndarray:
+    """`image` (H, W, 3) cropped at the lower right to whole patches.
+
+    A side shorter than one patch is extended to it by repeating the last row or column.
+    """
+    h, w = patch_grid(image.shape[:2], patch)
+    missing = [(0, max(0, patch - side)) for side in image.shape[:2]]
+    if any(after for _, after in missing):
+        image = np.pad(image, [*missing, (0, 0)], mode="edge")
+    return image[: h * patch, : w * patch]
+
+
+def checked_size(images: Sequence[np.ndarray]) -> Size:
+    """The one size (H, W) of a batch of pictures.
+
+    Raises
+    ------
+    ExtractorError
+        No picture, a picture that is not (H, W, 3) uint8 with a pixel in it, or pictures of several
+        sizes.
+    """
+    if len(images) == 0:
+        raise ExtractorError("no picture given; an extractor needs at least one")
+    for index, image in enumerate(images):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise ExtractorError(
+                f"picture {index}: expected (H, W, 3) uint8, found {image.shape} {image.dtype};"
+                " read it with data.pictures.read_image"
+            )
+    sizes = sorted({image.shape[:2] for image in images})
+    if len(sizes) > 1:
+        raise ExtractorError(
+            f"pictures of {len(sizes)} sizes in one batch ({sizes[0]}, {sizes[1]}, ...);"
+            " group them by size"
+        )
+    return sizes[0]

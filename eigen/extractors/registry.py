@@ -1,0 +1,73 @@
+"""Name -> extractor: built in, any timm ViT, and what other packages announce."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from eigen.extractors.contract import Extractor, ExtractorError
+from eigen.extractors.lowlevel import LowLevel
+
+ENTRY_POINTS = "eigenshape.extractors"
+LOWLEVEL_PATCH = {"lowlevel": 16, "lowlevel8": 8}
+
+
+def names() -> list[str]:
+    """Every name `extractor` knows, plug-ins included; `timm:NAME` comes on top of these."""
+    return [*LOWLEVEL_PATCH, *sorted(_plugins())]
+
+
+def extractor(
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    facet: str = "key",
+    block: int = -1,
+    device: str = "auto",
+    autocast: str | None = None,
+) -> Extractor:
+    """Make the extractor called `name`.
+
+    Parameters
+    ----------
+    name : str
+        One of `names()`, or `timm:NAME` for a ViT by its timm name.
+    weights : path, "random:SEED" or None
+        File of the weights (.pth, .pt, .safetensors); None asks the hub by name; "random:SEED"
+        makes weights up, for timing and tests.
+    facet : {"key", "query", "value", "token"}
+        What of the block's attention becomes the feature; "token" is the block's output.
+    block : int
+        Which block, counted from 0, or from the end where negative.
+    device : str
+        "auto" (CUDA where there is one, else the CPU), "cpu", "cuda", "cuda:1".
+    autocast : {None, "bf16", "fp16"}
+        Precision of the network's products. The features are float32 either way.
+
+    Raises
+    ------
+    ExtractorError
+        Unknown name, facet or block, or an option the extractor has no use for.
+    WeightsError
+        Weights that are missing, unreadable, unsafe or of another network.
+    """
+    if name in LOWLEVEL_PATCH:
+        _refuse_options(name, weights=weights, facet=facet, block=block)
+        return LowLevel(name, patch=LOWLEVEL_PATCH[name])
+    raise ExtractorError(f"no extractor {name!r}; known: {', '.join(names())}, timm:NAME")
+
+
+def _refuse_options(name: str, **given: object) -> None:
+    """Refuse what only a network can honour; a device is no such thing."""
+    defaults = inspect.signature(extractor).parameters
+    for option, value in given.items():
+        if value != defaults[option].default:
+            raise ExtractorError(
+                f"{name} has no {option}: expected {defaults[option].default!r}, found {value!r};"
+                " it computes from pixels alone"
+            )
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {found.name: found for found in entry_points(group=ENTRY_POINTS)}

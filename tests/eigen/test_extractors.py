@@ -1,0 +1,97 @@
+"""The contract of an extractor, held against every built-in one."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from eigen.extractors import Extractor, ExtractorError, extractor
+
+WEIGHT_FREE = ["lowlevel", "lowlevel8"]
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    """(75, 101, 3): two textured halves under a gradient."""
+    rng = np.random.default_rng(3)
+    photo = rng.integers(0, 60, (75, 101, 3))
+    photo[:, 50:] += np.uint8([120, 40, 0])
+    return (photo + np.arange(75)[:, None, None]).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", WEIGHT_FREE)
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (3, 5), (16, 16), (33, 70)])
+def test_any_size_gives_finite_unit_rows_in_the_grids_order(name: str, size: tuple[int, int]):
+    made = extractor(name)
+    images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    h, w = made.grid(size)
+    assert (h, w) == (max(1, size[0] // made.patch), max(1, size[1] // made.patch))
+    features = made(images)
+    assert features.shape == (2, h * w, made.dim) and features.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(features, axis=2), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0, 7, 255])
+def test_a_flat_picture_has_unit_rows(value: int):
+    features = extractor("lowlevel")([np.full((64, 96, 3), value, np.uint8)])
+    np.testing.assert_allclose(np.linalg.norm(features, axis=2), 1, atol=1e-6)
+
+
+def test_the_strip_beyond_the_last_whole_patch_is_not_seen(photo: np.ndarray):
+    changed = photo.copy()
+    changed[64:], changed[:, 96:] = 0, 255
+    made = extractor("lowlevel")
+    np.testing.assert_array_equal(made([photo]), made([changed]))
+
+
+def test_bytes_do_not_depend_on_the_batch_or_on_opencvs_threads(photo: np.ndarray):
+    made, threads = extractor("lowlevel"), cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(1)
+        alone = made([photo])[0]
+        cv2.setNumThreads(4)
+        np.testing.assert_array_equal(made([photo[::-1], photo])[1], alone)
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def test_patches_of_one_half_resemble_each_other_and_not_the_other_half(photo: np.ndarray):
+    made = extractor("lowlevel8")
+    h, w = made.grid(photo.shape[:2])
+    cosine = np.einsum("nd,md->nm", *(made([photo])[0],) * 2)
+    left = (np.arange(h * w) % w) < 6
+    assert cosine[left][:, left].mean() > 0.2 > 0 > cosine[left][:, ~left].mean()
+
+
+def test_every_built_in_extractor_satisfies_the_type():
+    assert all(isinstance(extractor(name), Extractor) for name in WEIGHT_FREE)
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ([], "no picture"),
+        ([np.zeros((4, 4), np.uint8)], r"picture 0: expected \(H, W, 3\) uint8, found \(4, 4\)"),
+        ([np.zeros((4, 4, 3), np.float32)], "float32"),
+        ([np.zeros((0, 4, 3), np.uint8)], "found"),
+        ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)], "2 sizes"),
+    ],
+)
+def test_what_is_not_a_batch_of_pictures_is_refused(images: list[np.ndarray], said: str):
+    with pytest.raises(ExtractorError, match=said):
+        extractor("lowlevel")(images)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("lowlevle", {}, "known: lowlevel"),
+        ("lowlevel", {"weights": "x.pth"}, "has no weights"),
+        ("lowlevel", {"facet": "token"}, "has no facet"),
+        ("lowlevel", {"block": 3}, "has no block"),
+    ],
+)
+def test_what_cannot_be_made_is_named(name: str, options: dict, said: str):
+    with pytest.raises(ExtractorError, match=said):
+        extractor(name, **options)
