@@ -98,11 +98,8 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
     )
     areas = statistics[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0
-    largest = np.flatnonzero(areas == areas.max())
-    if len(largest) > 1:
-        first = np.isin(labels, largest).argmax()
-        largest = labels.flat[first]
-    return (labels == largest) & mask
+    first = np.isin(labels, np.flatnonzero(areas == areas.max())).argmax()
+    return mask & (labels == labels.flat[first])
 
 
 def _kmeans(planes: np.ndarray, pairs: Eigenpairs) -> np.ndarray:
