@@ -99,8 +99,8 @@ def picture_size(path: str | Path) -> tuple[int, int]:
         return (width, height) if turned else (height, width)
 
 
-def write_mask(path: str | Path, mask: np.ndarray) -> None:
-    """Write a (H, W) bool mask as an 8-bit grey PNG of 0 and 255, whole or not at all.
+def write_mask(path: str | Path, mask: np.ndarray, *, durable: bool = True) -> None:
+    """Write a (H, W) bool mask as an 8-bit grey PNG of 0 and 255; `durable` as in `atomic_path`.
 
     Raises
     ------
@@ -113,12 +113,12 @@ def write_mask(path: str | Path, mask: np.ndarray) -> None:
         raise ValueError(
             f"mask for {path}: expected (H, W) bool, found {mask.shape} {mask.dtype.name}"
         )
-    write_png(path, mask.astype(np.uint8) * np.uint8(255))
+    write_png(path, mask.astype(np.uint8) * np.uint8(255), durable=durable)
 
 
-def write_png(path: str | Path, pixels: np.ndarray) -> None:
+def write_png(path: str | Path, pixels: np.ndarray, *, durable: bool = True) -> None:
     """Write (H, W) uint8 or uint16, or (H, W, 3) uint8 RGB, as a PNG, whole or not at all."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=durable) as temporary:
         # Level 1 takes half the time of the default and 1.5 times its bytes.
         Image.fromarray(pixels).save(temporary, "PNG", compress_level=1)
 

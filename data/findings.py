@@ -1,0 +1,57 @@
+"""Lines of a check: what of a data set is there, what is not, and how to get it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Set
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of a check: `level` is "ok", "warning" or "missing".
+
+    `what` was looked for, at `where`; `how` says how to get it, empty where nothing is to be done.
+    """
+
+    level: str
+    what: str
+    where: Path
+    how: str = ""
+
+
+def counted(what: str, folder: Path, suffix: str, published: int, how: str) -> Finding:
+    """Count the files of `folder` that end in `suffix` against the published number."""
+    if not folder.is_dir():
+        return Finding("missing", what, folder, how)
+    return compared(what, folder, len(_stems(folder, suffix)), published, how)
+
+
+def compared(what: str, where: Path, found: int, published: int, how: str = "") -> Finding:
+    """A found number against the published one: equal, a subset, or more than there should be."""
+    if found == published:
+        return Finding("ok", f"{what}: {found}, as published", where)
+    if found == 0:
+        return Finding("missing", f"{what}: none of {published}", where, how)
+    relation = "a subset" if found < published else "more than there should be"
+    return Finding("warning", f"{what}: {found} of {published} published, {relation}", where, how)
+
+
+def complete(what: str, folder: Path, suffix: str, ids: Set[str]) -> Finding:
+    """Whether `folder` has a file for each of the ids."""
+    absent = sorted(ids - _stems(folder, suffix))
+    if not absent:
+        return Finding("ok", f"{what}: all {len(ids)}", folder)
+    first = ", ".join(absent[:3])
+    return Finding(
+        "warning",
+        f"{what}: {len(absent)} of {len(ids)} are not there (first: {first})",
+        folder,
+        f"add {absent[0]}{suffix} and its like, or take the ids out of the lists",
+    )
+
+
+def _stems(folder: Path, suffix: str) -> set[str]:
+    with os.scandir(folder) as entries:
+        return {entry.name.removesuffix(suffix) for entry in entries if entry.name.endswith(suffix)}
