@@ -16,8 +16,12 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` when the block succeeds.
+
+    With `durable` the bytes are on the disk before the name appears, so the file is whole even after
+    a power cut. Without, that is left to the caller (`os.sync` once, after thousands of small files,
+    and before whatever says that they are done).
 
     The temporary name ends like `path` (`.h5`, `.png`), because some writers choose the format by
     it. When the block raises, the temporary file is removed and `path` is left as it was.
@@ -39,7 +43,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _publish(temporary, path)
+        _publish(temporary, path, durable)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
@@ -47,16 +51,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
 
 
-def _publish(temporary: Path, path: Path) -> None:
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
+def _publish(temporary: Path, path: Path, durable: bool) -> None:
+    if durable:
+        _flush(temporary)
     temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
     temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    if durable:
+        _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def _umask() -> int:
