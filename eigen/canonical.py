@@ -1,0 +1,75 @@
+"""One choice among those an eigenvector leaves: its sign, and a basis where values repeat."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+
+def fix_signs(vectors: np.ndarray) -> np.ndarray:
+    """Negate each column with more positive entries than half; on a tie, see below.
+
+    With exactly half of the entries positive, the entry of largest magnitude (the first of equal
+    ones) is made negative. So the constant vector comes out negative.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (n, K), float
+
+    Returns
+    -------
+    ndarray, shape (n, K), same dtype
+    """
+    n = len(vectors)
+    positive = np.count_nonzero(vectors > 0, axis=0)
+    largest = np.take_along_axis(vectors, np.argmax(np.abs(vectors), axis=0)[None], axis=0)[0]
+    negate = (2 * positive > n) | ((2 * positive == n) & (largest > 0))
+    return np.where(negate, -vectors, vectors)
+
+
+def canonical_basis(
+    eigenvalues: np.ndarray, u: np.ndarray, null_vector: np.ndarray, *, seed: int, gap: float
+) -> np.ndarray:
+    """Choose the basis of each repeated eigenvalue so that it depends on the subspace alone.
+
+    The null space begins with `null_vector`. Inside any other cluster, a chain of eigenvalues
+    closer than `gap`, the basis is the one in which fixed random vectors become triangular: QR of
+    their projections. A cluster cut off at K has no such basis: its subspace is not determined.
+
+    Parameters
+    ----------
+    eigenvalues : ndarray, shape (K,), float64, ascending
+    u : ndarray, shape (n, K)
+        Orthonormal eigenvectors of L_sym.
+    null_vector : ndarray, shape (n,), float64, unit length
+    seed : int
+        Of the fixed vectors; they depend on it and n only.
+    gap : float
+        Rotation inside a cluster changes a residual by no more than the cluster's width.
+
+    Returns
+    -------
+    ndarray, shape (n, K), dtype of u
+    """
+    result = u.copy()
+    bounds = [0, *(np.flatnonzero(np.diff(eigenvalues) > gap) + 1), len(eigenvalues)]
+    for start, stop in itertools.pairwise(bounds):
+        members = u[:, start:stop].astype(np.float64)
+        if start == 0:
+            members = _beginning_with(null_vector, members)
+        if stop - start > 1:
+            fixed = np.random.default_rng([seed, len(u)]).standard_normal(members.shape)
+            if start == 0:
+                fixed[:, 0] = null_vector
+            q, r = np.linalg.qr(members.T @ fixed)
+            members = members @ (q * np.sign(np.diag(r)))
+        result[:, start:stop] = members
+    return result
+
+
+def _beginning_with(first: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Orthonormal basis of as many vectors: `first`, then what the members span beside it."""
+    beside = members - np.outer(first, first @ members)
+    rest = np.linalg.svd(beside, full_matrices=False)[0][:, : members.shape[1] - 1]
+    return np.column_stack([first, rest])

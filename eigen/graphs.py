@@ -1,0 +1,113 @@
+"""From the features of a picture to the graph whose Laplacian is solved.
+
+Two kinds, one interface: nodes of a *patch* graph are the extractor's patches, those of a *pixel*
+graph are pixels or the cells of a coarser grid. Every graph built here keeps the contract of
+`eigen.affinity`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.sparse as sp
+
+from eigen import affinity, colour
+from eigen.affinity import Affinity
+
+# A dense float32 affinity of more nodes than this (1.6 GB) is not stored but computed in products.
+STORED_NODES = 20_000
+
+
+class GraphSpecError(ValueError):
+    """A field of a graph specification is out of its range; names the field."""
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """Which graph to build.
+
+    Attributes
+    ----------
+    kind : "patch" or "pixel"
+    neighbours : int or None
+        Patch graph: the largest similarities kept in each row, the node's own among them; None
+        keeps all.
+    colour : "none", "knn" or "random_walk"
+        Patch graph: the colour affinity added, see `eigen.colour`.
+    colour_weight : float
+        Lambda, the weight of the colour affinity; 0 leaves it out.
+    """
+
+    kind: Literal["patch", "pixel"] = "patch"
+    neighbours: int | None = None
+    colour: Literal["none", "knn", "random_walk"] = "none"
+    colour_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        _one_of("kind", self.kind, ("patch", "pixel"))
+        _one_of("colour", self.colour, ("none", "knn", "random_walk"))
+        if self.neighbours is not None and self.neighbours < 2:
+            raise GraphSpecError(f"neighbours: expected 2 or more, found {self.neighbours}")
+        if not 0 <= self.colour_weight < np.inf:
+            raise GraphSpecError(f"colour_weight: expected 0 or more, found {self.colour_weight}")
+
+
+def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise GraphSpecError(f"{field}: expected one of {', '.join(allowed)}, found {value!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """An affinity W (n, n), float32, and the grid (h, w) of its nodes, n = h*w."""
+
+    W: Affinity
+    grid: tuple[int, int]
+
+
+def build(spec: GraphSpec, features: np.ndarray, grid: tuple[int, int], image: np.ndarray) -> Graph:
+    """The graph of one picture.
+
+    Parameters
+    ----------
+    spec : GraphSpec
+    features : ndarray, shape (h*w, d), float32
+        Unit rows, row-major over `grid`.
+    grid : tuple of int
+        (h, w) of the extractor.
+    image : ndarray, shape (H, W, 3), uint8
+
+    Raises
+    ------
+    AffinityError
+        Features that are not finite unit rows; names the node.
+    """
+    if spec.kind == "pixel":
+        from eigen import pixels
+
+        return Graph(*pixels.build(spec, features, grid, image))
+    return Graph(_patch_affinity(spec, features, grid, image), grid)
+
+
+def _patch_affinity(
+    spec: GraphSpec, features: np.ndarray, grid: tuple[int, int], image: np.ndarray
+) -> Affinity:
+    W: Affinity
+    if spec.neighbours is not None:
+        W = affinity.nearest(features, spec.neighbours)
+    elif len(features) <= STORED_NODES:
+        W = affinity.dense(features)
+    else:
+        W = affinity.CosineAffinity(features)
+    if spec.colour == "none" or spec.colour_weight == 0:
+        return W
+    return affinity.weighted_sum(W, _colour_affinity(spec, grid, image), spec.colour_weight)
+
+
+def _colour_affinity(spec: GraphSpec, grid: tuple[int, int], image: np.ndarray) -> sp.csr_array:
+    colours = colour.resize_for_grid(image, grid)
+    if spec.colour == "knn":
+        return colour.knn_affinity(colours)
+    return colour.random_walk_affinity(colours)

@@ -1,0 +1,177 @@
+"""Block Lanczos with thick restart for the largest eigenvalues of S = D^-1/2 W D^-1/2.
+
+It needs products with W only, and is the first choice for patch graphs, whose wanted eigenvalues
+stand clear of a dense cluster at 0. The known null vector is locked from the start, every new block
+is orthogonalised against the whole basis, and Rayleigh-Ritz runs in float64 whatever the products
+run in.
+
+A Krylov space from a block of b vectors holds at most b copies of an eigenvalue. When b equal
+values are found above the last one wanted, there may be more of them, and the solve is done again
+with twice the block.
+
+References
+----------
+Golub & Underwood, Mathematical Software III, 1977 (block Lanczos).
+Wu & Simon, SIAM J. Matrix Anal. Appl. 22(2), 2000 (thick restart).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eigen.laplacian import NormalizedProblem
+
+BLOCK = 4
+BASIS_BLOCKS = 30
+# Below this, float32 products cannot reach the tolerance and the work is done in float64.
+FLOAT32_TOLERANCE = 1e-6
+
+
+def lanczos(
+    problem: NormalizedProblem,
+    k: int,
+    *,
+    tol: float,
+    seed: int,
+    start: np.ndarray | None = None,
+    block: int = BLOCK,
+    max_restarts: int = 20,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k smallest pairs of L_sym, by products with W alone.
+
+    Parameters
+    ----------
+    start : ndarray, shape (n, m), optional
+        A guess; its columns join the random ones of the first block.
+    block : int
+        Vectors multiplied at a time; doubled while an eigenvalue may have more copies.
+    max_restarts : int
+        Times the basis is compressed before the best pairs so far are returned.
+
+    Returns
+    -------
+    eigenvalues : ndarray, shape (k,), float64, ascending
+    u : ndarray, shape (n, k), orthonormal to the rounding of its dtype
+        float32 if W is float32 and `tol` at least 1e-6, else float64.
+    """
+    while True:
+        block = min(block, problem.n - 1)
+        theta, u = _solve(problem, k, tol, seed, start, block, max_restarts)
+        if block >= min(k, problem.n - 1) or not _fills_block(theta, block, tol):
+            return 1 - theta, u
+        block *= 2
+
+
+def _fills_block(theta: np.ndarray, block: int, tol: float) -> bool:
+    """Whether `block` values agree within the tolerance, above the last one wanted.
+
+    Index 0 is the locked null vector, which is no member of the Krylov space.
+    """
+    found = theta[1:]
+    return bool(np.any(found[: len(found) - block] - found[block - 1 : -1] <= tol))
+
+
+def _solve(
+    problem: NormalizedProblem,
+    k: int,
+    tol: float,
+    seed: int,
+    start: np.ndarray | None,
+    block: int,
+    max_restarts: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    narrow = problem.W.dtype == np.float32 and tol >= FLOAT32_TOLERANCE
+    basis = _Basis(problem, block, np.float32 if narrow else np.float64, keep=k + block, seed=seed)
+    candidates = _first_block(problem.n, block, seed, start)
+    restarts = 0
+    while True:
+        basis.append(candidates)
+        residual = basis.multiply_last()
+        theta, y = basis.ritz()
+        estimate = np.linalg.norm(residual @ y[-residual.shape[1] :, :k], axis=0)
+        converged = len(theta) >= k and estimate.max() <= tol / 2
+        if converged or basis.is_everything or (basis.is_full and restarts == max_restarts):
+            return theta[:k], basis.combine(y[:, :k])
+        if basis.is_full:
+            basis.compress(theta, y)
+            restarts += 1
+        candidates = residual
+
+
+def _first_block(n: int, block: int, seed: int, start: np.ndarray | None) -> np.ndarray:
+    first = np.random.default_rng([seed, n]).standard_normal((n, block))
+    if start is not None:
+        first[:, : start.shape[1]] = start[:, :block]
+    return first
+
+
+class _Basis:
+    """Orthonormal Q, grown by blocks, with its projection H = Q^T S Q.
+
+    Column 0 is the null vector, for which S u = u is known.
+    """
+
+    def __init__(
+        self, problem: NormalizedProblem, block: int, dtype: type, *, keep: int, seed: int
+    ):
+        self._problem, self._block, self._keep = problem, block, keep
+        capacity = min(problem.n, 1 + keep + BASIS_BLOCKS * block)
+        self._q = np.zeros((problem.n, capacity), dtype, order="F")
+        self._q[:, 0] = problem.null_vector
+        self._h = np.zeros((capacity, capacity))
+        self._h[0, 0] = 1
+        self._size = self._before_last = 1
+        self._rng = np.random.default_rng([seed, problem.n, 1])
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether Q spans the whole space."""
+        return self._size == self._problem.n
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another block has no room."""
+        return self._size + self._block > self._q.shape[1]
+
+    def append(self, candidates: np.ndarray) -> None:
+        """Add the part of `candidates` (n, block) that is new, random directions where none is."""
+        width = min(self._block, self._problem.n - self._size)
+        new, r = np.linalg.qr(candidates[:, :width].astype(self._q.dtype, copy=False))
+        exhausted = np.abs(np.diag(r)) <= 10 * np.finfo(new.dtype).eps
+        new[:, exhausted] = self._rng.standard_normal((len(new), int(exhausted.sum())))
+        for _ in range(2):  # once leaves what cancellation spoils: "twice is enough" (Kahan)
+            new -= self._span @ (self._span.T @ new)
+            new = np.linalg.qr(new)[0]
+        self._before_last, self._size = self._size, self._size + width
+        self._q[:, self._before_last : self._size] = new
+
+    @property
+    def _span(self) -> np.ndarray:
+        return self._q[:, : self._size]
+
+    def multiply_last(self) -> np.ndarray:
+        """Fill H for the last block; returns S q - Q Q^T S q of its vectors q."""
+        product = self._problem.similarity(self._q[:, self._before_last : self._size])
+        columns = self._span.T @ product
+        product -= self._span @ columns
+        self._h[: self._size, self._before_last : self._size] = columns
+        self._h[self._before_last : self._size, : self._size] = columns.T
+        return product
+
+    def ritz(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues of H, largest first, and their vectors in terms of Q."""
+        h = self._h[: self._size, : self._size]
+        theta, y = np.linalg.eigh((h + h.T) / 2)
+        return theta[::-1], y[:, ::-1]
+
+    def combine(self, y: np.ndarray) -> np.ndarray:
+        """Q y, in the dtype of Q."""
+        return self._span @ y.astype(self._q.dtype)
+
+    def compress(self, theta: np.ndarray, y: np.ndarray) -> None:
+        """Keep the Ritz vectors of the largest values, room for the rest of the blocks."""
+        kept = min(self._keep, self._size)
+        self._q[:, :kept] = self.combine(y[:, :kept])
+        self._h[:] = 0
+        self._h[range(kept), range(kept)] = theta[:kept]
+        self._size = kept
