@@ -71,9 +71,18 @@ def test_outlines_colour_the_border_and_leave_inside_and_input_alone():
     mask[0, 10:30, 10:30] = True
     drawn = figures.outlines(image, mask, colours=[(255, 0, 0)])
     assert (image == 200).all()
-    red, green, blue = drawn[10, 20].tolist()
-    assert red > 200 and max(green, blue) < 40
+    assert tuple(drawn[10, 20]) == (255, 0, 0)
     assert tuple(drawn[20, 20]) == tuple(drawn[2, 2]) == (200, 200, 200)
+
+
+def test_outlines_leave_out_the_frame_of_the_picture():
+    image = np.full((20, 20, 3), 200, np.uint8)
+    masks = np.ones((2, 20, 20), bool)
+    masks[1, :, 10:] = False
+    drawn = figures.outlines(image, masks, colours=[(255, 0, 0), (0, 0, 255)])
+    assert (drawn[:, 9] == (0, 0, 255)).all()
+    assert (drawn[:, :8] == 200).all()
+    assert (drawn[:, 12:] == 200).all()
 
 
 def test_outlines_refuse_masks_of_another_size():

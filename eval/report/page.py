@@ -1,0 +1,86 @@
+"""The page around the sections: one file, no address in it that a browser would fetch."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from data.files import atomic_path
+from eval.report.templates import fill, source
+
+
+class ReportError(ValueError):
+    """A report cannot be made of what was given; says which part, what was expected and found."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One titled part of the page.
+
+    Attributes
+    ----------
+    title : str
+        Heading, and by `anchor` the address within the page; different for each section of a page.
+    body : Markup
+        HTML below the heading. What came from outside is escaped in it already.
+    filterable : bool
+        The section has lists that the filter box works on.
+    """
+
+    title: str
+    body: Markup
+    filterable: bool = False
+
+    @property
+    def anchor(self) -> str:
+        """Fragment of the page's address: the title in lower case, words joined by hyphens."""
+        return re.sub(r"\W+", "-", self.title.lower()).strip("-")
+
+
+def render(sections: Sequence[Section], *, title: str) -> str:
+    """HTML of a page of sections, in their order.
+
+    Raises
+    ------
+    ReportError
+        Two sections have one anchor.
+    """
+    anchors = [section.anchor for section in sections]
+    for section in sections:
+        if anchors.count(section.anchor) > 1:
+            raise ReportError(
+                f"two sections of the report are titled {section.title!r}; links within the page "
+                "need a title of its own for each"
+            )
+    script = source("script.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return fill(
+        "page.html",
+        title=title,
+        sections=sections,
+        style=Markup(source("style.css")),
+        script=Markup(script),
+        script_hash=digest,
+    )
+
+
+def write(path: str | Path, sections: Sequence[Section], *, title: str) -> None:
+    """Write a page of sections as one self-contained HTML file, whole or not at all.
+
+    Raises
+    ------
+    ReportError
+        See `render`.
+    OSError
+        The file cannot be written.
+    """
+    page = render(sections, title=title)
+    with atomic_path(path) as temporary:
+        # File names that are not UTF-8 reach us as lone surrogates, which cannot be encoded.
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")

@@ -1,0 +1,169 @@
+"""What the report shows of one photo: a row of numbers always, a strip of pictures for a sample.
+
+A strip holds data URIs of about 35 kB together; the arrays it was made from may be dropped.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from eigen.pairs import Eigenpairs
+from eval import figures
+from eval.report import thumbnails
+from eval.report.page import ReportError
+
+
+@dataclass(frozen=True)
+class PhotoRow:
+    """The numbers of one photo.
+
+    Attributes
+    ----------
+    id : str
+    size, grid : tuple of int
+        (H, W) in pixels and (h, w) in nodes.
+    eigenvalues, residual : tuple of float, length K
+    solver : str
+    seconds : float, optional
+        Time that this photo took; None where it was not measured.
+    """
+
+    id: str
+    size: tuple[int, int]
+    grid: tuple[int, int]
+    eigenvalues: tuple[float, ...]
+    residual: tuple[float, ...]
+    solver: str
+    seconds: float | None = None
+
+    @classmethod
+    def of(cls, photo_id: str, pairs: Eigenpairs, *, seconds: float | None = None) -> PhotoRow:
+        """Row of a photo from its eigenpairs."""
+        return cls(
+            id=photo_id,
+            size=pairs.size,
+            grid=pairs.grid,
+            eigenvalues=tuple(pairs.eigenvalues.tolist()),
+            residual=tuple(pairs.residual.tolist()),
+            solver=pairs.solver,
+            seconds=seconds,
+        )
+
+    @property
+    def worst(self) -> float:
+        """Largest residual of the K pairs; NaN when one of them is."""
+        return float(np.max(self.residual))
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The pictures of one photo as data URIs: photo, outlines, K eigenvectors, K masks.
+
+    `coverage` is the share of the picture that each mask covers, in [0, 1].
+    """
+
+    id: str
+    photo: str
+    outlines: str
+    vectors: tuple[str, ...]
+    masks: tuple[str, ...]
+    coverage: tuple[float, ...]
+
+
+def photo_strip(photo_id: str, image: np.ndarray, pairs: Eigenpairs, masks: np.ndarray) -> Strip:
+    """Pictures of one photo and its eigenpairs.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W, 3), uint8
+    pairs : Eigenpairs
+        K pairs of this photo.
+    masks : ndarray, shape (K, H', W'), bool
+        One mask a pair, at any size of the photo's proportions.
+
+    Raises
+    ------
+    ReportError
+        The arrays do not belong together.
+    """
+    if image.shape[:2] != tuple(pairs.size) or len(masks) != pairs.k:
+        raise ReportError(
+            f"photo {photo_id}: eigenpairs are {pairs.k} of a picture of {pairs.size} pixels, but "
+            f"the picture given has {image.shape[:2]} and the masks are {len(masks)}"
+        )
+    small = thumbnails.shrink(image)
+    height, width = small.shape[:2]
+    small_masks = np.stack([_nearest(mask, (height, width)) for mask in masks])
+    colours = figures.OUTLINES
+    return Strip(
+        id=photo_id,
+        photo=thumbnails.picture_uri(small),
+        outlines=thumbnails.picture_uri(figures.outlines(small, small_masks, width=2)),
+        vectors=tuple(
+            thumbnails.picture_uri(figures.vector_rgb(vector, size=(height, width)))
+            for vector in pairs.vectors
+        ),
+        masks=tuple(
+            thumbnails.mask_uri(mask, colours[k % len(colours)])
+            for k, mask in enumerate(small_masks)
+        ),
+        coverage=tuple(float(mask.mean()) for mask in masks),
+    )
+
+
+def _nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Photos chosen for strips, by ascending id, and in words how they were chosen."""
+
+    ids: tuple[str, ...]
+    rule: str
+
+
+def sample(rows: Iterable[PhotoRow], limit: int = 200) -> Sample:
+    """Choose the photos to show, the same for the same rows in any order.
+
+    A quarter are those of the largest residual (not finite counts as largest), up to a quarter are
+    spread evenly over the photos of each solver, and the rest evenly over all, by id.
+
+    Parameters
+    ----------
+    limit : int, >= 1
+        Most photos chosen. All are when they are no more.
+    """
+    rows = sorted(rows, key=lambda row: row.id)
+    if len(rows) <= limit:
+        return Sample(tuple(row.id for row in rows), "")
+    worst = sorted(rows, key=lambda row: -np.nan_to_num(row.worst, nan=np.inf))
+    chosen = {row.id for row in worst[: max(1, limit // 4)]}
+    by_solver = defaultdict(list)
+    for row in rows:
+        by_solver[row.solver].append(row)
+    share = max(1, limit // 4 // len(by_solver))
+    # Rare solvers first: where there are more of them than room, the common ones are seen anyway.
+    for solver in sorted(by_solver, key=lambda name: (len(by_solver[name]), name)):
+        room = min(share, limit - len(chosen))
+        chosen.update(row.id for row in _evenly(by_solver[solver], room))
+    rest = [row for row in rows if row.id not in chosen]
+    chosen.update(row.id for row in _evenly(rest, limit - len(chosen)))
+    return Sample(
+        tuple(row.id for row in rows if row.id in chosen),
+        f"Pictures are shown for {limit:,} of {len(rows):,} photos: the {max(1, limit // 4)} "
+        f"of the largest residual, up to {share} of each solver, the rest evenly spaced by id. "
+        "The table below lists all photos.",
+    )
+
+
+def _evenly(rows: Sequence[PhotoRow], number: int) -> list[PhotoRow]:
+    """`number` rows at equal distances, the first and the last among them; all when fewer."""
+    if number >= len(rows):
+        return list(rows)
+    return [rows[i] for i in np.linspace(0, len(rows) - 1, number).round().astype(int)]
