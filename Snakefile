@@ -1,0 +1,44 @@
+# Photos -> features -> graphs -> certified eigenvectors -> masks -> report.
+#   snakemake --cores 8 pascal_k5        (or coco_k5, folder, demo)
+from snakemake.utils import min_version
+
+min_version("9.3")
+
+
+configfile: "config/config.yaml"
+
+
+include: "pipeline/rules/common.smk"
+include: "pipeline/rules/photos.smk"
+include: f"pipeline/rules/{CONFIG.path}.smk"
+include: "pipeline/rules/results.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        PLAN.targets(*PLAN.present()),
+
+
+rule pascal_k5:
+    input:
+        PLAN.targets("pascal"),
+
+
+rule coco_k5:
+    input:
+        PLAN.targets("coco"),
+
+
+rule folder:
+    input:
+        PLAN.targets("folder"),
+
+
+rule demo:
+    input:
+        PLAN.targets("world", "samples"),
+
+
+onsuccess:
+    logger.info("\n".join(summary.lines(LAYOUT)))

@@ -1,0 +1,42 @@
+"""The photos that scikit-image carries: real pictures on any machine, with no download."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+
+from data.files import atomic_path
+
+PHOTOS = (
+    "astronaut.png",
+    "camera.png",
+    "chelsea.png",
+    "clock_motion.png",
+    "coffee.png",
+    "coins.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "moon.png",
+    "motorcycle_left.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
+"""Files in scikit-image's own package folder; the licence of each is in its README.txt."""
+
+
+def write_photos(folder: str | Path) -> list[Path]:
+    """Copy the photos to `folder`.
+
+    Raises
+    ------
+    FileNotFoundError
+        The installed scikit-image lacks one of them; names it.
+    """
+    source = importlib.resources.files("skimage.data")
+    written = []
+    for name in PHOTOS:
+        target = Path(folder) / name
+        with atomic_path(target) as temporary:
+            temporary.write_bytes((source / name).read_bytes())
+        written.append(target)
+    return written

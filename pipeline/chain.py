@@ -1,0 +1,179 @@
+"""The steps from a photo to its eigenpairs, as tasks for `pipeline.workers.run_ordered`.
+
+A task holds the configuration and no more, so it travels to a worker cheaply; the extractor is made
+once in each process.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+import eigen
+from data.pictures import read_image
+from eigen import graphs, packed
+from eigen.extractors import Extractor
+from eigen.pairs import Eigenpairs
+from eigen.picture import from_graph
+from pipeline.config import Config
+from pipeline.manifest import Entry
+from pipeline.outcome import quarantined
+
+FEATURES = {"kind": "eigenshape-features", "version": 1, "ragged": {"features": "offset"}}
+LAPLACIANS = {
+    "kind": "eigenshape-laplacians",
+    "version": 1,
+    "ragged": {"data": "data_offset", "indices": "indices_offset", "indptr": "indptr_offset"},
+}
+
+
+@functools.cache
+def extractor_for(config: Config) -> Extractor:
+    """The configured extractor; one a process."""
+    return eigen.extractor(
+        config.extractor,
+        weights=config.weights,
+        facet=config.facet,
+        block=config.block,
+        device=config.device,
+        autocast=None if config.autocast == "none" else config.autocast,
+    )
+
+
+def graph_spec(config: Config) -> graphs.GraphSpec:
+    """The configured graph."""
+    return graphs.GraphSpec(
+        kind=config.graph,
+        neighbours=config.neighbours,
+        colour=config.colour,
+        colour_weight=config.colour_weight,
+    )
+
+
+def _solving(config: Config) -> dict[str, Any]:
+    names = ("k", "solver", "tolerance", "drop_trivial", "seed")
+    return {name: getattr(config, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Photo -> eigenpairs, nothing written in between."""
+
+    config: Config
+
+    @quarantined
+    def __call__(self, entry: Entry) -> Eigenpairs:
+        return eigen.eigenvectors(
+            read_image(entry.path),
+            extractor_for(self.config),
+            graph=graph_spec(self.config),
+            **_solving(self.config),
+        )
+
+
+@dataclass(frozen=True)
+class PhotoFeatures:
+    """Features (n, d) of a photo, its grid and its size."""
+
+    features: np.ndarray
+    grid: tuple[int, int]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ExtractFeatures:
+    """Photo -> features."""
+
+    config: Config
+
+    @quarantined
+    def __call__(self, entry: Entry) -> PhotoFeatures:
+        image = read_image(entry.path)
+        extractor = extractor_for(self.config)
+        size = (image.shape[0], image.shape[1])
+        return PhotoFeatures(extractor([image])[0], extractor.grid(size), size)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A photo's row in a packed file, and where the photo is."""
+
+    id: str
+    index: int
+    path: str
+
+
+@dataclass(frozen=True)
+class PhotoGraph:
+    """Affinity of a photo."""
+
+    graph: graphs.Graph
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class BuildGraph:
+    """Features of a file -> affinity. The photo is read again for its colours."""
+
+    config: Config
+    features: Path
+
+    @quarantined
+    def __call__(self, row: Row) -> PhotoGraph:
+        reader = _reader(self.features, "features")
+        start, stop = reader.column("offset")[row.index : row.index + 2]
+        grid, size = (tuple(reader.column(name)[row.index].tolist()) for name in ("grid", "size"))
+        graph = graphs.build(
+            graph_spec(self.config),
+            reader.rows("features", start, stop),
+            grid,
+            read_image(row.path),
+        )
+        return PhotoGraph(graph, size)
+
+
+@dataclass(frozen=True)
+class SolveGraph:
+    """Affinity of a file -> eigenpairs."""
+
+    config: Config
+    laplacians: Path
+
+    @quarantined
+    def __call__(self, row: Row) -> Eigenpairs:
+        reader = _reader(self.laplacians, "laplacians")
+        grid, size = (tuple(reader.column(name)[row.index].tolist()) for name in ("grid", "size"))
+        graph = graphs.Graph(_affinity(reader, row.index, grid[0] * grid[1]), grid)
+        return from_graph(graph, size, **_solving(self.config))
+
+
+@functools.lru_cache(maxsize=4)
+def _reader(path: Path, kind: str) -> packed.PackedReader:
+    return packed.PackedReader(path, **{"features": FEATURES, "laplacians": LAPLACIANS}[kind])
+
+
+def affinity_arrays(W: np.ndarray | sp.csr_array) -> dict[str, np.ndarray]:
+    """Ragged arrays of an affinity: CSR as it is, dense as its values alone."""
+    if sp.issparse(W):
+        return {"data": W.data, "indices": W.indices, "indptr": W.indptr}
+    if not isinstance(W, np.ndarray):
+        raise TypeError(
+            "this graph is an operator that is never stored; use the configuration `path: fused`"
+        )
+    none = np.zeros(0, np.int32)
+    return {"data": W.reshape(-1), "indices": none, "indptr": none}
+
+
+def _affinity(reader: packed.PackedReader, index: int, n: int) -> np.ndarray | sp.csr_array:
+    arrays = {}
+    for name, offset in LAPLACIANS["ragged"].items():
+        start, stop = reader.column(offset)[index : index + 2]
+        arrays[name] = reader.rows(name, start, stop)
+    if len(arrays["indptr"]):
+        return sp.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(n, n))
+    return arrays["data"].reshape(n, n)

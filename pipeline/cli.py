@@ -1,0 +1,252 @@
+"""The stages as commands. Every rule of the Snakefile runs one of these, and so can a person.
+
+Nothing heavy is imported before a command runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.config import STAGE_KEYS, Config
+from pipeline.layout import DATASETS, MADE_HERE, STAGES, Layout
+from pipeline.options import config_options
+
+PLACES = ("datasets_root", "results_root")
+MACHINE = ("device", "batch_size")
+OUR_PACKAGES = ("data", "eigen", "models", "eval", "train", "pipeline")
+
+dataset_option = click.option(
+    "--dataset", type=click.Choice(DATASETS), required=True, help="Which photos."
+)
+shard_option = click.option("--shard", type=int, required=True, help="Number of the shard, from 0.")
+workers_option = click.option(
+    "--workers", type=int, default=1, show_default=True, help="Processes on this machine."
+)
+scheduler_option = click.option(
+    "--scheduler", help="Address of a dask.distributed scheduler that is used instead of processes."
+)
+
+
+class _OneLineErrors(click.Group):
+    """Report errors that a user can mend as one line; `--debug` shows where they came from."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except Exception as error:
+            ours = type(error).__module__.partition(".")[0] in OUR_PACKAGES
+            if context.params["debug"] or not (ours or isinstance(error, OSError)):
+                raise
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--quiet", is_flag=True, help="Warnings and errors only.")
+def main(debug: bool, quiet: bool) -> None:
+    """Photos to certified eigenvectors, stage by stage.
+
+    The stages of a data set, in order: manifest, fused (or features, laplacian and eigenvectors,
+    with files in between), masks, index, report. Snakemake runs them all: `snakemake pascal_k5`.
+    """
+    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("PIL").setLevel(logging.WARNING)
+
+
+def _layout(config: Config) -> Layout:
+    return Layout(config.datasets_root, config.results_root, config.k)
+
+
+@main.command()
+@click.option("--dataset", type=click.Choice(MADE_HERE), required=True, help="Which photos.")
+@config_options(*PLACES, *STAGE_KEYS["photos"])
+def photos(config: Config, dataset: str) -> None:
+    """Make a data set that needs no download: a generated world, scikit-image's photos."""
+    from pipeline.stages import photos as stage
+
+    layout = _layout(config)
+    stage.run(dataset, layout.tree(dataset), Path(layout.made(dataset)), config)
+
+
+@main.command()
+@dataset_option
+@config_options(*PLACES, "folder", *STAGE_KEYS["manifest"])
+def manifest(config: Config, dataset: str) -> None:
+    """List the photos of a data set and deal them out to shards."""
+    from pipeline.stages import manifest as stage
+
+    layout = _layout(config)
+    stage.run(dataset, config, layout, Path(layout.manifest(dataset)))
+
+
+def _shard_job(layout: Layout, dataset: str, shard: int, stage: str, kind: str, **more: Any) -> Any:
+    from pipeline.stages.shard import Job
+
+    return Job(
+        manifest=Path(layout.manifest(dataset)),
+        shard=shard,
+        output=Path(layout.shard(dataset, kind, shard)),
+        record=Path(layout.record(dataset, stage, shard)),
+        **more,
+    )
+
+
+def _shard_command(*keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in (
+            scheduler_option,
+            workers_option,
+            config_options(*PLACES, *keys),
+            shard_option,
+            dataset_option,
+            main.command(),
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@_shard_command(*STAGE_KEYS["fused"], *MACHINE)
+def fused(config: Config, dataset: str, shard: int, **processes: Any) -> None:
+    """Photos to eigenvectors, nothing written in between."""
+    from pipeline.stages import shard as stage
+
+    layout = _layout(config)
+    stage.fused(_shard_job(layout, dataset, shard, "fused", "eigenvectors", **processes), config)
+
+
+@_shard_command(*STAGE_KEYS["features"], *MACHINE)
+def features(config: Config, dataset: str, shard: int, **processes: Any) -> None:
+    """Photos to features."""
+    from pipeline.stages import shard as stage
+
+    layout = _layout(config)
+    stage.features(_shard_job(layout, dataset, shard, "features", "features", **processes), config)
+
+
+@_shard_command(*STAGE_KEYS["laplacian"])
+def laplacian(config: Config, dataset: str, shard: int, **processes: Any) -> None:
+    """Features to affinities, in which form the Laplacian is stored."""
+    from pipeline.stages import shard as stage
+
+    layout = _layout(config)
+    job = _shard_job(layout, dataset, shard, "laplacian", "laplacian", **processes)
+    stage.laplacian(job, config, Path(layout.shard(dataset, "features", shard)))
+
+
+@_shard_command(*STAGE_KEYS["eigenvectors"])
+def eigenvectors(config: Config, dataset: str, shard: int, **processes: Any) -> None:
+    """Affinities to eigenvectors."""
+    from pipeline.stages import shard as stage
+
+    layout = _layout(config)
+    job = _shard_job(layout, dataset, shard, "eigenvectors", "eigenvectors", **processes)
+    stage.eigenvectors(job, config, Path(layout.shard(dataset, "laplacian", shard)))
+
+
+@main.command()
+@dataset_option
+@shard_option
+@config_options(*PLACES, *STAGE_KEYS["masks"])
+@workers_option
+def masks(config: Config, dataset: str, shard: int, workers: int) -> None:
+    """Eigenvectors to mask pictures under their published names."""
+    from pipeline.stages import masks as stage
+
+    layout = _layout(config)
+    stage.run(
+        Path(layout.shard(dataset, "eigenvectors", shard)),
+        Path(layout.manifest(dataset)),
+        shard,
+        layout.masks(dataset),
+        Path(layout.mask_list(dataset, shard)),
+        config,
+        workers=workers,
+    )
+
+
+@main.command()
+@dataset_option
+@config_options(*PLACES, *STAGE_KEYS["index"])
+def index(config: Config, dataset: str) -> None:
+    """Check that every photo is accounted for and close the folder of shards."""
+    from pipeline.stages import index as stage
+
+    layout = _layout(config)
+    stage.run(
+        Path(layout.manifest(dataset)),
+        lambda shard: Path(layout.shard(dataset, "eigenvectors", shard)),
+        lambda shard: [Path(layout.record(dataset, s, shard)) for s in STAGES[config.path]],
+        quarantine=Path(layout.quarantine(dataset)),
+        provenance=Path(layout.provenance(dataset)),
+        strict=config.strict,
+    )
+
+
+@main.command()
+@dataset_option
+@config_options(*PLACES, "k", *STAGE_KEYS["report"])
+def report(config: Config, dataset: str) -> None:
+    """One HTML page: photos, eigenvectors, masks, residuals, quarantine, configuration."""
+    from pipeline import records
+    from pipeline.stages import report as stage
+
+    layout = _layout(config)
+    found = sorted(Path(layout.record(dataset, "", 0)).parent.glob("*.json"))
+    stage.run(
+        dataset,
+        Path(layout.manifest(dataset)),
+        Path(layout.index(dataset)).parent,
+        records.read_all(found),
+        Path(layout.quarantine(dataset)),
+        Path(layout.provenance(dataset)),
+        layout.masks(dataset),
+        Path(layout.report(dataset)),
+        config,
+    )
+
+
+@main.command("check-data")
+@click.argument("datasets", nargs=-1, type=click.Choice(("pascal", "coco", "folder")))
+@config_options("datasets_root", "folder", "photos")
+def check_data(config: Config, datasets: tuple[str, ...]) -> None:
+    """Say what is there of the data sets, what is missing and where it belongs."""
+    from pipeline.stages.manifest import tree_for
+
+    complete = True
+    for dataset in datasets or ("pascal", "coco"):
+        click.secho(dataset, bold=True)
+        for finding in tree_for(dataset, config, _layout(config)).check():
+            complete &= finding.level != "missing"
+            click.echo(f"  {finding}")
+    sys.exit(0 if complete else 1)
+
+
+@main.command("config")
+@click.option("--markdown", is_flag=True, help="Write the table of docs/configuration.md.")
+@click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
+def show_config(markdown: bool, settings: tuple[str, ...]) -> None:
+    """Check settings and print the resolved configuration as YAML."""
+    import yaml
+
+    from pipeline import config as configuration
+
+    if markdown:
+        click.echo(configuration.markdown(), nl=False)
+        return
+    given = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{setting!r} is not KEY=VALUE")
+        given[key] = yaml.safe_load(value)
+    resolved = configuration.resolve(given).as_dict()
+    click.echo(yaml.safe_dump(resolved, sort_keys=False), nl=False)

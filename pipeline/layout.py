@@ -1,0 +1,92 @@
+"""Where a run's files are: one place that the rules and the commands share.
+
+The rules ask for the same paths with Snakemake's wildcards, "{dataset}" and "{shard}", for names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DATASETS = ("pascal", "coco", "folder", "world", "samples")
+MADE_HERE = ("world", "samples")
+"""Data sets that the pipeline makes itself: the generated world, scikit-image's photos."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of a run.
+
+    Attributes
+    ----------
+    datasets_root, results_root : str
+        As in the configuration.
+    k : int
+        Masks of a photo; part of the mask folder's name, as published.
+    """
+
+    datasets_root: str
+    results_root: str
+    k: int
+
+    def made(self, dataset: str) -> str:
+        """Says that the photos of a data set of `MADE_HERE` are complete."""
+        return f"{self.results_root}/{dataset}/photos.done"
+
+    def manifest(self, dataset: str) -> str:
+        return f"{self.results_root}/{dataset}/manifest.csv"
+
+    def shard(self, dataset: str, kind: str, shard: int | str) -> str:
+        """Packed file of a kind: "features", "laplacian" or "eigenvectors"."""
+        return f"{self.results_root}/{dataset}/{kind}/shard-{shard_name(shard)}.h5"
+
+    def record(self, dataset: str, stage: str, shard: int | str) -> str:
+        return f"{self.results_root}/{dataset}/records/{stage}-{shard_name(shard)}.json"
+
+    def log(self, dataset: str, rule: str, shard: int | str = "", suffix: str = ".log") -> str:
+        """Output of a job; with the suffix ".jsonl" its time and memory."""
+        name = f"{rule}-{shard_name(shard)}" if shard != "" else rule
+        return f"{self.results_root}/{dataset}/logs/{name}{suffix}"
+
+    def mask_list(self, dataset: str, shard: int | str) -> str:
+        """List of the photos of a shard whose masks are written."""
+        return f"{self.results_root}/{dataset}/masks/shard-{shard_name(shard)}.csv"
+
+    def index(self, dataset: str) -> str:
+        return f"{self.results_root}/{dataset}/eigenvectors/manifest.json"
+
+    def quarantine(self, dataset: str) -> str:
+        return f"{self.results_root}/{dataset}/quarantine.csv"
+
+    def provenance(self, dataset: str) -> str:
+        return f"{self.results_root}/{dataset}/provenance.json"
+
+    def report(self, dataset: str) -> str:
+        return f"{self.results_root}/{dataset}/report.html"
+
+    def tree(self, dataset: str) -> Path:
+        """Root of a data set's tree."""
+        if dataset in MADE_HERE:
+            return Path(self.results_root) / dataset / "photos"
+        return Path(self.datasets_root)
+
+    def masks(self, dataset: str) -> Path:
+        """Folder of `{id}_k{0..K-1}.png`: the published one for pascal and coco."""
+        name = f"{dataset}_k{self.k}"
+        published = {"pascal": "VOC2012", "coco": "COCO2014"}
+        if dataset in published:
+            return Path(self.datasets_root) / published[dataset] / name
+        return Path(self.results_root) / dataset / "masks" / name
+
+
+def shard_name(number: int | str) -> str:
+    """Number of a shard as it is written in file names; a wildcard stays as it is.
+
+    >>> shard_name(7), shard_name("{shard}")
+    ('00007', '{shard}')
+    """
+    return number if isinstance(number, str) else f"{number:05d}"
+
+
+STAGES = {"fused": ("fused",), "staged": ("features", "laplacian", "eigenvectors")}
+"""Stages from photos to eigenvectors, by the configuration's `path`."""

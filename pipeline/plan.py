@@ -1,0 +1,130 @@
+"""What the Snakefile asks before it can plan: which shards there are, which options a job gets.
+
+Plain Python, so that it is tested without Snakemake; `pipeline/rules/*.smk` hold the rules alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import shlex
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from data.trees import TreeError
+from pipeline import config as configuration
+from pipeline import manifest
+from pipeline.layout import MADE_HERE, STAGES, Layout, shard_name
+from pipeline.stages import photos
+from pipeline.stages.manifest import tree_for
+
+
+class Plan:
+    """Files and options of a run.
+
+    Parameters
+    ----------
+    settings : mapping
+        Snakemake's `config`: the configuration file and `--config`.
+
+    Raises
+    ------
+    pipeline.config.ConfigError
+        A key that does not exist or a value out of range.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]):
+        self.config = configuration.resolve(settings)
+        self.layout = Layout(self.config.datasets_root, self.config.results_root, self.config.k)
+
+    @functools.cache  # noqa: B019 - one object a run
+    def entries(self, dataset: str) -> list[manifest.Entry]:
+        """Manifest of a data set from its folders (or from what will be made), no photo opened."""
+        if dataset in MADE_HERE:
+            ids = photos.ids(dataset, self.config)
+            return [manifest.Entry(id, "", n // self.config.shard_size) for n, id in enumerate(ids)]
+        tree = tree_for(dataset, self.config, self.layout)
+        return manifest.entries(tree, self.config.shard_size)
+
+    def shards(self, dataset: str) -> list[str]:
+        """Names of the shards of a data set."""
+        numbers = {entry.shard for entry in self.entries(dataset) if entry.shard is not None}
+        return [shard_name(number) for number in sorted(numbers)]
+
+    def digest(self, dataset: str, shard: str | None = None) -> str:
+        """Changes with the list of photos, or of one shard's photos.
+
+        As a parameter of a job it has that job run again when its photos are others, and no other.
+        """
+        members = self.entries(dataset)
+        if shard is not None:
+            members = [entry for entry in members if entry.shard == int(shard)]
+        return manifest.digest(members)
+
+    def photos(self, wildcards: Any) -> list[str]:
+        """Input function: what must be there before the photos can be listed."""
+        made_here = wildcards.dataset in MADE_HERE
+        return [self.layout.made(wildcards.dataset)] if made_here else []
+
+    def eigenvectors(self, wildcards: Any) -> list[str]:
+        """Input function: the eigenvector shards of a data set."""
+        dataset = wildcards.dataset
+        return [self.layout.shard(dataset, "eigenvectors", n) for n in self.shards(dataset)]
+
+    def records(self, wildcards: Any) -> list[str]:
+        """Input function: records of the stages that lead from photos to eigenvectors."""
+        return [
+            self.layout.record(wildcards.dataset, stage, shard)
+            for stage in STAGES[self.config.path]
+            for shard in self.shards(wildcards.dataset)
+        ]
+
+    def targets(self, *datasets: str) -> Callable[[Any], list[str]]:
+        """Input function of a target: all that is made of some data sets."""
+
+        def inputs(wildcards: Any) -> list[str]:
+            return [
+                path
+                for dataset in datasets
+                for path in (
+                    self.layout.report(dataset),
+                    *(self.layout.mask_list(dataset, shard) for shard in self.shards(dataset)),
+                )
+            ]
+
+        return inputs
+
+    def present(self) -> list[str]:
+        """Data sets whose photos are there; the ones made here if none is."""
+        found = []
+        for dataset in ("pascal", "coco"):
+            try:
+                self.entries(dataset)
+            except TreeError:
+                continue
+            found.append(dataset)
+        return found or list(MADE_HERE)
+
+    def options(self, stage: str) -> str:
+        """Options of a stage that differ from their defaults.
+
+        As a parameter of a job they have it run again when one changes.
+        """
+        return shlex.join(configuration.options(self.config, stage))
+
+    def roots(self) -> str:
+        """Options for the two roots."""
+        roots = ["--datasets-root", self.config.datasets_root]
+        return shlex.join([*roots, "--results-root", self.config.results_root])
+
+    def machine(self) -> str:
+        """Options that do not change a result, so they must be no parameters."""
+        return shlex.join(
+            ["--device", self.config.device, "--batch-size", str(self.config.batch_size)]
+        )
+
+    def gpus(self) -> int:
+        """GPUs that a job with a network asks for."""
+        if self.config.extractor.startswith("lowlevel") or self.config.device == "cpu":
+            return 0
+        return int(self.config.device.startswith("cuda") or shutil.which("nvidia-smi") is not None)

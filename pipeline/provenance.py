@@ -1,0 +1,50 @@
+"""How a result was made: configuration, versions, weights. It lies beside every result."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("numpy", "scipy", "pyamg", "torch", "timm", "h5py", "opencv-python", "pillow")
+
+
+def collect(config: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Configuration, software and machine as a JSON-able dict; `more` is added as it is."""
+    return {
+        "config": config,
+        "software": {"eigenshape": software(), "python": platform.python_version(), **_versions()},
+        "machine": f"{platform.system()} {platform.machine()}, {platform.processor() or 'CPU'}",
+        **more,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # of another name (opencv-python-headless) or not installed
+    return found
+
+
+@functools.cache
+def software() -> str:
+    """Version of eigenshape, with the commit where it runs from a checkout: "0.1.0+1a2b3c4"."""
+    version = importlib.metadata.version("eigenshape")
+    checkout = Path(__file__).resolve().parents[1]
+    try:
+        commit = subprocess.run(
+            ["git", "-C", checkout, "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return version  # installed without git or without a checkout
+    return f"{version}+{commit}"

@@ -1,0 +1,25 @@
+# Photos -> eigenvector shards with nothing written in between (configuration `path: fused`).
+
+
+rule fused:
+    input:
+        manifest=ancient(LAYOUT.manifest("{dataset}")),
+    output:
+        shard=LAYOUT.shard("{dataset}", "eigenvectors", "{shard}"),
+        record=LAYOUT.record("{dataset}", "fused", "{shard}"),
+    log:
+        LAYOUT.log("{dataset}", "fused", "{shard}", ".log"),
+    benchmark:
+        LAYOUT.log("{dataset}", "fused", "{shard}", ".jsonl")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=PLAN.gpus(),
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+    params:
+        photos=lambda wildcards: PLAN.digest(wildcards.dataset, wildcards.shard),
+        options=PLAN.options("fused"),
+    shell:
+        "{PIPELINE} fused --dataset {wildcards.dataset} --shard {wildcards.shard} {ROOTS}"
+        " {params.options} {MACHINE} --workers {threads} 2>&1 | tee {log}"

@@ -1,0 +1,32 @@
+# Which photos a run is about.
+
+
+rule photos:
+    output:
+        touch(LAYOUT.made("{dataset}")),
+    log:
+        LAYOUT.log("{dataset}", "photos"),
+    wildcard_constraints:
+        dataset="|".join(MADE_HERE),
+    conda:
+        "../../environment.yml"
+    params:
+        options=PLAN.options("photos"),
+    shell:
+        "{PIPELINE} photos --dataset {wildcards.dataset} {ROOTS} {params.options} 2>&1 | tee {log}"
+
+
+rule manifest:
+    input:
+        PLAN.photos,
+    output:
+        LAYOUT.manifest("{dataset}"),
+    log:
+        LAYOUT.log("{dataset}", "manifest"),
+    conda:
+        "../../environment.yml"
+    params:
+        photos=lambda wildcards: PLAN.digest(wildcards.dataset),
+        options=PLAN.options("manifest"),
+    shell:
+        "{PIPELINE} manifest --dataset {wildcards.dataset} {ROOTS} {params.options} 2>&1 | tee {log}"

@@ -1,0 +1,65 @@
+# Eigenvector shards -> masks, the index of the data set, the report.
+
+
+rule masks:
+    input:
+        manifest=ancient(LAYOUT.manifest("{dataset}")),
+        shard=LAYOUT.shard("{dataset}", "eigenvectors", "{shard}"),
+    output:
+        LAYOUT.mask_list("{dataset}", "{shard}"),
+    log:
+        LAYOUT.log("{dataset}", "masks", "{shard}", ".log"),
+    benchmark:
+        LAYOUT.log("{dataset}", "masks", "{shard}", ".jsonl")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        options=PLAN.options("masks"),
+    shell:
+        "{PIPELINE} masks --dataset {wildcards.dataset} --shard {wildcards.shard} {ROOTS}"
+        " {params.options} --workers {threads} 2>&1 | tee {log}"
+
+
+rule index:
+    input:
+        manifest=LAYOUT.manifest("{dataset}"),
+        shards=PLAN.eigenvectors,
+        records=PLAN.records,
+    output:
+        index=LAYOUT.index("{dataset}"),
+        quarantine=LAYOUT.quarantine("{dataset}"),
+        provenance=LAYOUT.provenance("{dataset}"),
+    log:
+        LAYOUT.log("{dataset}", "index"),
+    conda:
+        "../../environment.yml"
+    params:
+        options=PLAN.options("index"),
+    shell:
+        "{PIPELINE} index --dataset {wildcards.dataset} {ROOTS} {params.options} 2>&1 | tee {log}"
+
+
+rule report:
+    input:
+        manifest=LAYOUT.manifest("{dataset}"),
+        index=LAYOUT.index("{dataset}"),
+        quarantine=LAYOUT.quarantine("{dataset}"),
+        provenance=LAYOUT.provenance("{dataset}"),
+    output:
+        report(
+            LAYOUT.report("{dataset}"),
+            caption="../report/eigenvectors.rst",
+            category="Eigenvectors",
+            labels={"data set": "{dataset}"},
+        ),
+    log:
+        LAYOUT.log("{dataset}", "report"),
+    conda:
+        "../../environment.yml"
+    params:
+        options=PLAN.options("report"),
+    shell:
+        "{PIPELINE} report --dataset {wildcards.dataset} {ROOTS} {params.options} 2>&1 | tee {log}"

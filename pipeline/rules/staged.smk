@@ -1,0 +1,77 @@
+# Photos -> features -> Laplacians -> eigenvector shards, a job a stage (configuration `path: staged`).
+
+
+rule features:
+    input:
+        manifest=ancient(LAYOUT.manifest("{dataset}")),
+    output:
+        shard=temp(LAYOUT.shard("{dataset}", "features", "{shard}")),
+        record=LAYOUT.record("{dataset}", "features", "{shard}"),
+    log:
+        LAYOUT.log("{dataset}", "features", "{shard}", ".log"),
+    benchmark:
+        LAYOUT.log("{dataset}", "features", "{shard}", ".jsonl")
+    group:
+        "shard"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=PLAN.gpus(),
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+    params:
+        photos=lambda wildcards: PLAN.digest(wildcards.dataset, wildcards.shard),
+        options=PLAN.options("features"),
+    shell:
+        "{PIPELINE} features --dataset {wildcards.dataset} --shard {wildcards.shard} {ROOTS}"
+        " {params.options} {MACHINE} --workers {threads} 2>&1 | tee {log}"
+
+
+rule laplacian:
+    input:
+        manifest=ancient(LAYOUT.manifest("{dataset}")),
+        features=LAYOUT.shard("{dataset}", "features", "{shard}"),
+    output:
+        shard=temp(LAYOUT.shard("{dataset}", "laplacian", "{shard}")),
+        record=LAYOUT.record("{dataset}", "laplacian", "{shard}"),
+    log:
+        LAYOUT.log("{dataset}", "laplacian", "{shard}", ".log"),
+    benchmark:
+        LAYOUT.log("{dataset}", "laplacian", "{shard}", ".jsonl")
+    group:
+        "shard"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+    params:
+        options=PLAN.options("laplacian"),
+    shell:
+        "{PIPELINE} laplacian --dataset {wildcards.dataset} --shard {wildcards.shard} {ROOTS}"
+        " {params.options} --workers {threads} 2>&1 | tee {log}"
+
+
+rule eigenvectors:
+    input:
+        manifest=ancient(LAYOUT.manifest("{dataset}")),
+        laplacian=LAYOUT.shard("{dataset}", "laplacian", "{shard}"),
+    output:
+        shard=LAYOUT.shard("{dataset}", "eigenvectors", "{shard}"),
+        record=LAYOUT.record("{dataset}", "eigenvectors", "{shard}"),
+    log:
+        LAYOUT.log("{dataset}", "eigenvectors", "{shard}", ".log"),
+    benchmark:
+        LAYOUT.log("{dataset}", "eigenvectors", "{shard}", ".jsonl")
+    group:
+        "shard"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+    params:
+        options=PLAN.options("eigenvectors"),
+    shell:
+        "{PIPELINE} eigenvectors --dataset {wildcards.dataset} --shard {wildcards.shard} {ROOTS}"
+        " {params.options} --workers {threads} 2>&1 | tee {log}"

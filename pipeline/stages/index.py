@@ -1,0 +1,130 @@
+"""Stage `index`: close the books of a data set.
+
+Checks that every photo of the manifest is in a shard or in quarantine, then writes `manifest.json`
+(what readers open), `quarantine.csv` and `provenance.json`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.files import atomic_path
+from eigen import shards
+from pipeline import manifest
+from pipeline.records import Record, read_all
+
+log = logging.getLogger(__name__)
+
+
+class BookkeepingError(RuntimeError):
+    """Photos went in that came out nowhere, or came out twice; or quarantine under `strict`."""
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A row of `quarantine.csv`."""
+
+    id: str
+    stage: str
+    reason: str
+
+
+def run(
+    manifest_path: Path,
+    shard_path: Callable[[int], Path],
+    record_paths: Callable[[int], Sequence[Path]],
+    *,
+    quarantine: Path,
+    provenance: Path,
+    strict: bool = False,
+) -> None:
+    """Write the index of the shards, which lie in one folder.
+
+    Parameters
+    ----------
+    shard_path, record_paths : callable
+        From the number of a shard to its file, and to the records of the stages that made it.
+
+    Raises
+    ------
+    BookkeepingError
+        ids in != ids out + quarantine; or, with `strict`, the quarantine is not empty.
+    """
+    entries = manifest.read(manifest_path)
+    numbers = sorted({entry.shard for entry in entries if entry.shard is not None})
+    records = read_all(path for number in numbers for path in record_paths(number))
+    shard_paths = [shard_path(number) for number in numbers]
+    rows = quarantined(entries, records)
+    done = [id for path in shard_paths for id in shards.Shard(path).ids()]
+    check(entries, done, rows)
+    if strict and rows:
+        shown = "; ".join(f"{row.id}: {row.reason}" for row in rows[:5])
+        raise BookkeepingError(f"strict, and {len(rows)} photos were quarantined: {shown}")
+    write_quarantine(quarantine, rows)
+    _write_provenance(provenance, records)
+    _remove_others(shard_paths)
+    shards.write_manifest(shard_path(0).parent, shard_paths)
+    log.info(
+        "%d photos in, %d done, %d quarantined (%s)", len(entries), len(done), len(rows), quarantine
+    )
+
+
+def _remove_others(shard_paths: Sequence[Path]) -> None:
+    """Remove shards of an earlier run that dealt the photos out differently."""
+    for folder in {path.parent for path in shard_paths}:
+        for stale in set(folder.glob("shard-*.h5")) - set(shard_paths):
+            log.info("removing %s: no photo of the manifest is in it", stale)
+            stale.unlink()
+
+
+def quarantined(entries: Sequence[manifest.Entry], records: Sequence[Record]) -> list[Quarantined]:
+    """All that was set aside, in the order of the stages."""
+    listed = [Quarantined(e.id, "manifest", e.problem) for e in entries if e.problem]
+    return listed + [
+        Quarantined(id, record.stage, reason)
+        for record in records
+        for id, reason in record.quarantine.items()
+    ]
+
+
+def check(
+    entries: Sequence[manifest.Entry], done: Sequence[str], rows: Sequence[Quarantined]
+) -> None:
+    """Raise `BookkeepingError` unless each photo of the manifest came out exactly once."""
+    came_in = sorted(entry.id for entry in entries)
+    came_out = sorted([*done, *(row.id for row in rows)])
+    if came_in != came_out:
+        lost = sorted(set(came_in) - set(came_out))
+        strange = sorted(set(came_out) - set(came_in))
+        raise BookkeepingError(
+            f"{len(came_in)} photos went in and {len(came_out)} came out: {len(lost)} are lost "
+            f"({', '.join(lost[:3]) or 'none'}), {len(strange)} are not of this manifest "
+            f"({', '.join(strange[:3]) or 'none'}); delete the shards and run again"
+        )
+
+
+def write_quarantine(path: Path, rows: Sequence[Quarantined]) -> None:
+    """`quarantine.csv`: id, stage, reason."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "stage", "reason"])
+        writer.writerows([row.id, row.stage, row.reason] for row in rows)
+
+
+def read_quarantine(path: Path) -> list[Quarantined]:
+    """Read `quarantine.csv`."""
+    with path.open(newline="") as file:
+        return [Quarantined(row["id"], row["stage"], row["reason"]) for row in csv.DictReader(file)]
+
+
+def _write_provenance(path: Path, records: Sequence[Record]) -> None:
+    """The provenance of the shards; one entry for each that differs, as after a mixed rerun."""
+    distinct = {json.dumps(record.provenance, sort_keys=True): record for record in records}
+    with atomic_path(path) as temporary:
+        text = json.dumps([record.provenance for record in distinct.values()], indent=1)
+        temporary.write_text(text)

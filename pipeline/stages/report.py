@@ -1,0 +1,105 @@
+"""Stage `report`: one HTML page on the eigenvectors of a data set."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import eigen.masks
+from data.pictures import read_image
+from eigen import shards
+from eval import report
+from pipeline import manifest
+from pipeline.config import Config
+from pipeline.progress import progress
+from pipeline.records import Record
+from pipeline.stages.index import read_quarantine
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    dataset: str,
+    manifest_path: Path,
+    folder: Path,
+    records: Sequence[Record],
+    quarantine: Path,
+    provenance: Path,
+    masks: Path,
+    output: Path,
+    config: Config,
+) -> None:
+    """Write the report of the shards in `folder`; `masks` is the folder that it points to."""
+    with shards.open(folder) as pairs:
+        rows = list(_rows(pairs, _seconds(records)))
+        entries = manifest.read(manifest_path)
+        chosen = report.sample(rows, config.report_photos)
+        paths = {entry.id: entry.path for entry in entries}
+        ids = progress(chosen.ids, len(chosen.ids), "report")
+        strips = [_strip(id, paths[id], pairs, config) for id in ids]
+    set_aside = read_quarantine(quarantine)
+    made = json.loads(provenance.read_text())
+    facts = _facts(made, folder, masks)
+    page = [
+        report.summary(
+            photos=len(entries),
+            done=len(rows),
+            quarantined=len(set_aside),
+            seconds=sum(row.seconds or 0.0 for row in rows) or None,
+            facts=facts,
+        ),
+        report.photos(rows, strips, note=chosen.rule),
+        report.solvers(rows),
+        report.quarantine([(row.id, row.stage, row.reason) for row in set_aside]),
+        *(report.configuration(entry["config"]) for entry in made),
+    ]
+    report.write(output, page, title=f"Eigenvectors of {dataset}")
+    log.info("report -> %s", output)
+
+
+def _rows(pairs: shards.ShardFolder, seconds: dict[str, float]) -> Iterator[report.PhotoRow]:
+    """Rows from the columns of the shards, without reading their vectors."""
+    for shard in pairs.shards:
+        table = shard.table()
+        for index, id in enumerate(shard.ids()):
+            yield report.PhotoRow(
+                id=id,
+                size=tuple(table["size"][index].tolist()),
+                grid=tuple(table["grid"][index].tolist()),
+                eigenvalues=tuple(table["eigenvalues"][index].tolist()),
+                residual=tuple(table["residual"][index].tolist()),
+                solver=str(table["solver"][index]),
+                seconds=seconds.get(id),
+            )
+
+
+def _seconds(records: Sequence[Record]) -> dict[str, float]:
+    """Seconds of each photo, summed over its stages."""
+    total: dict[str, float] = {}
+    for record in records:
+        for id, seconds in record.seconds.items():
+            total[id] = total.get(id, 0.0) + seconds
+    return total
+
+
+def _strip(id: str, path: str, pairs: shards.ShardFolder, config: Config) -> report.Strip:
+    image, found = read_image(path), pairs[id]
+    cut = eigen.masks.masks(
+        found, method=config.mask_method, upsampling=config.upsampling, image=image
+    )
+    return report.photo_strip(id, image, found, cut)
+
+
+def _facts(made: Sequence[dict], folder: Path, masks: Path) -> dict[str, str]:
+    facts = {"shards": str(folder), "masks": f"{masks}/ID_k0.png, ..."}
+    for entry in made:
+        versions = ", ".join(f"{name} {version}" for name, version in entry["software"].items())
+        facts["extractor"] = entry["extractor"]
+        facts["weights (SHA-256)"] = (
+            entry["weights_sha256"] or "none: this extractor has no weights"
+        )
+        facts["software"] = versions
+        facts["machine"] = entry["machine"]
+    return facts

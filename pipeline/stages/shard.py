@@ -1,0 +1,156 @@
+"""Stages over one shard: `fused`, or `features`, `laplacian` and `eigenvectors` one by one.
+
+Each reads the photos of a shard, or what the stage before made of them, and writes one packed file
+and one record. A photo that fails is entered in the record and the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eigen import packed, shards
+from eigen.pairs import Eigenpairs
+from pipeline import chain, manifest, provenance
+from pipeline.config import Config
+from pipeline.outcome import Outcome
+from pipeline.progress import progress
+from pipeline.records import Record
+from pipeline.workers import run_ordered
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where a stage over a shard reads and writes, and with how many processes.
+
+    Attributes
+    ----------
+    manifest : Path
+    shard : int
+    output, record : Path
+    workers : int
+        Processes on this machine.
+    scheduler : str or None
+        Address of a dask scheduler that is used instead of them.
+    """
+
+    manifest: Path
+    shard: int
+    output: Path
+    record: Path
+    workers: int = 1
+    scheduler: str | None = None
+
+
+def fused(job: Job, config: Config) -> None:
+    """Photos of the manifest -> eigenvector shard."""
+    entries = manifest.read(job.manifest, shard=job.shard)
+    weights = _weights(config)
+    with _eigenvector_shard(job, config, weights) as append:
+        _fill(job, "fused", config, chain.Fused(config), entries, append, weights)
+
+
+def features(job: Job, config: Config) -> None:
+    """Photos of the manifest -> features."""
+    entries = manifest.read(job.manifest, shard=job.shard)
+    weights = _weights(config)
+    with packed.create(job.output, **chain.FEATURES, attributes=weights) as writer:
+
+        def append(id: str, photo: chain.PhotoFeatures) -> None:
+            arrays = {"features": photo.features}
+            writer.append(arrays, id=id, size=_pair(photo.size), grid=_pair(photo.grid))
+
+        task = chain.ExtractFeatures(config)
+        _fill(job, "features", config, task, entries, append, weights)
+
+
+def laplacian(job: Job, config: Config, features: Path) -> None:
+    """Features -> affinities W, of which the solver forms L = I - D^-1/2 W D^-1/2 as it goes."""
+    source = packed.PackedReader(features, **chain.FEATURES)
+    weights = _weights_of(source)
+    with packed.create(job.output, **chain.LAPLACIANS, attributes=weights) as writer:
+
+        def append(id: str, photo: chain.PhotoGraph) -> None:
+            arrays = chain.affinity_arrays(photo.graph.W)
+            writer.append(arrays, id=id, size=_pair(photo.size), grid=_pair(photo.graph.grid))
+
+        task = chain.BuildGraph(config, features)
+        _fill(job, "laplacian", config, task, _rows(job, source), append, weights)
+
+
+def eigenvectors(job: Job, config: Config, laplacians: Path) -> None:
+    """Affinities -> eigenvector shard."""
+    source = packed.PackedReader(laplacians, **chain.LAPLACIANS)
+    weights = _weights_of(source)
+    with _eigenvector_shard(job, config, weights) as append:
+        task = chain.SolveGraph(config, laplacians)
+        _fill(job, "eigenvectors", config, task, _rows(job, source), append, weights)
+
+
+def _fill(
+    job: Job,
+    stage: str,
+    config: Config,
+    task: Callable[[Any], Outcome[Any]],
+    items: Sequence[Any],
+    append: Callable[[str, Any], None],
+    weights: Mapping[str, str],
+) -> None:
+    """Run the task over the items, append what it makes in their order, write the record."""
+    made_with = provenance.collect(config.as_dict(), **weights)
+    record = Record(stage, provenance=made_with)
+    outcomes = run_ordered(task, items, workers=job.workers, scheduler=job.scheduler)
+    for outcome in progress(outcomes, len(items), f"{stage} shard {job.shard}"):
+        record.add(outcome)
+        if outcome.value is None:
+            log.warning("quarantined %s: %s", outcome.id, outcome.reason)
+        else:
+            append(outcome.id, outcome.value)
+    record.write(job.record)
+    log.info(
+        "%s shard %d: %d photos, %d quarantined -> %s",
+        stage,
+        job.shard,
+        len(record.seconds),
+        len(record.quarantine),
+        job.output,
+    )
+
+
+def _eigenvector_shard(
+    job: Job, config: Config, weights: Mapping[str, str]
+) -> AbstractContextManager[Callable[[str, Eigenpairs], None]]:
+    return shards.create(
+        job.output, config=config.as_dict(), software=provenance.software(), **weights
+    )
+
+
+def _weights(config: Config) -> dict[str, str]:
+    extractor = chain.extractor_for(config)
+    return {"extractor": extractor.name, "weights_sha256": extractor.weights_sha256 or ""}
+
+
+def _weights_of(source: packed.PackedReader) -> dict[str, str]:
+    attributes = source.attributes()
+    return {name: str(attributes[name]) for name in ("extractor", "weights_sha256")}
+
+
+def _rows(job: Job, source: packed.PackedReader) -> list[chain.Row]:
+    """Photos that the stage before finished, with their paths from the manifest."""
+    if not source.attributes()["count"]:
+        return []
+    paths = {entry.id: entry.path for entry in manifest.read(job.manifest, shard=job.shard)}
+    ids = source.column("id")
+    return [chain.Row(str(id), index, paths[str(id)]) for index, id in enumerate(ids)]
+
+
+def _pair(values: tuple[int, int]) -> np.ndarray:
+    return np.asarray(values, np.int32)

@@ -1,0 +1,29 @@
+"""The last lines of a run: what was done, what was set aside, where the results are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipeline.layout import DATASETS, Layout
+from pipeline.stages.index import read_quarantine
+
+
+def lines(layout: Layout) -> list[str]:
+    """A few lines for each data set whose index is written."""
+    text = []
+    for dataset in DATASETS:
+        index, report = Path(layout.index(dataset)), Path(layout.report(dataset))
+        if not (index.exists() and report.exists()):
+            continue
+        shards = json.loads(index.read_text())["shards"]
+        done = sum(len(shard["ids"]) for shard in shards.values())
+        set_aside = len(read_quarantine(Path(layout.quarantine(dataset))))
+        text += [
+            f"{dataset}: {done + set_aside} photos in, {done} done, {set_aside} in quarantine"
+            + (f" ({layout.quarantine(dataset)})" if set_aside else ""),
+            f"  eigenvectors  {index.parent}/ ({len(shards)} shards)",
+            f"  masks         {layout.masks(dataset)}/",
+            f"  report        {report}",
+        ]
+    return text
