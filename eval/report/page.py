@@ -60,7 +60,7 @@ def render(sections: Sequence[Section], *, title: str) -> str:
             )
     script = source("script.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return fill(
+    page = fill(
         "page.html",
         title=title,
         sections=sections,
@@ -68,6 +68,7 @@ def render(sections: Sequence[Section], *, title: str) -> str:
         script=Markup(script),
         script_hash=digest,
     )
+    return str(page)
 
 
 def write(path: str | Path, sections: Sequence[Section], *, title: str) -> None:

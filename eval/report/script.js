@@ -58,10 +58,11 @@ class View {
     const page = this.shown.slice(this.first, this.first + this.size);
     this.list.replaceChildren(...page.map((record) => record.node()));
     const total = this.shown.length;
-    const range = total > this.size ? `${format(this.first + 1)}–${format(this.first + page.length)} of ` : "";
-    this.status.textContent = total
-      ? `${range}${format(total)} ${this.status.dataset.noun}`
-      : "Nothing matches the filter.";
+    const first = format(this.first + 1);
+    const last = format(this.first + page.length);
+    if (total === 0) this.status.textContent = "Nothing matches the filter.";
+    else if (total <= this.size) this.status.textContent = this.summary;
+    else this.status.textContent = `${first}–${last} of ${format(total)} ${this.status.dataset.noun}`;
     this.buttons[0].disabled = this.first === 0;
     this.buttons[1].disabled = this.first + this.size >= total;
     for (const button of this.buttons) button.hidden = total <= this.size;
