@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any
 
 from eigen.extractors.contract import Extractor, ExtractorError
 from eigen.extractors.lowlevel import LowLevel
+from eigen.extractors.zoo import BACKBONES, Backbone
 
 ENTRY_POINTS = "eigenshape.extractors"
 LOWLEVEL_PATCH = {"lowlevel": 16, "lowlevel8": 8}
@@ -15,7 +17,7 @@ LOWLEVEL_PATCH = {"lowlevel": 16, "lowlevel8": 8}
 
 def names() -> list[str]:
     """Every name `extractor` knows, plug-ins included; `timm:NAME` comes on top of these."""
-    return [*LOWLEVEL_PATCH, *sorted(_plugins())]
+    return [*LOWLEVEL_PATCH, *BACKBONES, *sorted(_plugins())]
 
 
 def extractor(
@@ -55,7 +57,28 @@ def extractor(
     if name in LOWLEVEL_PATCH:
         _refuse_options(name, weights=weights, facet=facet, block=block)
         return LowLevel(name, patch=LOWLEVEL_PATCH[name])
+    options: dict[str, Any] = {
+        "weights": weights,
+        "facet": facet,
+        "block": block,
+        "device": device,
+        "autocast": autocast,
+    }
+    if name in BACKBONES or name.startswith("timm:"):
+        from eigen.extractors.vit import ViT  # torch and timm: seconds that lowlevel need not pay
+
+        return ViT(name, _backbone(name), **options)
+    if name in _plugins():
+        return _plugged_in(_plugins()[name], options)
     raise ExtractorError(f"no extractor {name!r}; known: {', '.join(names())}, timm:NAME")
+
+
+def _backbone(name: str) -> Backbone:
+    if name in BACKBONES:
+        return BACKBONES[name]
+    wanted = name.removeprefix("timm:")
+    # Under timm's name a published network keeps its published position embedding.
+    return next((known for known in BACKBONES.values() if known.timm == wanted), Backbone(wanted))
 
 
 def _refuse_options(name: str, **given: object) -> None:
@@ -70,4 +93,28 @@ def _refuse_options(name: str, **given: object) -> None:
 
 
 def _plugins() -> dict[str, EntryPoint]:
+    """Announced extractors by name. A built-in name is never looked up among them."""
     return {found.name: found for found in entry_points(group=ENTRY_POINTS)}
+
+
+def _plugged_in(found: EntryPoint, options: dict[str, Any]) -> Extractor:
+    """Load another package's extractor and check that it is one."""
+    try:
+        made = found.load()(**options)
+    except ExtractorError:
+        raise
+    except Exception as error:  # whatever it is, the user must learn whose it is
+        raise ExtractorError(
+            f"extractor {found.name!r} ({found.value}) failed: {error!r}"
+        ) from error
+    if not isinstance(made, Extractor):
+        missing = [name for name in _members(Extractor) if not hasattr(made, name)]
+        raise ExtractorError(
+            f"extractor {found.name!r} ({found.value}) has no {', '.join(missing)};"
+            " see eigen.extractors.contract.Extractor"
+        )
+    return made
+
+
+def _members(protocol: type) -> list[str]:
+    return ["__call__", *sorted(name for name in vars(protocol) if not name.startswith("_"))]
