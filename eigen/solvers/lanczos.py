@@ -21,8 +21,10 @@ import numpy as np
 
 from eigen.laplacian import NormalizedProblem
 
-BLOCK = 4
+BLOCK = 2
 BASIS_BLOCKS = 30
+# A vector that keeps this part of its length is orthogonal to the basis after one more pass.
+MOSTLY_NEW = 0.1
 # Below this, float32 products cannot reach the tolerance and the work is done in float64.
 FLOAT32_TOLERANCE = 1e-6
 
@@ -136,12 +138,16 @@ class _Basis:
     def append(self, candidates: np.ndarray) -> None:
         """Add the part of `candidates` (n, block) that is new, random directions where none is."""
         width = min(self._block, self._problem.n - self._size)
-        new, r = np.linalg.qr(candidates[:, :width].astype(self._q.dtype, copy=False))
-        exhausted = np.abs(np.diag(r)) <= 10 * np.finfo(new.dtype).eps
-        new[:, exhausted] = self._rng.standard_normal((len(new), int(exhausted.sum())))
-        for _ in range(2):  # once leaves what cancellation spoils: "twice is enough" (Kahan)
+        new = candidates[:, :width].astype(self._q.dtype)
+        left = np.zeros(width)
+        while left.min() < MOSTLY_NEW:
+            # What little is left of a vector is spoilt by cancellation: it needs another pass.
+            length = np.linalg.norm(new, axis=0)
             new -= self._span @ (self._span.T @ new)
-            new = np.linalg.qr(new)[0]
+            new, r = np.linalg.qr(new)
+            left = np.abs(np.diag(r)) / np.maximum(length, np.finfo(new.dtype).tiny)
+            nothing = left <= 10 * np.finfo(new.dtype).eps
+            new[:, nothing] = self._rng.standard_normal((len(new), int(nothing.sum())))
         self._before_last, self._size = self._size, self._size + width
         self._q[:, self._before_last : self._size] = new
 
