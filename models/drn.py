@@ -20,7 +20,9 @@ _WIDTHS = (16, 16, 32, 64, 128, 256, 512, 512, 512)  # of the nine stages
 _POOLED = (1, 2, 3, 6)  # cells per side of the four pooled branches
 
 
-def _conv_bn(cin: int, cout: int, kernel: int, *, stride: int = 1, dilation: int = 1):
+def _conv_bn(
+    cin: int, cout: int, kernel: int, *, stride: int = 1, dilation: int = 1
+) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
     padding = dilation * (kernel // 2)
     conv = nn.Conv2d(cin, cout, kernel, stride, padding, dilation=dilation, bias=False)
     return conv, nn.BatchNorm2d(cout)

@@ -38,7 +38,9 @@ class Architecture:
     has_dropout: bool = False
 
 
-def _vit(dim: int, heads: int, depth: int, grid: int, *, freeze: bool = False):
+def _vit(
+    dim: int, heads: int, depth: int, grid: int, *, freeze: bool = False
+) -> Callable[[float], nn.Module]:
     def build(drop_rate: float) -> DPTSegmenter:
         trunk = VisionTransformer(patch=16, dim=dim, depth=depth, heads=heads, grid=grid)
         return DPTSegmenter(trunk, freeze_trunk=freeze)
@@ -46,7 +48,7 @@ def _vit(dim: int, heads: int, depth: int, grid: int, *, freeze: bool = False):
     return build
 
 
-def _drn(arch: str):
+def _drn(arch: str) -> Callable[[float], nn.Module]:
     return lambda drop_rate: DRNSegmenter(arch, drop_rate=drop_rate)
 
 

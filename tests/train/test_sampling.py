@@ -1,0 +1,47 @@
+"""Batches as a function of their number."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train.sampling import BatchSampler, Draw, SamplingError, generator
+
+
+@given(
+    samples=st.integers(4, 60),
+    batch=st.integers(1, 4),
+    start=st.integers(0, 40),
+    seed=st.integers(0, 9),
+)
+def test_starting_late_gives_the_later_batches(samples, batch, start, seed):
+    whole = list(islice(BatchSampler(samples, batch, seed=seed), start + 5))
+    late = list(islice(BatchSampler(samples, batch, seed=seed, start=start), 5))
+    assert whole[start:] == late
+
+
+def test_every_epoch_is_a_permutation_shared_by_all_processes():
+    parts = [list(islice(BatchSampler(24, 3, seed=1, rank=rank, size=4), 4)) for rank in range(4)]
+    for epoch in range(2):
+        draws = [d for part in parts for batch in part[2 * epoch : 2 * epoch + 2] for d in batch]
+        assert {d.epoch for d in draws} == {epoch}
+        assert sorted(d.item for d in draws) == list(range(24))
+    assert parts[0][0] != parts[0][2]
+
+
+def test_randomness_of_a_sample_depends_on_seed_epoch_and_item():
+    def first(seed, epoch, item):
+        return generator(seed, Draw(epoch, item)).integers(1 << 40)
+
+    assert first(0, 1, 2) == first(0, 1, 2)
+    assert len({first(0, 1, 2), first(1, 1, 2), first(0, 2, 2), first(0, 1, 3)}) == 4
+    assert isinstance(generator(0, Draw(0, 0)), np.random.Generator)
+
+
+def test_too_few_samples_are_an_error():
+    with pytest.raises(SamplingError, match="5 samples do not fill one batch of 2 x 3"):
+        BatchSampler(5, 2, seed=0, size=3)

@@ -1,0 +1,101 @@
+"""The state of a training on disk: whole or absent, resumable, readable without running code.
+
+`checkpoint_latest.pth.tar` holds what a training needs to go on: weights (`state_dict`), optimiser,
+average, step, best score, recipe. `model_best.safetensors` and `model_final.safetensors` hold
+weights alone, with the recipe as metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data.files import atomic_path
+from models.checkpoints import CheckpointError, read_file
+
+LATEST = "checkpoint_latest.pth.tar"
+BEST = "model_best.safetensors"
+FINAL = "model_final.safetensors"
+
+
+def save(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a resumable checkpoint: tensors, plain values, and mappings and lists of them.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written, or the disk is full.
+    """
+    with atomic_path(path) as temporary:
+        torch.save(dict(content), temporary)
+
+
+def save_weights(
+    path: str | Path, weights: Mapping[str, Tensor], recipe: Mapping[str, Any]
+) -> None:
+    """Write weights as safetensors; `recipe` becomes their metadata, as one JSON text."""
+    from safetensors.torch import save_file
+
+    plain = {key: value.detach().contiguous().cpu() for key, value in weights.items()}
+    with atomic_path(path) as temporary:
+        save_file(plain, temporary, metadata={"recipe": json.dumps(dict(recipe))})
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """The recipe that a file of ours was trained with; empty for files of others.
+
+    Raises
+    ------
+    CheckpointError
+        The file cannot be read.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        recipe = read_file(path).get("recipe")
+        return dict(recipe) if isinstance(recipe, Mapping) else {}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {}).get("recipe", "{}"))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from error
+
+
+def load(path: str | Path, *, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a resumable checkpoint of the same training.
+
+    Parameters
+    ----------
+    identity : mapping
+        What must be as it was (architecture, data, seed ...): part of the stored recipe.
+
+    Raises
+    ------
+    CheckpointError
+        Unreadable, not resumable, or of a training that differs in `identity`: names each value.
+    """
+    content = read_file(path)
+    missing = {"state_dict", "optimizer", "step", "recipe"} - content.keys()
+    if missing:
+        raise CheckpointError(
+            f"{path}: has no {', '.join(sorted(missing))}, so a training cannot be taken up from "
+            "it; its weights can start a new one (--pretrained)"
+        )
+    stored = content["recipe"]
+    differing = [
+        f"{key} was {stored.get(key)!r}, is {value!r}"
+        for key, value in identity.items()
+        if stored.get(key) != value
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{path}: made by another training ({'; '.join(differing)}); give the same options, or "
+            "another output folder"
+        )
+    return content

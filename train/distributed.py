@@ -1,0 +1,135 @@
+"""Start-up under torchrun, and what one process must know of the others.
+
+`with distributed.start() as world:` works the same in a single process: then the world has size 1
+and nothing is initialised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+_NOT_A_DEVICE = "device {!r}: expected auto, cpu, cuda or cuda:N"
+
+
+class DeviceError(ValueError):
+    """A device that this machine does not have."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all: `rank` of `size`, working on `device`."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, counts: np.ndarray) -> np.ndarray:
+        """Sum of an int64 array over all processes, the same on each."""
+        if self.size == 1:
+            return counts
+        tensor = torch.from_numpy(np.ascontiguousarray(counts)).to(self.device)
+        dist.all_reduce(tensor)
+        return tensor.cpu().numpy()
+
+    def barrier(self) -> None:
+        """Wait until every process has come here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def device(name: str = "auto", *, local_rank: int = 0) -> torch.device:
+    """The torch device of that name; "auto" is this process's GPU, or the CPU where there is none.
+
+    Raises
+    ------
+    DeviceError
+        A GPU is asked for and none can be used, or the name is not a device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(_NOT_A_DEVICE.format(name)) from error
+    if found.type not in ("cpu", "cuda"):
+        raise DeviceError(_NOT_A_DEVICE.format(name))
+    if found.type == "cuda":
+        index = local_rank if found.index is None else found.index
+        if index >= torch.cuda.device_count():
+            raise DeviceError(
+                f"device {name!r}: this machine offers {torch.cuda.device_count()} CUDA devices to "
+                f"torch {torch.__version__}; use --device cpu, or check the driver with nvidia-smi"
+            )
+        found = torch.device("cuda", index)
+    return found
+
+
+@contextlib.contextmanager
+def start(device_name: str = "auto") -> Iterator[World]:
+    """Join the processes that torchrun started, and leave them at the end.
+
+    Raises
+    ------
+    DeviceError
+        See `device`.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    own = device(device_name, local_rank=local_rank)
+    if own.type == "cuda":
+        torch.cuda.set_device(own)
+    if size == 1:
+        yield World(0, 1, own)
+        return
+    backend = "nccl" if own.type == "cuda" else "gloo"
+    # Long enough for the first process to fetch weights while the others wait.
+    dist.init_process_group(backend, timeout=datetime.timedelta(hours=1))
+    try:
+        yield World(dist.get_rank(), size, own)
+    finally:
+        dist.destroy_process_group()
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network itself, as it was before `spread`."""
+    return model.get_submodule("module") if isinstance(model, DistributedDataParallel) else model
+
+
+def spread(
+    model: nn.Module, world: World, *, sync_batchnorm: bool = True, find_unused: bool = False
+) -> nn.Module:
+    """`model` on its device, wrapped so that gradients are averaged over all processes.
+
+    Parameters
+    ----------
+    sync_batchnorm : bool
+        Batch statistics over all GPUs (GPUs only; torch has none for the CPU).
+    find_unused : bool
+        Some parameters may take no part in the loss.
+    """
+    model = model.to(world.device)
+    if world.size == 1:
+        return model
+    on_gpu = world.device.type == "cuda"
+    if sync_batchnorm and on_gpu:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return DistributedDataParallel(
+        model,
+        device_ids=[world.device.index] if on_gpu else None,
+        broadcast_buffers=False,
+        find_unused_parameters=find_unused,
+    )
