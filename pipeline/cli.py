@@ -17,7 +17,6 @@ from pipeline.config import STAGE_KEYS, Config
 from pipeline.layout import DATASETS, MADE_HERE, STAGES, Layout
 from pipeline.options import config_options
 
-PLACES = ("datasets_root", "results_root")
 MACHINE = ("device", "batch_size")
 OUR_PACKAGES = ("data", "eigen", "models", "eval", "train", "pipeline")
 
@@ -66,7 +65,7 @@ def _layout(config: Config) -> Layout:
 
 @main.command()
 @click.option("--dataset", type=click.Choice(MADE_HERE), required=True, help="Which photos.")
-@config_options(*PLACES, *STAGE_KEYS["photos"])
+@config_options(*STAGE_KEYS["photos"])
 def photos(config: Config, dataset: str) -> None:
     """Make a data set that needs no download: a generated world, scikit-image's photos."""
     from pipeline.stages import photos as stage
@@ -77,7 +76,7 @@ def photos(config: Config, dataset: str) -> None:
 
 @main.command()
 @dataset_option
-@config_options(*PLACES, "folder", *STAGE_KEYS["manifest"])
+@config_options(*STAGE_KEYS["manifest"])
 def manifest(config: Config, dataset: str) -> None:
     """List the photos of a data set and deal them out to shards."""
     from pipeline.stages import manifest as stage
@@ -103,7 +102,7 @@ def _shard_command(*keys: str) -> Callable[[Callable[..., None]], Callable[..., 
         for option in (
             scheduler_option,
             workers_option,
-            config_options(*PLACES, *keys),
+            config_options(*keys),
             shard_option,
             dataset_option,
             main.command(),
@@ -155,7 +154,7 @@ def eigenvectors(config: Config, dataset: str, shard: int, **processes: Any) -> 
 @main.command()
 @dataset_option
 @shard_option
-@config_options(*PLACES, *STAGE_KEYS["masks"])
+@config_options(*STAGE_KEYS["masks"])
 @workers_option
 def masks(config: Config, dataset: str, shard: int, workers: int) -> None:
     """Eigenvectors to mask pictures under their published names."""
@@ -175,7 +174,7 @@ def masks(config: Config, dataset: str, shard: int, workers: int) -> None:
 
 @main.command()
 @dataset_option
-@config_options(*PLACES, *STAGE_KEYS["index"])
+@config_options(*STAGE_KEYS["index"])
 def index(config: Config, dataset: str) -> None:
     """Check that every photo is accounted for and close the folder of shards."""
     from pipeline.stages import index as stage
@@ -193,7 +192,7 @@ def index(config: Config, dataset: str) -> None:
 
 @main.command()
 @dataset_option
-@config_options(*PLACES, "k", *STAGE_KEYS["report"])
+@config_options(*STAGE_KEYS["report"])
 def report(config: Config, dataset: str) -> None:
     """One HTML page: photos, eigenvectors, masks, residuals, quarantine, configuration."""
     from pipeline import records

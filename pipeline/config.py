@@ -21,18 +21,19 @@ SCHEMA_PATH = Path(__file__).parent / "schemas" / "config.schema.yaml"
 READING = ("extractor", "weights", "facet", "block", "autocast")
 GRAPH = ("graph", "neighbours", "colour", "colour_weight")
 SOLVING = ("k", "drop_trivial", "solver", "tolerance", "seed")
+MASKING = ("datasets_root", "k", "mask_method", "upsampling")
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
-    "manifest": ("photos", "shard_size"),
-    "features": READING,
-    "laplacian": GRAPH,
-    "eigenvectors": SOLVING,
-    "fused": READING + GRAPH + SOLVING,
-    "masks": ("k", "mask_method", "upsampling"),
-    "index": ("strict", "path"),
-    "report": ("report_photos", "mask_method", "upsampling"),
-    "photos": ("world_photos", "seed"),
+    "photos": ("results_root", "world_photos", "seed"),
+    "manifest": ("datasets_root", "results_root", "folder", "photos", "shard_size"),
+    "features": ("results_root", *READING),
+    "laplacian": ("results_root", *GRAPH),
+    "eigenvectors": ("results_root", *SOLVING),
+    "fused": ("results_root", *READING, *GRAPH, *SOLVING),
+    "masks": ("results_root", *MASKING),
+    "index": ("results_root", "path", "strict"),
+    "report": ("results_root", *MASKING, "report_photos"),
 }
-"""Keys that decide what a stage writes."""
+"""Keys that decide what a stage writes, and where."""
 
 
 class ConfigError(ValueError):

@@ -80,19 +80,29 @@ class Plan:
         ]
 
     def targets(self, *datasets: str) -> Callable[[Any], list[str]]:
-        """Input function of a target: all that is made of some data sets."""
+        """Input function of a target: all that is made of some data sets.
+
+        Shards are named although the report needs them too: Snakemake makes a deleted file again
+        only if it is asked for by name.
+        """
 
         def inputs(wildcards: Any) -> list[str]:
-            return [
-                path
-                for dataset in datasets
-                for path in (
-                    self.layout.report(dataset),
-                    *(self.layout.mask_list(dataset, shard) for shard in self.shards(dataset)),
-                )
-            ]
+            try:
+                return [path for dataset in datasets for path in self._results(dataset)]
+            except TreeError as error:
+                raise error.with_traceback(None) from None  # its message is all a user needs
 
         return inputs
+
+    def _results(self, dataset: str) -> list[str]:
+        layout = self.layout
+        once = [layout.report(dataset), layout.index(dataset), layout.quarantine(dataset)]
+        shards = [
+            path
+            for n in self.shards(dataset)
+            for path in (layout.shard(dataset, "eigenvectors", n), layout.mask_list(dataset, n))
+        ]
+        return once + shards
 
     def present(self) -> list[str]:
         """Data sets whose photos are there; the ones made here if none is."""
@@ -111,17 +121,6 @@ class Plan:
         As a parameter of a job they have it run again when one changes.
         """
         return shlex.join(configuration.options(self.config, stage))
-
-    def roots(self) -> str:
-        """Options for the two roots."""
-        roots = ["--datasets-root", self.config.datasets_root]
-        return shlex.join([*roots, "--results-root", self.config.results_root])
-
-    def machine(self) -> str:
-        """Options that do not change a result, so they must be no parameters."""
-        return shlex.join(
-            ["--device", self.config.device, "--batch-size", str(self.config.batch_size)]
-        )
 
     def gpus(self) -> int:
         """GPUs that a job with a network asks for."""

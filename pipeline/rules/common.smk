@@ -17,13 +17,9 @@ except ConfigError as error:
     raise WorkflowError(str(error))
 CONFIG, LAYOUT = PLAN.config, PLAN.layout
 
-# The python that runs Snakemake, unless each rule gets an environment of its own.
-OWN_ENVIRONMENTS = workflow.deployment_settings.deployment_method
-PIPELINE = (
-    f"{'python' if OWN_ENVIRONMENTS else shlex.quote(sys.executable)} -m pipeline"
-)
-# In the commands but not among the parameters: a change of these reruns nothing.
-ROOTS, MACHINE = PLAN.roots(), PLAN.machine()
+if not workflow.deployment_settings.deployment_method:
+    # Jobs run the python that runs Snakemake, also where its environment is not activated.
+    shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
 
 
 wildcard_constraints:

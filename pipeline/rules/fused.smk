@@ -16,10 +16,12 @@ rule fused:
     threads: 1
     resources:
         gpu=PLAN.gpus(),
+        device=CONFIG.device,
+        batch_size=CONFIG.batch_size,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
     params:
         photos=lambda wildcards: PLAN.digest(wildcards.dataset, wildcards.shard),
         options=PLAN.options("fused"),
     shell:
-        "{PIPELINE} fused --dataset {wildcards.dataset} --shard {wildcards.shard} {ROOTS}"
-        " {params.options} {MACHINE} --workers {threads} 2>&1 | tee {log}"
+        "python -m pipeline fused --dataset {wildcards.dataset} --shard {wildcards.shard} {params.options}"
+        " --device {resources.device} --batch-size {resources.batch_size} --workers {threads} 2>&1 | tee {log}"

@@ -19,8 +19,8 @@ rule masks:
     params:
         options=PLAN.options("masks"),
     shell:
-        "{PIPELINE} masks --dataset {wildcards.dataset} --shard {wildcards.shard} {ROOTS}"
-        " {params.options} --workers {threads} 2>&1 | tee {log}"
+        "python -m pipeline masks --dataset {wildcards.dataset} --shard {wildcards.shard} {params.options}"
+        " --workers {threads} 2>&1 | tee {log}"
 
 
 rule index:
@@ -39,7 +39,7 @@ rule index:
     params:
         options=PLAN.options("index"),
     shell:
-        "{PIPELINE} index --dataset {wildcards.dataset} {ROOTS} {params.options} 2>&1 | tee {log}"
+        "python -m pipeline index --dataset {wildcards.dataset} {params.options} 2>&1 | tee {log}"
 
 
 rule report:
@@ -62,4 +62,4 @@ rule report:
     params:
         options=PLAN.options("report"),
     shell:
-        "{PIPELINE} report --dataset {wildcards.dataset} {ROOTS} {params.options} 2>&1 | tee {log}"
+        "python -m pipeline report --dataset {wildcards.dataset} {params.options} 2>&1 | tee {log}"

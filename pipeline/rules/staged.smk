@@ -18,13 +18,15 @@ rule features:
     threads: 1
     resources:
         gpu=PLAN.gpus(),
+        device=CONFIG.device,
+        batch_size=CONFIG.batch_size,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
     params:
         photos=lambda wildcards: PLAN.digest(wildcards.dataset, wildcards.shard),
         options=PLAN.options("features"),
     shell:
-        "{PIPELINE} features --dataset {wildcards.dataset} --shard {wildcards.shard} {ROOTS}"
-        " {params.options} {MACHINE} --workers {threads} 2>&1 | tee {log}"
+        "python -m pipeline features --dataset {wildcards.dataset} --shard {wildcards.shard} {params.options}"
+        " --device {resources.device} --batch-size {resources.batch_size} --workers {threads} 2>&1 | tee {log}"
 
 
 rule laplacian:
@@ -48,8 +50,8 @@ rule laplacian:
     params:
         options=PLAN.options("laplacian"),
     shell:
-        "{PIPELINE} laplacian --dataset {wildcards.dataset} --shard {wildcards.shard} {ROOTS}"
-        " {params.options} --workers {threads} 2>&1 | tee {log}"
+        "python -m pipeline laplacian --dataset {wildcards.dataset} --shard {wildcards.shard} {params.options}"
+        " --workers {threads} 2>&1 | tee {log}"
 
 
 rule eigenvectors:
@@ -73,5 +75,5 @@ rule eigenvectors:
     params:
         options=PLAN.options("eigenvectors"),
     shell:
-        "{PIPELINE} eigenvectors --dataset {wildcards.dataset} --shard {wildcards.shard} {ROOTS}"
-        " {params.options} --workers {threads} 2>&1 | tee {log}"
+        "python -m pipeline eigenvectors --dataset {wildcards.dataset} --shard {wildcards.shard} {params.options}"
+        " --workers {threads} 2>&1 | tee {log}"

@@ -53,7 +53,7 @@ def run(
         report.photos(rows, strips, note=chosen.rule),
         report.solvers(rows),
         report.quarantine([(row.id, row.stage, row.reason) for row in set_aside]),
-        *(report.configuration(entry["config"]) for entry in made),
+        *_configurations(made),
     ]
     report.write(output, page, title=f"Eigenvectors of {dataset}")
     log.info("report -> %s", output)
@@ -90,6 +90,14 @@ def _strip(id: str, path: str, pairs: shards.ShardFolder, config: Config) -> rep
         found, method=config.mask_method, upsampling=config.upsampling, image=image
     )
     return report.photo_strip(id, image, found, cut)
+
+
+def _configurations(made: Sequence[dict]) -> Iterator[report.Section]:
+    """The configuration; more than one where shards were made with different ones."""
+    distinct = {json.dumps(entry["config"], sort_keys=True): entry["config"] for entry in made}
+    for number, config in enumerate(distinct.values(), start=1):
+        title = "Configuration" if len(distinct) == 1 else f"Configuration {number}"
+        yield report.configuration(config, title=title)
 
 
 def _facts(made: Sequence[dict], folder: Path, masks: Path) -> dict[str, str]:
