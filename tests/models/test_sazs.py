@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 
 from models import sazs
 from models.checkpoints import CheckpointError
+from tests.models.known_answers import known_answer_tensor
 from tests.parity import drn as drn_family
 from tests.parity import sazs as sazs_family
 
@@ -36,21 +36,6 @@ KNOWN = {
         0.703682, 0.151492, (0.497389, 0.596254, 0.608255), 0.325081,
     ),
 }  # fmt: skip
-
-
-def known_answer_tensor(key: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """The weights that the known answers were made with (not those of the golden files)."""
-    r = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
-    name = key.rsplit(".", 1)[-1]
-    if name == "running_var":
-        r = 1 + 0.1 * np.abs(r)
-    elif name not in ("cls_token", "pos_embed") and len(shape) >= 2:
-        r = r / np.sqrt(np.prod(shape[1:]))
-    elif name == "weight":
-        r = 1 + 0.1 * r
-    else:
-        r = 0.1 * r
-    return torch.from_numpy(r.astype(np.float32))
 
 
 @pytest.mark.parametrize("arch", ["vitl16_384", "drn_d_105"])
