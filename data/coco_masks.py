@@ -148,31 +148,19 @@ def paint(
     Raises
     ------
     ValueError
-        A segmentation has no polygons or run lengths that fit the photo.
+        A segmentation is not a list of polygons.
     """
     labels = np.zeros((height, width), np.uint8)
     for annotation in annotations:
         if annotation.get("iscrowd"):
             continue
-        label, shape = label_of[annotation["category_id"]], annotation["segmentation"]
-        if isinstance(shape, dict):
-            labels[_from_runs(shape, height, width)] = label
-            continue
-        for polygon in shape:
+        polygons = annotation["segmentation"]
+        if not isinstance(polygons, list):
+            raise ValueError("run lengths, which the official files have for crowd regions only")
+        for polygon in polygons:
             corners = np.asarray(polygon, np.float64).reshape(-1, 2)
-            cv2.fillPoly(labels, [corners.astype(np.int32)], label)
+            cv2.fillPoly(labels, [corners.astype(np.int32)], label_of[annotation["category_id"]])
     return labels
-
-
-def _from_runs(runs: dict[str, Any], height: int, width: int) -> np.ndarray:
-    """(height, width) bool mask from COCO's run lengths, as numbers or packed into text."""
-    from pycocotools import mask as coco
-
-    if list(runs["size"]) != [height, width]:
-        raise ValueError(f"run lengths of size {runs['size']}, expected {[height, width]}")
-    if isinstance(runs["counts"], list):
-        runs = coco.frPyObjects(runs, height, width)
-    return coco.decode(runs).astype(bool)
 
 
 def write_masks(instances: Instances, folder: str | Path, *, workers: int | None = None) -> int:
