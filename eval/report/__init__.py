@@ -20,7 +20,7 @@ from eval.report.sections import (
     summary,
     table,
 )
-from eval.report.strips import PhotoRow, Sample, Strip, photo_strip, sample
+from eval.report.strips import PhotoRow, Sample, Strip, photo_rows, photo_strip, sample
 
 __all__ = [
     "PhotoRow",
@@ -30,6 +30,7 @@ __all__ = [
     "Section",
     "Strip",
     "configuration",
+    "photo_rows",
     "photo_strip",
     "photos",
     "pictures",

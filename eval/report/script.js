@@ -1,7 +1,7 @@
 "use strict";
 
-// One filter and one order for every list on the page. A list is a view: its records, and a page of them
-// in the document. Without this script the lists stand whole, save the table of all photos.
+// One filter and one order for every list on the page. A list is a view: its records, and a page of
+// them in the document. Without this script the lists stand whole, save the table of all photos.
 
 const TEXT_FIELDS = ["id", "solver", "stage", "reason"];
 
@@ -31,6 +31,7 @@ class View {
     this.root = root;
     this.pager = root.querySelector("[data-pager]");
     this.status = root.querySelector("[data-status]");
+    this.noun = this.status.dataset.noun;
     this.buttons = [...root.querySelectorAll("[data-step]")];
     for (const button of this.buttons) {
       button.addEventListener("click", () => this.turn(Number(button.dataset.step)));
@@ -62,19 +63,28 @@ class View {
     const last = format(this.first + page.length);
     if (total === 0) this.status.textContent = "Nothing matches the filter.";
     else if (total <= this.size) this.status.textContent = this.summary;
-    else this.status.textContent = `${first}–${last} of ${format(total)} ${this.status.dataset.noun}`;
+    else this.status.textContent = `${first}–${last} of ${format(total)} ${this.noun}`;
     this.buttons[0].disabled = this.first === 0;
     this.buttons[1].disabled = this.first + this.size >= total;
     for (const button of this.buttons) button.hidden = total <= this.size;
   }
 
   get summary() {
-    return `${format(this.shown.length)} of ${format(this.records.length)} ${this.status.dataset.noun}`;
+    return `${format(this.shown.length)} of ${format(this.records.length)} ${this.noun}`;
   }
 }
 
 const format = (number) => number.toLocaleString("en");
-const shortest = (number) => (Math.abs(number) < 1e-12 ? "0" : String(Number(number.toPrecision(4))));
+
+function shortest(number) {
+  if (number === null) return "not finite";
+  return Math.abs(number) < 1e-12 ? "0" : String(number);
+}
+
+function duration(seconds) {
+  if (seconds === null) return "–";
+  return seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`;
+}
 
 function element(name, text, className) {
   const made = document.createElement(name);
@@ -98,10 +108,10 @@ function photoRecord(row, solvers) {
       head,
       element("td", `${height} × ${width}`, "num"),
       element("td", `${gridHeight} × ${gridWidth}`, "num"),
-      element("td", eigenvalues.map((value) => (value === null ? "?" : shortest(value))).join("  "), "num"),
+      element("td", eigenvalues.map(shortest).join("  "), "num"),
       element("td", residual === null ? "not finite" : residual.toExponential(1), "num"),
       element("td", record.solver),
-      element("td", seconds === null ? "–" : `${seconds < 1 ? Math.round(seconds * 1000) + " ms" : seconds.toFixed(1) + " s"}`, "num"),
+      element("td", duration(seconds), "num"),
     );
     return line;
   };
@@ -154,16 +164,16 @@ function quarantineView(root) {
 }
 
 function start() {
-  const bar = document.getElementById("bar");
+  const bar = document.getElementById("report-bar");
   if (!bar) return;
   const views = [];
   for (const root of document.querySelectorAll("[data-view]")) {
     if (root.dataset.view === "photos") views.push(...photoViews(root.closest("section")));
     if (root.dataset.view === "quarantine") views.push(quarantineView(root));
   }
-  const filter = document.getElementById("filter");
-  const order = document.getElementById("order");
-  const status = document.getElementById("status");
+  const filter = document.getElementById("report-filter");
+  const order = document.getElementById("report-order");
+  const status = document.getElementById("report-status");
 
   function apply() {
     const test = compile(filter.value);

@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def photos(
             top=top,
             data=_compact(rows),
         ),
-        filterable=True,
+        filterable=bool(rows),
     )
 
 
@@ -158,7 +159,7 @@ def quarantine(rows: Iterable[tuple[str, str, str]], *, title: str = "Quarantine
 
 def configuration(settings: Mapping[str, Any], *, title: str = "Configuration") -> Section:
     """A resolved configuration, folded up; nested keys are joined by dots."""
-    return Section(title, fill("configuration.html", settings=dict(_flat(settings))))
+    return Section(title, fill("configuration.html", settings=list(_flat(settings))))
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
@@ -208,7 +209,7 @@ def _cell(cell: str | float | None, digits: int) -> tuple[str, bool]:
         return UNKNOWN, True
     if isinstance(cell, str):
         return cell, False
-    return (f"{cell:,}" if isinstance(cell, int) else f"{cell:.{digits}f}"), True
+    return (f"{cell:,}" if isinstance(cell, Integral) else f"{cell:.{digits}f}"), True
 
 
 @dataclass(frozen=True)

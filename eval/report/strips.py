@@ -6,13 +6,14 @@ A strip holds data URIs of about 35 kB together; the arrays it was made from may
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from eigen.pairs import Eigenpairs
+from eigen.upsample import upsample
 from eval import figures
 from eval.report import thumbnails
 from eval.report.page import ReportError
@@ -60,6 +61,16 @@ class PhotoRow:
         return float(np.max(self.residual))
 
 
+def photo_rows(table: Mapping[str, np.ndarray]) -> list[PhotoRow]:
+    """Rows of the photos of a shard by its columns (`eigen.shards.Shard.table`), without vectors."""
+    names = ("id", "size", "grid", "eigenvalues", "residual", "solver")
+    columns = [table[name].tolist() for name in names] if table else []
+    return [
+        PhotoRow(str(id), tuple(size), tuple(grid), tuple(values), tuple(residual), str(solver))
+        for id, size, grid, values, residual, solver in zip(*columns, strict=True)
+    ]
+
+
 @dataclass(frozen=True)
 class Strip:
     """The pictures of one photo as data URIs: photo, outlines, K eigenvectors, K masks.
@@ -105,7 +116,7 @@ def photo_strip(photo_id: str, image: np.ndarray, pairs: Eigenpairs, masks: np.n
         photo=thumbnails.picture_uri(small),
         outlines=thumbnails.picture_uri(figures.outlines(small, small_masks, width=2)),
         vectors=tuple(
-            thumbnails.picture_uri(figures.vector_rgb(vector, size=(height, width)))
+            thumbnails.picture_uri(_vector_rgb(vector, pairs.size, (height, width)))
             for vector in pairs.vectors
         ),
         masks=tuple(
@@ -114,6 +125,12 @@ def photo_strip(photo_id: str, image: np.ndarray, pairs: Eigenpairs, masks: np.n
         ),
         coverage=tuple(float(mask.mean()) for mask in masks),
     )
+
+
+def _vector_rgb(vector: np.ndarray, size: tuple[int, int], shown: tuple[int, int]) -> np.ndarray:
+    # By way of the photo's own pixels, on which the grid lies as it does for the masks.
+    pixels = upsample(vector[None], size)[0]
+    return figures.vector_rgb(pixels, limit=figures.robust_limit(vector), size=shown)
 
 
 def _nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

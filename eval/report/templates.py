@@ -51,8 +51,11 @@ def value(number: float) -> str:
 
 
 def tiny(number: float) -> str:
-    """A residual by two significant digits: 3.2e-09; what is not a number is said to be none."""
-    return f"{number:.1e}" if math.isfinite(number) else "not finite"
+    """A residual by two significant digits, 3.2e-9; one that is not finite is said to be so."""
+    if not math.isfinite(number):
+        return "not finite"
+    mantissa, exponent = f"{number:.1e}".split("e")
+    return f"{mantissa}e{int(exponent):+d}"
 
 
 def seconds(duration: float | None) -> str:

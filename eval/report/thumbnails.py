@@ -30,7 +30,7 @@ def shrink(image: np.ndarray, side: int = SIDE) -> np.ndarray:
 
 def picture_uri(image: np.ndarray) -> str:
     """Data URI of a picture (H, W, 3) uint8 at its own size, as lossy WebP."""
-    return _uri(Image.fromarray(image), "webp", quality=QUALITY, method=4)
+    return _uri(Image.fromarray(image), "webp", quality=QUALITY, method=2)
 
 
 def mask_uri(mask: np.ndarray, colour: RGB) -> str:

@@ -31,8 +31,8 @@ page.onload = async () => {{
   const ids = (view) => all(`[data-view="${{view}}"] [data-list] > *`).map(
     (node) => node.querySelector("h4, th").textContent);
   const set = (id, value) => {{
-    doc.getElementById(id).value = value;
-    doc.getElementById(id).dispatchEvent(new Event("input", {{ bubbles: true }}));
+    doc.getElementById(`report-${{id}}`).value = value;
+    doc.getElementById(`report-${{id}}`).dispatchEvent(new Event("input", {{ bubbles: true }}));
   }};
   let value;
   try {{ value = await (async () => {{ {script} }})(); }} catch (error) {{ value = String(error); }}
@@ -93,7 +93,7 @@ def ask(tmp_path_factory):
 def test_lists_open_on_their_first_page(ask):
     photos, strips, bad, status = ask(
         """return [ids("photos"), ids("strips"), ids("quarantine"),
-                   doc.getElementById("status").textContent];"""
+                   doc.getElementById("report-status").textContent];"""
     )
     assert photos == [f"p {i:02d}" for i in range(3)] + [f"p{i:02d}" for i in range(3, 25)]
     assert len(strips) == 20 and strips[:3] == ["p 00", "p 02", "p04"]
@@ -138,7 +138,7 @@ def test_filter(ask):
     found = ask(
         f"""return {json.dumps(list(FILTERED))}.map((query) => {{
           set("filter", query);
-          return doc.getElementById("status").textContent;
+          return doc.getElementById("report-status").textContent;
         }});"""
     )
     counts = [tuple(int(n) for n in re.findall(r"(\d+) of", status)) for status in found]
@@ -162,7 +162,7 @@ def test_order_by_seconds_puts_unknown_last(ask):
 
 def test_address_keeps_filter_and_order(ask):
     value = ask(
-        'return [doc.getElementById("filter").value, ids("photos")];',
+        'return [doc.getElementById("report-filter").value, ids("photos")];',
         fragment="#q=id%3Ap5&order=seconds",
     )
     assert value == ["id:p5", [f"p{i}" for i in range(59, 49, -1)]]
@@ -194,7 +194,7 @@ def test_slash_goes_to_the_filter(ask):
             """doc.body.dispatchEvent(new KeyboardEvent("keydown", { key: "/", bubbles: true }));
         return doc.activeElement.id;"""
         )
-        == "filter"
+        == "report-filter"
     )
 
 

@@ -178,8 +178,8 @@ def test_solvers_are_counted_with_their_residuals_and_time():
     rows = [row(str(i), residual=r, seconds=2.0) for i, r in enumerate([1e-9, 3e-9, 8e-9])]
     html = report.solvers([*rows, row("x", solver="dense", residual=2e-7)]).body
     cells = re.findall(r"<t[hd](?: [^>]*)?>([^<]*)", html)[6:]
-    assert cells[:6] == ["lanczos", "3", "8.0e-09", "3.0e-09", "6.0 s", "2.0 s"]
-    assert cells[6:] == ["dense", "1", "2.0e-07", "2.0e-07", UNKNOWN, UNKNOWN]
+    assert cells[:6] == ["lanczos", "3", "8.0e-9", "3.0e-9", "6.0 s", "2.0 s"]
+    assert cells[6:] == ["dense", "1", "2.0e-7", "2.0e-7", UNKNOWN, UNKNOWN]
 
 
 def test_quarantine_lists_every_row():

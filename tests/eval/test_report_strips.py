@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from eigen import shards
+from eigen.masks import masks as eigen_masks
 from eigen.pairs import Eigenpairs
 from eval import report
 from eval.figures import OUTLINES
@@ -48,6 +50,20 @@ def test_row_keeps_the_numbers_of_the_pairs():
     assert row.worst == pytest.approx(1e-9)
 
 
+def test_rows_of_a_shard_are_those_of_its_pairs(tmp_path):
+    given = {"a": pairs_of(), "ü b": pairs_of(size=(9, 7), grid=(2, 3))}
+    path = tmp_path / "0.h5"
+    about = {"config": {}, "software": "0", "extractor": "lowlevel", "weights_sha256": ""}
+    with shards.create(path, **about) as append:
+        for photo_id, pairs in given.items():
+            append(photo_id, pairs)
+    shard = shards.Shard(path)
+    rows = [report.PhotoRow.of(photo_id, pairs) for photo_id, pairs in given.items()]
+    assert report.photo_rows(shard.table()) == rows
+    shard.close()
+    assert report.photo_rows({}) == []
+
+
 def test_worst_residual_of_a_row_is_nan_when_one_is():
     assert np.isnan(report.PhotoRow("a", (1, 1), (1, 1), (0, 0, 0), (1, np.nan, 2), "x").worst)
 
@@ -72,6 +88,17 @@ def test_strip_shows_photo_vectors_and_masks():
     # The border of mask 1 runs where it ends, and is nowhere in the plain photo.
     difference = np.abs(decode(strip.outlines).astype(int) - photo)[96].sum(axis=1)
     assert 60 <= difference.argmax() <= 66
+
+
+def test_vectors_lie_on_the_photo_as_their_masks_do():
+    # Patches of 100 pixels leave the last 49 columns uncovered; the sign changes at column 200.
+    pairs = pairs_of(size=(349, 449), grid=(3, 4), k=1)
+    pairs.vectors[0] = [-1, -1, 1, 1]
+    masks = eigen_masks(pairs)
+    strip = report.photo_strip("a", np.zeros((349, 449, 3), np.uint8), pairs, masks)
+    vector, mask = (decode(uri)[100].astype(int) for uri in (strip.vectors[0], strip.masks[0]))
+    assert abs(np.argmax(mask[:, 3] > 0) - 200 / 449 * 256) < 2
+    assert abs(np.argmax(vector[:, 0] > vector[:, 2]) - 200 / 449 * 256) < 4
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (2, 3000)])
