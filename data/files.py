@@ -14,14 +14,18 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_UMASK = os.umask(0)  # it can only be read by setting it
+os.umask(_UMASK)
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` when the block succeeds.
 
-    With `durable` the bytes are on the disk before the name appears, so the file is whole even after
-    a power cut. Without, that is left to the caller (`os.sync` once, after thousands of small files,
-    and before whatever says that they are done).
+    With `durable` the bytes are on the disk before the name appears, so the file is whole even
+    after a power cut. Without, that is left to the caller (`os.sync` once, after thousands of small
+    files, and before whatever says that they are done).
 
     The temporary name ends like `path` (`.h5`, `.png`), because some writers choose the format by
     it. When the block raises, the temporary file is removed and `path` is left as it was.
@@ -46,7 +50,7 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         _publish(temporary, path, durable)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
             raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
         raise
 
@@ -54,7 +58,7 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
 def _publish(temporary: Path, path: Path, durable: bool) -> None:
     if durable:
         _flush(temporary)
-    temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+    temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes files that only their owner can read
     temporary.replace(path)
     if durable:
         _flush(path.parent)
@@ -66,12 +70,6 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def sha256(path: str | Path) -> str:
