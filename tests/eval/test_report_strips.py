@@ -91,14 +91,15 @@ def test_strip_shows_photo_vectors_and_masks():
 
 
 def test_vectors_lie_on_the_photo_as_their_masks_do():
-    # Patches of 100 pixels leave the last 49 columns uncovered; the sign changes at column 200.
-    pairs = pairs_of(size=(349, 449), grid=(3, 4), k=1)
-    pairs.vectors[0] = [-1, -1, 1, 1]
+    # Patches of 124 pixels leave the last 27 columns uncovered; the sign changes at column 124.
+    pairs = pairs_of(size=(499, 399), grid=(4, 3), k=1)
+    pairs.vectors[0] = [-1, 1, 1]
     masks = eigen_masks(pairs)
-    strip = report.photo_strip("a", np.zeros((349, 449, 3), np.uint8), pairs, masks)
+    strip = report.photo_strip("a", np.zeros((499, 399, 3), np.uint8), pairs, masks)
     vector, mask = (decode(uri)[100].astype(int) for uri in (strip.vectors[0], strip.masks[0]))
-    assert abs(np.argmax(mask[:, 3] > 0) - 200 / 449 * 256) < 2
-    assert abs(np.argmax(vector[:, 0] > vector[:, 2]) - 200 / 449 * 256) < 4
+    border = 124 / 499 * 256
+    assert abs(np.argmax(mask[:, 3] > 0) - border) < 2
+    assert abs(np.argmax(vector[:, 0] > vector[:, 2]) - border) < 2
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (2, 3000)])
