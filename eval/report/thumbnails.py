@@ -40,7 +40,7 @@ def mask_uri(mask: np.ndarray, colour: RGB) -> str:
     """
     picture = Image.fromarray(mask.astype(np.uint8))
     picture.putpalette((0, 0, 0, *colour))
-    return _uri(picture, "png", optimize=True, bits=1, transparency=0)
+    return _uri(picture, "png", bits=1, transparency=0)
 
 
 def _uri(picture: Image.Image, kind: str, **options: int) -> str:
