@@ -15,12 +15,9 @@ from __future__ import annotations
 import json
 import logging
 import mmap
-import multiprocessing
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from data.parallel import ordered_map
 from data.pictures import write_png
 
 logger = logging.getLogger(__name__)
@@ -185,24 +183,15 @@ def write_masks(instances: Instances, folder: str | Path, *, workers: int | None
     folder.mkdir(parents=True, exist_ok=True)
     present = {path.stem for path in folder.glob("*.png")}
     missing = [photo for photo in instances.photos if photo.id not in present]
+    logger.info("%s: %d masks to write, %d present", folder, len(missing), len(present))
     tasks = [
         (instances.path, missing[first : first + _PHOTOS_PER_TASK], instances.label_of, folder)
         for first in range(0, len(missing), _PHOTOS_PER_TASK)
     ]
-    workers = min(workers or len(os.sched_getaffinity(0)), max(len(tasks), 1))
-    logger.info("%s: %d masks to write, %d present", folder, len(missing), len(present))
-    if workers == 1:
-        for task in tasks:
-            _write_some(task)
-        return len(missing)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        for done, _ in enumerate(pool.map(_write_some, tasks), start=1):
-            logger.debug("%s: %d of %d tasks done", folder, done, len(tasks))
-    return len(missing)
+    return sum(ordered_map(_write_some, tasks, workers=workers))
 
 
-def _write_some(task: tuple[Path, list[AnnotatedPhoto], dict[int, int], Path]) -> None:
+def _write_some(task: tuple[Path, list[AnnotatedPhoto], dict[int, int], Path]) -> int:
     path, photos, label_of, folder = task
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for photo in photos:
@@ -212,3 +201,4 @@ def _write_some(task: tuple[Path, list[AnnotatedPhoto], dict[int, int], Path]) -
             except (ValueError, KeyError, TypeError) as error:
                 raise AnnotationError(f"{path}: photo {photo.id}: {error!r}") from error
             write_png(folder / f"{photo.id}.png", labels, durable=False)
+    return len(photos)
