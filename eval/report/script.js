@@ -106,12 +106,12 @@ function photoRecord(row, solvers) {
     head.append(record.card ? anchor(record) : id);
     line.append(
       head,
-      element("td", `${height} × ${width}`, "num"),
-      element("td", `${gridHeight} × ${gridWidth}`, "num"),
-      element("td", eigenvalues.map(shortest).join("  "), "num"),
       element("td", residual === null ? "not finite" : residual.toExponential(1), "num"),
       element("td", record.solver),
       element("td", duration(seconds), "num"),
+      element("td", `${height} × ${width}`, "num"),
+      element("td", `${gridHeight} × ${gridWidth}`, "num"),
+      element("td", eigenvalues.map(shortest).join("  "), "num"),
     );
     return line;
   };

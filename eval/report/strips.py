@@ -1,6 +1,6 @@
 """What the report shows of one photo: a row of numbers always, a strip of pictures for a sample.
 
-A strip holds data URIs of about 35 kB together; the arrays it was made from may be dropped.
+A strip holds data URIs of 30 to 50 kB together; the arrays it was made from may be dropped.
 """
 
 from __future__ import annotations

@@ -101,6 +101,22 @@ def test_lists_open_on_their_first_page(ask):
     assert status == "2 of 2 quarantined · 30 of 30 strips · 60 of 60 photos"
 
 
+def test_table_shows_each_number_under_its_heading(ask):
+    heads, cells = ask(
+        """return ["thead th", "tbody tr:nth-child(12) > *"].map((selector) =>
+          all(`[data-view="photos"] ${selector}`).map((node) => node.textContent));"""
+    )
+    assert dict(zip(heads, cells, strict=True)) == {
+        "id": "p11",
+        "largest residual": "1.8e-8",
+        "solver": "lanczos",
+        "time": "11.0 s",
+        "size": "300 × 411",  # noqa: RUF001
+        "grid": "3 × 4",  # noqa: RUF001
+        "eigenvalues": "0  0.11",
+    }
+
+
 def test_every_record_is_reached_by_turning_pages(ask):
     seen = ask(
         """const seen = ids("photos");
