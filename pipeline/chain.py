@@ -17,6 +17,7 @@ import scipy.sparse as sp
 import eigen
 from data.pictures import read_image
 from eigen import graphs, packed
+from eigen.affinity import Affinity, TriangleAffinity
 from eigen.extractors import Extractor
 from eigen.pairs import Eigenpairs
 from eigen.picture import from_graph
@@ -157,10 +158,12 @@ def _reader(path: Path, kind: str) -> packed.PackedReader:
     return packed.PackedReader(path, **{"features": FEATURES, "laplacians": LAPLACIANS}[kind])
 
 
-def affinity_arrays(W: np.ndarray | sp.csr_array) -> dict[str, np.ndarray]:
+def affinity_arrays(W: Affinity) -> dict[str, np.ndarray]:
     """Ragged arrays of an affinity: CSR as it is, dense as its values alone."""
     if sp.issparse(W):
         return {"data": W.data, "indices": W.indices, "indptr": W.indptr}
+    if isinstance(W, TriangleAffinity):
+        W = W.toarray()
     if not isinstance(W, np.ndarray):
         raise TypeError(
             "this graph is an operator that is never stored; use the configuration `path: fused`"

@@ -7,6 +7,8 @@ are or which of them it meets. Parallelism is over photos.
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -60,21 +62,22 @@ def run_ordered(
 @contextlib.contextmanager
 def single_threaded() -> Iterator[None]:
     """Hold BLAS, OpenMP and OpenCV, and torch if it is used, to one thread in this process."""
-    import sys
-
     import cv2
     from threadpoolctl import threadpool_limits
 
+    torch = sys.modules.get("torch")
+    before = cv2.getNumThreads(), torch and torch.get_num_threads()
     cv2.setNumThreads(1)
     with threadpool_limits(1):
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(1)
+        if torch:
+            torch.set_num_threads(1)
         yield
+    cv2.setNumThreads(before[0])
+    if torch:
+        torch.set_num_threads(before[1])
 
 
 def _start_worker() -> None:
-    import os
-
     # Read when a library is first loaded, which for torch may be in the middle of the first task.
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     single_threaded().__enter__()

@@ -1,0 +1,64 @@
+"""The commands a person types."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline.cli import main
+
+
+def run(*words):
+    return CliRunner().invoke(main, words)
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys; from pipeline.cli import main\n"
+        "try: main(['fused', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'scipy', 'cv2', 'h5py', 'snakemake') if m in sys.modules])"
+    )
+    started = time.perf_counter()
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines()[-1] == "[]"
+    assert time.perf_counter() - started < 5  # 0.2 s; the bound is for a busy machine
+
+
+@pytest.mark.parametrize("stage", sorted(main.commands))
+def test_every_command_has_help(stage):
+    answer = run(stage, "--help")
+    assert answer.exit_code == 0
+    assert main.commands[stage].help
+
+
+def test_settings_are_resolved_and_shown():
+    answer = run("config", "k=7", "extractor=lowlevel")
+    assert "k: 7\n" in answer.output
+    assert "extractor: lowlevel\n" in answer.output
+    assert "tolerance: 1.0e-05\n" in answer.output
+
+
+def test_an_error_is_one_line():
+    answer = run("config", "kk=7")
+    assert answer.exit_code == 1
+    assert answer.output.strip().splitlines() == [answer.output.strip()], (
+        "one line, without a traceback"
+    )
+    assert answer.output.startswith("Error: configuration key 'kk' does not exist")
+
+
+def test_an_empty_folder_is_one_line(tmp_path):
+    words = ("manifest", "--dataset", "folder", "--folder", tmp_path, "--results-root", tmp_path)
+    answer = run(*map(str, words))
+    assert answer.exit_code == 1
+    assert len(answer.output.strip().splitlines()) == 1
+    assert str(tmp_path) in answer.output
+
+
+def test_a_missing_tree_says_what_belongs_where(tmp_path):
+    answer = run("check-data", "pascal", "--datasets-root", str(tmp_path))
+    assert answer.exit_code == 1
+    assert "VOC2012/JPEGImages" in answer.output

@@ -1,0 +1,252 @@
+"""Stages on real files: what goes in comes out or is set aside with its reason."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.pictures import read_image
+from eigen import shards
+from eigen.packed import PackedError
+from pipeline import manifest, workers
+from pipeline.config import resolve
+from pipeline.layout import STAGES, Layout
+from pipeline.records import read_all
+from pipeline.stages import index, masks, report, shard
+from pipeline.stages import manifest as listing
+from tests.pictures import scene, write_broken, write_readable
+
+
+class Run:
+    """All stages over a folder of photos, as Snakemake runs them."""
+
+    def __init__(self, photos, root, **settings):
+        self.config = resolve(
+            {"folder": str(photos), "results_root": str(root), "extractor": "lowlevel", **settings}
+        )
+        self.layout = Layout("unused", str(root), self.config.k)
+
+    def path(self, name, *more):
+        from pathlib import Path
+
+        return Path(getattr(self.layout, name)("folder", *more))
+
+    def make(self, *, workers=1):
+        listing.run("folder", self.config, self.layout, self.path("manifest"))
+        numbers = {e.shard for e in manifest.read(self.path("manifest")) if e.shard is not None}
+        for number in sorted(numbers):
+            for stage in STAGES[self.config.path]:
+                self.stage(stage, number, workers)
+        self.index()
+        return shards.open(self.path("index").parent, verify=True)
+
+    def stage(self, stage, number, workers=1):
+        kind = "eigenvectors" if stage == "fused" else stage
+        job = shard.Job(
+            manifest=self.path("manifest"),
+            shard=number,
+            output=self.path("shard", kind, number),
+            record=self.path("record", stage, number),
+            workers=workers,
+        )
+        before = {"laplacian": "features", "eigenvectors": "laplacian"}.get(stage)
+        sources = [self.path("shard", before, number)] if before else []
+        getattr(shard, stage)(job, self.config, *sources)
+
+    def index(self):
+        index.run(
+            self.path("manifest"),
+            lambda n: self.path("shard", "eigenvectors", n),
+            lambda n: [self.path("record", s, n) for s in STAGES[self.config.path]],
+            quarantine=self.path("quarantine"),
+            provenance=self.path("provenance"),
+            strict=self.config.strict,
+        )
+
+    def set_aside(self):
+        return {row.id: row for row in index.read_quarantine(self.path("quarantine"))}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(5):
+        Image.fromarray(scene(80 + 16 * number, 112, number)).save(folder / f"photo{number}.jpg")
+    return folder
+
+
+def test_every_kind_of_picture_is_read_or_set_aside_with_its_reason(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    good, bad = write_readable(folder), write_broken(folder)
+    Image.fromarray(scene()).save(folder / "plain.png")  # a second file with one stem
+    run = Run(folder, tmp_path / "results", shard_size=7)
+    found, aside = run.make(), run.set_aside()
+    assert set(found) == good
+    assert set(aside) == bad | {"plain.png"}
+    assert len(manifest.read(run.path("manifest"))) == len(found) + len(aside)
+    assert all(row.reason for row in aside.values())
+    assert "empty" in aside["empty"].reason
+    assert "fewer" in aside["one pixel"].reason
+    assert aside["plain.png"].stage == "manifest"
+    for id in good:
+        assert found[id].residual.max() <= run.config.tolerance
+    assert found["turned"].size == (128, 96)  # upright, as a viewer shows it
+
+
+def test_masks_have_the_size_of_the_photo_and_two_values(photos, tmp_path):
+    run = Run(photos, tmp_path)
+    found = run.make()
+    folder = tmp_path / "masks"
+    stale = folder / "photo0_k0.png"
+    masks.run(
+        run.path("shard", "eigenvectors", 0),
+        run.path("manifest"),
+        0,
+        folder,
+        run.path("mask_list", 0),
+        run.config,
+    )
+    assert stale.exists()
+    for id in found:
+        size = read_image(photos / f"{id}.jpg").shape[:2]
+        for k in range(5):
+            mask = cv2.imread(str(folder / f"{id}_k{k}.png"), cv2.IMREAD_UNCHANGED)
+            assert mask.shape == size
+            assert set(np.unique(mask)) <= {0, 255}
+    with run.path("mask_list", 0).open() as file:
+        assert [row["id"] for row in csv.DictReader(file)] == list(found)
+
+
+def same(one, other):
+    return list(one) == list(other) and all(
+        getattr(one[id], name).tobytes() == getattr(other[id], name).tobytes()
+        for id in one
+        for name in ("vectors", "eigenvalues", "residual")
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "workers"),
+    [
+        ({"path": "staged"}, 1),
+        ({"shard_size": 2}, 1),
+        ({"shard_size": 3, "batch_size": 4}, 2),
+        ({"path": "staged", "shard_size": 4}, 2),
+    ],
+)
+def test_the_same_bytes_whatever_the_shards_workers_and_path(photos, tmp_path, settings, workers):
+    graph = {"neighbours": 12, "colour": "knn", "colour_weight": 1.0} if workers == 2 else {}
+    plain = Run(photos, tmp_path / "a", **graph).make()
+    other = Run(photos, tmp_path / "b", **graph, **settings).make(workers=workers)
+    assert same(plain, other)
+
+
+def test_the_same_bytes_with_a_network(photos, tmp_path):
+    network = {"extractor": "dino_vits16", "weights": "random:1", "device": "cpu"}
+    plain = Run(photos, tmp_path / "a", **network).make()
+    other = Run(photos, tmp_path / "b", **network, batch_size=3, shard_size=2).make(workers=2)
+    assert same(plain, other)
+    about = plain.shards[0].attributes()
+    assert about["extractor"] == "dino_vits16"
+    assert about["weights_sha256"] == "random:1"
+    assert about["config"]["extractor"] == "dino_vits16"
+
+
+def test_strict_fails_and_names_the_photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.fromarray(scene()).save(folder / "good.jpg")
+    (folder / "bad.jpg").write_bytes(b"")
+    with pytest.raises(index.BookkeepingError, match=r"strict, and 1 photos .* bad: .*empty"):
+        Run(folder, tmp_path / "results", strict=True).make()
+
+
+def test_a_photo_that_vanished_is_set_aside(photos, tmp_path):
+    run = Run(photos, tmp_path)
+    members = manifest.entries(listing.tree_for("folder", run.config, run.layout), 256)
+    gone = manifest.Entry("gone", str(tmp_path / "gone.jpg"), 0)
+    manifest.write(run.path("manifest"), [*members, gone])
+    run.stage("fused", 0)
+    run.index()
+    assert "no such file" in run.set_aside()["gone"].reason
+
+
+def test_lost_photos_are_noticed(photos, tmp_path):
+    run = Run(photos, tmp_path)
+    run.make()
+    members = manifest.read(run.path("manifest"))
+    manifest.write(run.path("manifest"), [*members, manifest.Entry("lost", "x.jpg", 0)])
+    with pytest.raises(index.BookkeepingError, match=r"1 are lost \(lost\)"):
+        run.index()
+    manifest.write(run.path("manifest"), members[1:])
+    with pytest.raises(index.BookkeepingError, match=r"1 are not of this manifest \(photo0\)"):
+        run.index()
+
+
+def test_shards_of_a_run_that_was_dealt_otherwise_are_removed(photos, tmp_path):
+    Run(photos, tmp_path, shard_size=1).make()
+    found = Run(photos, tmp_path, shard_size=3).make()
+    assert len(found) == 5
+    assert len(list((tmp_path / "folder" / "eigenvectors").glob("*.h5"))) == 2
+
+
+def test_how_it_was_made_lies_beside_the_result(photos, tmp_path):
+    run = Run(photos, tmp_path, k=4)
+    run.make()
+    (made,) = json.loads(run.path("provenance").read_text())
+    assert made["config"] == run.config.as_dict()
+    assert {"eigenshape", "numpy", "scipy", "python"} <= set(made["software"])
+
+
+def test_the_report_shows_every_photo_and_the_quarantine(photos, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in photos.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "bad.jpg").write_bytes(b"")
+    run = Run(folder, tmp_path / "results")
+    run.make()
+    report.run(
+        "folder",
+        run.path("manifest"),
+        run.path("index").parent,
+        read_all([run.path("record", "fused", 0)]),
+        run.path("quarantine"),
+        run.path("provenance"),
+        tmp_path / "masks",
+        run.path("report"),
+        run.config,
+    )
+    page = run.path("report").read_text()
+    for name in ("photo0", "photo4", "bad", "lanczos", "lowlevel"):
+        assert name in page
+
+
+def test_an_unreadable_features_file_ends_the_run_and_says_which(photos, tmp_path):
+    run = Run(photos, tmp_path, path="staged")
+    listing.run("folder", run.config, run.layout, run.path("manifest"))
+    run.stage("features", 0)
+    features = run.path("shard", "features", 0)
+    features.write_bytes(features.read_bytes()[:-100])
+    with pytest.raises(PackedError, match=str(features)):
+        run.stage("laplacian", 0)
+
+
+def test_a_result_that_cannot_be_written_is_named(photos, tmp_path):
+    run = Run(photos, tmp_path / "results")
+    listing.run("folder", run.config, run.layout, run.path("manifest"))
+    (tmp_path / "results" / "folder" / "eigenvectors").write_text("a file where a folder belongs")
+    with pytest.raises(OSError, match=r"cannot write .*shard-00000.h5"):
+        run.stage("fused", 0)
+
+
+def test_workers_are_not_left_behind(photos, tmp_path):
+    import multiprocessing
+
+    Run(photos, tmp_path).make(workers=2)
+    assert multiprocessing.active_children() == []
+    assert workers.AHEAD > 0
