@@ -7,14 +7,14 @@ graph are pixels or the cells of a coarser grid. Every graph built here keeps th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.sparse as sp
 
-from eigen import affinity, colour
-from eigen.affinity import Affinity
+from eigen import colour, cosine, pixels
+from eigen.affinity import Affinity, weighted_sum
+from eigen.pixels import PixelSpec
 
 # A dense float32 affinity of more nodes than this (1.6 GB) is not stored but computed in products.
 STORED_NODES = 20_000
@@ -38,12 +38,15 @@ class GraphSpec:
         Patch graph: the colour affinity added, see `eigen.colour`.
     colour_weight : float
         Lambda, the weight of the colour affinity; 0 leaves it out.
+    pixels : PixelSpec
+        Pixel graph: its own parameters, see `eigen.pixels`.
     """
 
-    kind: Literal["patch", "pixel"] = "patch"
+    kind: str = "patch"
     neighbours: int | None = None
-    colour: Literal["none", "knn", "random_walk"] = "none"
+    colour: str = "none"
     colour_weight: float = 0.0
+    pixels: PixelSpec = field(default_factory=PixelSpec)
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, ("patch", "pixel"))
@@ -85,9 +88,7 @@ def build(spec: GraphSpec, features: np.ndarray, grid: tuple[int, int], image: n
         Features that are not finite unit rows; names the node.
     """
     if spec.kind == "pixel":
-        from eigen import pixels
-
-        return Graph(*pixels.build(spec, features, grid, image))
+        return Graph(*pixels.build(spec.pixels, features, grid, image))
     return Graph(_patch_affinity(spec, features, grid, image), grid)
 
 
@@ -96,14 +97,14 @@ def _patch_affinity(
 ) -> Affinity:
     W: Affinity
     if spec.neighbours is not None:
-        W = affinity.nearest(features, spec.neighbours)
+        W = cosine.nearest(features, spec.neighbours)
     elif len(features) <= STORED_NODES:
-        W = affinity.dense(features)
+        W = cosine.dense(features)
     else:
-        W = affinity.CosineAffinity(features)
+        W = cosine.CosineAffinity(features)
     if spec.colour == "none" or spec.colour_weight == 0:
         return W
-    return affinity.weighted_sum(W, _colour_affinity(spec, grid, image), spec.colour_weight)
+    return weighted_sum(W, _colour_affinity(spec, grid, image), spec.colour_weight)
 
 
 def _colour_affinity(spec: GraphSpec, grid: tuple[int, int], image: np.ndarray) -> sp.csr_array:

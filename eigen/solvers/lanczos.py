@@ -23,6 +23,8 @@ from eigen.laplacian import NormalizedProblem
 
 BLOCK = 2
 BASIS_BLOCKS = 30
+# Fewer vectors than this for each pair do not separate them: no need to look.
+LEAST_BASIS = 3
 # A vector that keeps this part of its length is orthogonal to the basis after one more pass.
 MOSTLY_NEW = 0.1
 # Below this, float32 products cannot reach the tolerance and the work is done in float64.
@@ -84,11 +86,13 @@ def _solve(
 ) -> tuple[np.ndarray, np.ndarray]:
     narrow = problem.W.dtype == np.float32 and tol >= FLOAT32_TOLERANCE
     basis = _Basis(problem, block, np.float32 if narrow else np.float64, keep=k + block, seed=seed)
-    candidates = _first_block(problem.n, block, seed, start)
+    residual = _first_block(problem.n, block, seed, start)
     restarts = 0
     while True:
-        basis.append(candidates)
+        basis.append(residual)
         residual = basis.multiply_last()
+        if basis.size < min(LEAST_BASIS * k, problem.n) and not basis.is_full:
+            continue
         theta, y = basis.ritz()
         estimate = np.linalg.norm(residual @ y[-residual.shape[1] :, :k], axis=0)
         converged = len(theta) >= k and estimate.max() <= tol / 2
@@ -97,7 +101,6 @@ def _solve(
         if basis.is_full:
             basis.compress(theta, y)
             restarts += 1
-        candidates = residual
 
 
 def _first_block(n: int, block: int, seed: int, start: np.ndarray | None) -> np.ndarray:
@@ -118,55 +121,55 @@ class _Basis:
     ):
         self._problem, self._block, self._keep = problem, block, keep
         capacity = min(problem.n, 1 + keep + BASIS_BLOCKS * block)
-        self._q = np.zeros((problem.n, capacity), dtype, order="F")
+        self._q: np.ndarray = np.zeros((problem.n, capacity), dtype, order="F")
         self._q[:, 0] = problem.null_vector
         self._h = np.zeros((capacity, capacity))
         self._h[0, 0] = 1
-        self._size = self._before_last = 1
+        self.size = self._before_last = 1
         self._rng = np.random.default_rng([seed, problem.n, 1])
 
     @property
     def is_everything(self) -> bool:
         """Whether Q spans the whole space."""
-        return self._size == self._problem.n
+        return self.size == self._problem.n
 
     @property
     def is_full(self) -> bool:
         """Whether another block has no room."""
-        return self._size + self._block > self._q.shape[1]
+        return self.size + self._block > self._q.shape[1]
 
     def append(self, candidates: np.ndarray) -> None:
         """Add the part of `candidates` (n, block) that is new, random directions where none is."""
-        width = min(self._block, self._problem.n - self._size)
+        width = min(self._block, self._problem.n - self.size)
         new = candidates[:, :width].astype(self._q.dtype)
         left = np.zeros(width)
         while left.min() < MOSTLY_NEW:
             # What little is left of a vector is spoilt by cancellation: it needs another pass.
-            length = np.linalg.norm(new, axis=0)
+            length = np.sqrt(np.einsum("nb,nb->b", new, new))
             new -= self._span @ (self._span.T @ new)
             new, r = np.linalg.qr(new)
             left = np.abs(np.diag(r)) / np.maximum(length, np.finfo(new.dtype).tiny)
             nothing = left <= 10 * np.finfo(new.dtype).eps
             new[:, nothing] = self._rng.standard_normal((len(new), int(nothing.sum())))
-        self._before_last, self._size = self._size, self._size + width
-        self._q[:, self._before_last : self._size] = new
+        self._before_last, self.size = self.size, self.size + width
+        self._q[:, self._before_last : self.size] = new
 
     @property
     def _span(self) -> np.ndarray:
-        return self._q[:, : self._size]
+        return self._q[:, : self.size]
 
     def multiply_last(self) -> np.ndarray:
         """Fill H for the last block; returns S q - Q Q^T S q of its vectors q."""
-        product = self._problem.similarity(self._q[:, self._before_last : self._size])
+        product = self._problem.similarity(self._q[:, self._before_last : self.size])
         columns = self._span.T @ product
         product -= self._span @ columns
-        self._h[: self._size, self._before_last : self._size] = columns
-        self._h[self._before_last : self._size, : self._size] = columns.T
+        self._h[: self.size, self._before_last : self.size] = columns
+        self._h[self._before_last : self.size, : self.size] = columns.T
         return product
 
     def ritz(self) -> tuple[np.ndarray, np.ndarray]:
         """Eigenvalues of H, largest first, and their vectors in terms of Q."""
-        h = self._h[: self._size, : self._size]
+        h = self._h[: self.size, : self.size]
         theta, y = np.linalg.eigh((h + h.T) / 2)
         return theta[::-1], y[:, ::-1]
 
@@ -176,8 +179,8 @@ class _Basis:
 
     def compress(self, theta: np.ndarray, y: np.ndarray) -> None:
         """Keep the Ritz vectors of the largest values, room for the rest of the blocks."""
-        kept = min(self._keep, self._size)
+        kept = min(self._keep, self.size)
         self._q[:, :kept] = self.combine(y[:, :kept])
         self._h[:] = 0
         self._h[range(kept), range(kept)] = theta[:kept]
-        self._size = kept
+        self.size = kept

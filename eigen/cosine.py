@@ -1,0 +1,145 @@
+"""Affinities of features: cosine similarity with negative values set to 0, W = max(X X^T, 0).
+
+Three forms of one thing: `dense` keeps a triangle of it, `nearest` the largest entries of each row,
+`CosineAffinity` nothing but X. X is (n, d) with rows of length 1, so the diagonal of W is 1 and no
+row is empty.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import blas
+
+from eigen.affinity import AffinityError, TriangleAffinity
+
+UNIT_TOLERANCE = 1e-3
+ROWS_IN_CACHE = 64
+
+
+def check_features(features: np.ndarray) -> None:
+    """Raise `AffinityError` unless `features` is (n, d) with finite rows of length 1."""
+    if features.ndim != 2 or 0 in features.shape:
+        raise AffinityError(f"features: expected (n, d) with n, d >= 1, found {features.shape}")
+    length = np.sqrt(np.einsum("nd,nd->n", features, features))
+    bad = ~(np.abs(length - 1) <= UNIT_TOLERANCE)  # written so that NaN is bad
+    if bad.any():
+        node = int(np.argmax(bad))
+        raise AffinityError(
+            f"features of node {node}: expected unit length, found {length[node]:.6g}; "
+            "divide each row by its norm, and leave out or quarantine rows that have none"
+        )
+
+
+def dense(features: np.ndarray) -> TriangleAffinity:
+    """max(X X^T, 0), the affinity of the published eigenvectors.
+
+    Parameters
+    ----------
+    features : ndarray, shape (n, d), float32, unit rows
+
+    Returns
+    -------
+    TriangleAffinity, shape (n, n), float32
+
+    Raises
+    ------
+    AffinityError
+        As `check_features`.
+
+    References
+    ----------
+    Melas-Kyriazi et al., Deep Spectral Methods, CVPR 2022, section 3.2.
+    """
+    check_features(features)
+    n = len(features)
+    W = np.empty((n, n), np.float32)
+    # BLAS counts by columns: its lower triangle is the upper one of rows.
+    blas.ssyrk(1.0, features.T, trans=1, lower=1, c=W.T, overwrite_c=True)
+    for start in range(0, n, ROWS_IN_CACHE):
+        rows = W[start : start + ROWS_IN_CACHE, start:]
+        np.maximum(rows, 0, out=rows)
+    return TriangleAffinity(W)
+
+
+def nearest(features: np.ndarray, neighbours: int) -> sp.csr_array:
+    """The `neighbours` largest entries of each row of max(X X^T, 0), symmetrised by maximum.
+
+    Exact: all n^2 similarities are looked at, a block of rows at a time. The node itself is one of
+    its neighbours; equal similarities are taken in order of index. Zeros are not stored.
+
+    Parameters
+    ----------
+    features : ndarray, shape (n, d), float32, unit rows
+    neighbours : int, >= 2
+        At least the node and one other; n or more gives every entry.
+
+    Returns
+    -------
+    csr_array, shape (n, n), float32, sorted indices
+
+    Raises
+    ------
+    AffinityError
+        As `check_features`, or fewer than 2 neighbours.
+    """
+    check_features(features)
+    if neighbours < 2:
+        raise AffinityError(
+            f"neighbours: expected 2 or more, the node among them, found {neighbours}"
+        )
+    n = len(features)
+    k = min(neighbours, n)
+    block = max(1, (1 << 23) // n)
+    columns, values = [], []
+    for start in range(0, n, block):
+        similarity = features[start : start + block] @ features.T
+        chosen = _largest(similarity, k)
+        columns.append(chosen)
+        values.append(np.take_along_axis(similarity, chosen, axis=1))
+    data = np.maximum(np.concatenate(values), 0).ravel()
+    indices = np.concatenate(columns).ravel()
+    W = sp.csr_array((data, indices, np.arange(0, n * k + 1, k)), shape=(n, n))
+    W.eliminate_zeros()
+    W = W.maximum(W.T).tocsr()
+    W.sort_indices()
+    return W
+
+
+def _largest(rows: np.ndarray, k: int) -> np.ndarray:
+    """Columns of the k largest entries of each row, larger first, ties by column."""
+    count, n = rows.shape
+    width = max(1, min(64, n // (4 * k)))
+    # Each of the k largest group maxima is an entry of the row, so the k-th of them is not above
+    # the row's k-th largest entry: only what reaches it needs to be sorted.
+    whole = n - n % width
+    maxima = rows[:, :whole].reshape(count, -1, width).max(axis=2)
+    bound = np.partition(maxima, -k, axis=1)[:, -k]
+    row, column = np.nonzero(rows >= bound[:, None])
+    order = np.lexsort((column, -rows[row, column], row))
+    first = np.searchsorted(row, np.arange(count))
+    return column[order][first[:, None] + np.arange(k)]
+
+
+class CosineAffinity:
+    """max(X X^T, 0) that is never stored: each product computes it again, a block at a time.
+
+    Memory is one block (64 MiB); a product costs 2 n^2 (d + m) operations.
+    """
+
+    def __init__(self, features: np.ndarray):
+        check_features(features)
+        self.features = np.ascontiguousarray(features)
+        self.shape = (len(features), len(features))
+        self.dtype = self.features.dtype
+
+    def matmat(self, vectors: np.ndarray) -> np.ndarray:
+        """W @ vectors; products in the dtype of `vectors`, similarities in that of the features."""
+        n = len(self.features)
+        block = max(1, (1 << 24) // n)
+        result = np.empty(vectors.shape, vectors.dtype)
+        for start in range(0, n, block):
+            similarity = self.features[start : start + block] @ self.features.T
+            np.maximum(similarity, 0, out=similarity)
+            result[start : start + block] = similarity @ vectors
+        return result
