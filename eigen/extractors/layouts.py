@@ -58,10 +58,10 @@ def _unwrapped(checkpoint: Mapping[str, Any]) -> State:
         for key, value in checkpoint.items()
         if isinstance(value, torch.Tensor)
     }
-    backbone = {key: value for key, value in state.items() if key.startswith("backbone.")}
-    if not backbone:
+    if not any(key.startswith("backbone.") for key in state):
         return state
-    return {key.removeprefix("backbone."): value for key, value in backbone.items()}
+    # What stands beside the backbone are heads; they are named with the other unused parts.
+    return {key.removeprefix("backbone."): value for key, value in state.items()}
 
 
 def _without_unused(state: State, wanted: Mapping[str, torch.Tensor]) -> State:

@@ -44,17 +44,17 @@ class Part(NamedTuple):
 
 PARTS = {
     "colour": Part(1.0, 64),
-    "spread": Part(0.5, 32),
-    "gradients": Part(1.0, 64),
+    "spread": Part(0.3, 32),
+    "gradients": Part(0.8, 64),
     "place": Part(1.0, 32),
 }
 
 # Kernel widths: what counts as one standard deviation of difference.
-WIDTH_LIGHTNESS = 25.0  # CIE L*, 0..100
+WIDTH_LIGHTNESS = 30.0  # CIE L*, 0..100
 WIDTH_CHROMA = 15.0  # CIE a*, b*
-WIDTH_SPREAD = 0.75  # natural logarithm of the standard deviation of L*, a*, b* within a patch
-WIDTH_GRADIENT = 0.9  # logarithm of the mean gradient; harmonics relative to it
-WIDTH_PLACE = 0.16  # of the longer side of the picture
+WIDTH_SPREAD = 0.5  # natural logarithm of the standard deviation of L*, a*, b* within a patch
+WIDTH_GRADIENT = 1.0  # logarithm of the mean gradient; harmonics relative to it
+WIDTH_PLACE = 0.14  # of the longer side of the picture
 
 
 class LowLevel:
@@ -137,9 +137,10 @@ def _gradients(lightness: np.ndarray, grid: Size) -> np.ndarray:
         length = np.sqrt(gx * gx + gy * gy) + np.float32(1e-6)
         cos2, sin2 = (gx * gx - gy * gy) / length, 2 * gx * gy / length
         cos4, sin4 = (cos2 * cos2 - sin2 * sin2) / length, 2 * cos2 * sin2 / length
-        means = _patch_means(np.dstack([length, cos2, sin2, cos4, sin4]), grid)
-        strength = means[:, :1]
-        described += [np.log1p(strength), means[:, 1:] / (1 + strength)]
+        strength, *harmonics = (
+            _patch_means(channel, grid) for channel in (length, cos2, sin2, cos4, sin4)
+        )
+        described += [np.log1p(strength), *(mean / (1 + strength) for mean in harmonics)]
         level = cv2.pyrDown(level)
     return np.concatenate(described, axis=1) / np.float32(WIDTH_GRADIENT)
 

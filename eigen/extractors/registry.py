@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ from eigen.extractors.zoo import BACKBONES, Backbone
 
 ENTRY_POINTS = "eigenshape.extractors"
 LOWLEVEL_PATCH = {"lowlevel": 16, "lowlevel8": 8}
+BUILT_IN = (*LOWLEVEL_PATCH, *BACKBONES)
+
+logger = logging.getLogger(__name__)
 
 
 def names() -> list[str]:
     """Every name `extractor` knows, plug-ins included; `timm:NAME` comes on top of these."""
-    return [*LOWLEVEL_PATCH, *BACKBONES, *sorted(_plugins())]
+    return [*BUILT_IN, *sorted(_plugins())]
 
 
 def extractor(
@@ -93,8 +97,11 @@ def _refuse_options(name: str, **given: object) -> None:
 
 
 def _plugins() -> dict[str, EntryPoint]:
-    """Announced extractors by name. A built-in name is never looked up among them."""
-    return {found.name: found for found in entry_points(group=ENTRY_POINTS)}
+    """Announced extractors by name; none may take the name of a built-in one."""
+    announced = {found.name: found for found in entry_points(group=ENTRY_POINTS)}
+    for name in announced.keys() & set(BUILT_IN):
+        logger.warning("extractor %r of %s is hidden by ours", name, announced.pop(name).value)
+    return announced
 
 
 def _plugged_in(found: EntryPoint, options: dict[str, Any]) -> Extractor:

@@ -107,7 +107,7 @@ class ViT:
     def _normalised(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """(B, 3, h * patch, w * patch) float32 on the device."""
         stacked = np.stack([whole_patches(image, self.patch) for image in images])
-        pixels = torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2) / 255
+        pixels = torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2).contiguous() / 255
         mean, std = (
             torch.tensor(values, device=self.device)[:, None, None]
             for values in (self.mean, self.std)
@@ -119,8 +119,7 @@ class ViT:
         """Full float32, or autocast where it was asked for."""
         with contextlib.ExitStack() as stack:
             if self.device.type == "cuda":
-                # PyTorch rounds the factors of a float32 convolution to ten bits unless told
-                # otherwise.
+                # PyTorch rounds the factors of float32 convolutions to ten bits by default.
                 stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
             if self.autocast is not None:
                 stack.enter_context(torch.autocast(self.device.type, AUTOCAST[self.autocast]))

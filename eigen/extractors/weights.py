@@ -6,6 +6,7 @@ import argparse
 import logging
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,11 @@ def read(path: Path) -> Mapping[str, Any]:
         raise WeightsError(f"{path}: no such file; give the path of a .pth or .safetensors file")
     try:
         held = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pytorch(path)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except WeightsError:
+        raise
+    except (OSError, EOFError, RuntimeError, ValueError) as error:
         raise WeightsError(
-            f"{path}: not a whole weights file ({_first_line(error)}); download it again"
+            f"{path}: not a whole weights file ({_reason(error)}); download it again"
         ) from error
     if not isinstance(held, Mapping):
         raise WeightsError(f"{path}: expected a mapping of tensors, found {type(held).__name__}")
@@ -97,15 +100,17 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
 def _read_pytorch(path: Path) -> Any:
     # DINO's training checkpoints hold the command line's arguments: a record that runs nothing.
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    allowed = torch.serialization.safe_globals([argparse.Namespace])
+    with allowed, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # hints at loading unsafely, on files refused below
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
-            wanted = re.search(r"GLOBAL (\S+)|[Uu]nsupported (?:class|operand) (\S+)", str(error))
-            if wanted is None:
-                raise
+            code = re.search(r"GLOBAL (\S+)", str(error))
+            if code is None:
+                raise ValueError("no PyTorch file") from error
             raise WeightsError(
-                f"{path}: refused, it wants to run code ({wanted[0]}); weights are tensors only:"
+                f"{path}: refused, it wants to run {code[1]}; weights are tensors only:"
                 " save the state dict alone, or as .safetensors"
             ) from error
 
@@ -138,19 +143,24 @@ def _from_hub(network: torch.nn.Module, name: str, backbone: Backbone) -> Path:
             f"{name}: weights are not to be had by name; give the path of"
             f" {backbone.file or 'a .pth or .safetensors file'} as weights; {WITHOUT}"
         )
-    from huggingface_hub import hf_hub_download
+    import huggingface_hub
 
     repository, file = listed["hf_hub_id"], listed.get("hf_hub_filename") or "model.safetensors"
     logger.info("%s: weights from %s, %s", name, repository, file)
+    verbosity = huggingface_hub.logging.get_verbosity()
+    huggingface_hub.logging.set_verbosity_error()  # offline it warns six times before it fails
     try:
-        return Path(hf_hub_download(repository, file))
+        return Path(huggingface_hub.hf_hub_download(repository, file))
     except Exception as error:  # the hub's client raises what its transport raises
         raise WeightsError(
             f"{name}: {repository}/{file} is not in the hub's cache and could not be fetched"
-            f" ({_first_line(error)}); give the path of {backbone.file or 'the file'} as weights;"
+            f" ({_reason(error)}); give the path of {backbone.file or 'the file'} as weights;"
             f" {WITHOUT}"
         ) from error
+    finally:
+        huggingface_hub.logging.set_verbosity(verbosity)
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def _reason(error: BaseException) -> str:
+    """First sentence of an error's message, or its kind where it says nothing."""
+    return re.split(r"\n|\. ", str(error).strip())[0] or type(error).__name__
