@@ -1,0 +1,128 @@
+"""ResNet-50 and -101 with frozen batch norm, under detectron2's keys.
+
+Maps normalised images (B, 3, H, W) to features at strides 4, 8, 16 and 32, "res2" to "res5". The
+arithmetic is torchvision's: 7x7 stem, the stride of a bottleneck in its 3x3 convolution. Statistics
+and affine parameters of batch norm are buffers: they never train and keep no running average.
+
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+CHANNELS = {"res2": 256, "res3": 512, "res4": 1024, "res5": 2048}
+
+
+class FrozenBatchNorm(nn.Module):
+    """Batch norm with fixed statistics and affine parameters."""
+
+    def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+
+class ConvNorm(nn.Conv2d):
+    """Convolution without bias, then `norm`, which lies inside it as its key says."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, *, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, size, stride=stride, padding=size // 2, bias=False)
+        self.norm = FrozenBatchNorm(outputs)
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(super().forward(x))
+
+
+class Stem(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(3, 64, 7, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(F.relu_(self.conv1(x)), kernel_size=3, stride=2, padding=1)
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, inputs: int, width: int, *, stride: int) -> None:
+        super().__init__()
+        outputs = 4 * width
+        if inputs != outputs or stride != 1:
+            self.shortcut: nn.Module = ConvNorm(inputs, outputs, 1, stride=stride)
+        else:
+            self.shortcut = nn.Identity()
+        self.conv1 = ConvNorm(inputs, width, 1)
+        self.conv2 = ConvNorm(width, width, 3, stride=stride)
+        self.conv3 = ConvNorm(width, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu_(self.conv1(x))
+        y = F.relu_(self.conv2(y))
+        return F.relu_(self.conv3(y) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """The trunk of depth 50 or 101; see the module's contract.
+
+    Raises
+    ------
+    ValueError
+        Another depth.
+    """
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        if depth not in BLOCKS:
+            raise ValueError(f"depth: expected one of {sorted(BLOCKS)}, found {depth}")
+        self.depth = depth
+        self.stem = Stem()
+        inputs = 64
+        for (name, outputs), count in zip(CHANNELS.items(), BLOCKS[depth], strict=True):
+            stage = nn.Sequential()
+            for block in range(count):
+                stride = 2 if block == 0 and name != "res2" else 1
+                stage.append(Bottleneck(inputs, outputs // 4, stride=stride))
+                inputs = outputs
+            self.add_module(name, stage)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        x = self.stem(images)
+        features = {}
+        for name in CHANNELS:
+            features[name] = x = self.get_submodule(name)(x)
+        return features
+
+
+def torchvision_key(key: str) -> str:
+    """The name that torchvision and timm give an entry of `ResNet`."""
+    key = key.removeprefix("stem.")
+    key = re.sub(r"^res(\d)", lambda found: f"layer{int(found[1]) - 1}", key)
+    key = re.sub(r"conv(\d)\.norm", r"bn\1", key)
+    return key.replace("shortcut.norm", "downsample.1").replace("shortcut", "downsample.0")
+
+
+def msra_key(key: str) -> str:
+    """The name that the MSRA pickles (`R-50.pkl` of Caffe's ResNet) give an entry of `ResNet`."""
+    layer, _, entry = key.rpartition(".")
+    suffix = {"weight": "gamma", "bias": "beta"}.get(entry, entry)
+    suffix = f"bn_{suffix}" if layer.endswith(".norm") else "w"
+    layer = layer.removesuffix(".norm")
+    if layer == "stem.conv1":
+        return f"res_conv1_{suffix}" if suffix != "w" else "conv1_w"
+    stage, block, part = layer.split(".")
+    branch = "branch1" if part == "shortcut" else "branch2" + "abc"[int(part[-1]) - 1]
+    return f"{stage}_{block}_{branch}_{suffix}"
