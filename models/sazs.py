@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, einsum, nn
 from torch.nn import functional as F
 
@@ -20,6 +21,11 @@ from models.checkpoints import CheckpointError, read_file, state_dict
 from models.dpt import DPTSegmenter
 from models.drn import DRNSegmenter
 from models.vit import VisionTransformer
+
+
+# Colour statistics of Cityscapes, which the published `info.json` gives for both benchmarks.
+MEAN = (0.29010095242892997, 0.32808144844279574, 0.28696394422942517)
+STD = (0.1829540508368939, 0.18656561047509476, 0.18447508988480435)
 
 
 class ArchitectureError(ValueError):
@@ -131,6 +137,13 @@ def _from_hub(name: str) -> dict[str, Tensor]:
             f"weights {name} could not be fetched ({str(error).splitlines()[0][:120]}). Put the "
             "file on this machine and give its path, or start from fresh weights: --init none"
         ) from error
+
+
+def normalised(images: Tensor) -> Tensor:
+    """Pixels to network input: (B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32, same device."""
+    pixels = images.permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    return (pixels - mean) / std
 
 
 def class_scores(features: Tensor, texts: Tensor) -> Tensor:
