@@ -94,14 +94,14 @@ class ViT:
         """Features (B, h*w, dim) float32, unit rows, of B pictures (H, W, 3) uint8 of one size."""
         return self.features_tensor(images).cpu().numpy()
 
-    @torch.inference_mode()
     def features_tensor(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """The same as a tensor on the extractor's device."""
         checked_size(images)
-        pixels = self._normalised(images)
-        runs = pixels.split(1) if self.device.type == "cpu" else [pixels]
-        with self._precision():
+        with torch.inference_mode(), self._precision():
+            pixels = self._normalised(images)
+            runs = pixels.split(1) if self.device.type == "cpu" else [pixels]
             features = torch.cat([self.trunk(run) for run in runs])
+        # Outside: what is made in inference mode may not be changed in place later.
         return functional.normalize(features.float(), dim=-1)
 
     def _normalised(self, images: Sequence[np.ndarray]) -> torch.Tensor:

@@ -20,7 +20,7 @@ from eigen.extractors.zoo import Backbone
 
 logger = logging.getLogger(__name__)
 
-WITHOUT = "to run without weights, use the extractor lowlevel"
+WITHOUT = "to run without any, set extractor=lowlevel"
 
 
 def random_seed(weights: str | Path | None) -> int | None:
@@ -138,10 +138,11 @@ def _check(
 def _from_hub(network: torch.nn.Module, name: str, backbone: Backbone) -> Path:
     """Path in the hub's cache of the weights timm lists for the network, fetched if need be."""
     listed: Any = network.pretrained_cfg
+    wanted = backbone.file or "model.safetensors"
     if not (backbone.on_hub and listed.get("hf_hub_id")):
         raise WeightsError(
-            f"{name}: weights are not to be had by name; give the path of"
-            f" {backbone.file or 'a .pth or .safetensors file'} as weights; {WITHOUT}"
+            f"{name}: its weights cannot be fetched by name; get {wanted} and set"
+            f" weights=PATH/{wanted}; {WITHOUT}"
         )
     import huggingface_hub
 
@@ -154,8 +155,7 @@ def _from_hub(network: torch.nn.Module, name: str, backbone: Backbone) -> Path:
     except Exception as error:  # the hub's client raises what its transport raises
         raise WeightsError(
             f"{name}: {repository}/{file} is not in the hub's cache and could not be fetched"
-            f" ({_reason(error)}); give the path of {backbone.file or 'the file'} as weights;"
-            f" {WITHOUT}"
+            f" ({_reason(error)}); get {wanted} and set weights=PATH/{wanted}; {WITHOUT}"
         ) from error
     finally:
         huggingface_hub.logging.set_verbosity(verbosity)

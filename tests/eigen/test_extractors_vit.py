@@ -79,6 +79,7 @@ def test_every_name_keeps_the_contract(name: str, images: np.ndarray, two_blocks
     for image, row in zip(images, features, strict=True):
         assert made([image])[0].tobytes() == row.tobytes()
     assert made.weights_sha256 == made.config()["weights_sha256"] == "random:1"
+    made.features_tensor(images[:1]).add_(1)  # may be changed in place
 
 
 def test_a_picture_smaller_than_a_patch_is_one_node(two_blocks: None):

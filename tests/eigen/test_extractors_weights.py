@@ -276,7 +276,7 @@ def test_weights_behind_a_licence_form_are_never_fetched(monkeypatch):
         huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("it was asked for")
     )
     file = BACKBONES["dinov3_vits16"].file
-    with pytest.raises(WeightsError, match=f"give the path of {file} as weights"):
+    with pytest.raises(WeightsError, match=f"set weights=PATH/{file}"):
         extractor("dinov3_vits16", device="cpu")
 
 
