@@ -1,0 +1,52 @@
+"""Pickles of NumPy arrays, as detectron2 distributes backbones, read without running code.
+
+Only what an array needs is known to the unpickler: a file that asks for anything else is refused.
+"""
+
+from __future__ import annotations
+
+import _codecs
+import collections
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("_codecs", "encode"): _codecs.encode,
+    # The module's name before and since NumPy 2.
+    **{
+        (f"numpy.{core}.multiarray", name): getattr(np._core.multiarray, name)
+        for core in ("core", "_core")
+        for name in ("_reconstruct", "scalar")
+    },
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _ALLOWED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
+
+
+def read(path: str | Path) -> Any:
+    """The pickled object; strings of Python 2 come as latin-1.
+
+    Raises
+    ------
+    pickle.UnpicklingError
+        The file asks for something that is no array or plain container, or is no pickle.
+    EOFError
+        Truncated.
+    """
+    with Path(path).open("rb") as file:
+        try:
+            return _Unpickler(file, encoding="latin1").load()
+        except (ValueError, IndexError, AttributeError, TypeError) as error:
+            raise pickle.UnpicklingError(str(error)) from error
