@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 
 def fix_signs(vectors: np.ndarray) -> np.ndarray:
@@ -26,6 +27,38 @@ def fix_signs(vectors: np.ndarray) -> np.ndarray:
     largest = np.take_along_axis(vectors, np.argmax(np.abs(vectors), axis=0)[None], axis=0)[0]
     negate = (2 * positive > n) | ((2 * positive == n) & (largest > 0))
     return np.where(negate, -vectors, vectors)
+
+
+def canonical_vectors(
+    eigenvalues: np.ndarray,
+    u: np.ndarray,
+    sqrt_degree: np.ndarray,
+    *,
+    seed: int,
+    dtype: DTypeLike,
+) -> np.ndarray:
+    """D-orthonormal eigenvectors v = D^-1/2 u, each cluster and each sign chosen by rule.
+
+    Parameters
+    ----------
+    eigenvalues : ndarray, shape (K,), float64, ascending
+    u : ndarray, shape (n, K), float32 or float64
+        Orthonormal eigenvectors of L_sym.
+    sqrt_degree : ndarray, shape (n,), float64
+    seed : int
+        See `canonical_basis`.
+    dtype : dtype
+        Of the result.
+
+    Returns
+    -------
+    ndarray, shape (n, K)
+    """
+    # Values nearer than the rounding of the solver's products are one eigenvalue.
+    gap = max(4 * float(np.finfo(u.dtype).eps), 1e-10)
+    null_vector = sqrt_degree / np.linalg.norm(sqrt_degree)
+    u = canonical_basis(eigenvalues, u, null_vector, seed=seed, gap=gap)
+    return fix_signs(u / sqrt_degree[:, None]).astype(dtype)
 
 
 def canonical_basis(
@@ -50,12 +83,12 @@ def canonical_basis(
 
     Returns
     -------
-    ndarray, shape (n, K), dtype of u
+    ndarray, shape (n, K), float64
     """
-    result = u.copy()
+    result = u.astype(np.float64)
     bounds = [0, *(np.flatnonzero(np.diff(eigenvalues) > gap) + 1), len(eigenvalues)]
     for start, stop in itertools.pairwise(bounds):
-        members = u[:, start:stop].astype(np.float64)
+        members = result[:, start:stop]
         if start == 0:
             members = _beginning_with(null_vector, members)
         if stop - start > 1:

@@ -81,11 +81,13 @@ class NormalizedProblem:
     def dense_laplacian(self) -> np.ndarray:
         """L_sym, (n, n) float64, of any W; for small n."""
         scale = 1 / self.sqrt_degree
+        return np.eye(self.n) - self.whole_affinity() * scale[:, None] * scale
+
+    def whole_affinity(self) -> np.ndarray:
+        """W as one (n, n) array."""
         if isinstance(self.W, TriangleAffinity | sp.csr_array):
-            W = self.W.toarray()
-        else:
-            W = self.W.matmat(np.eye(self.n))
-        return np.eye(self.n) - W * scale[:, None] * scale
+            return self.W.toarray()
+        return self.W.matmat(np.eye(self.n, dtype=self.W.dtype))
 
     def residual(self, eigenvalues: np.ndarray, u: np.ndarray) -> np.ndarray:
         """|L_sym u - lambda u| of each column of u at unit length, (K,) float64.

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from eigen.affinity import Affinity
-from eigen.canonical import canonical_basis, fix_signs
+from eigen.canonical import canonical_vectors
 from eigen.laplacian import NormalizedProblem
 
 logger = logging.getLogger(__name__)
 
-SOLVERS = ("dense", "lanczos", "shift_invert", "lobpcg")
+SOLVERS = ("dense", "lanczos", "batched", "shift_invert", "lobpcg")
 TOLERANCE = 1e-5
 DENSE_NODES = 256
 # Beyond this a full eigensolver takes minutes and gigabytes; it is no fallback any more.
@@ -138,7 +138,7 @@ def solve(
             attempts[name] = f"{error}"
             continue
         if np.all(solution.residual <= tol):
-            return _without_first(solution) if drop_trivial else solution
+            return without_first(solution) if drop_trivial else solution
         attempts[name] = f"residual {np.max(solution.residual):.2e}"
         logger.info("%s missed the tolerance %g: %s", name, tol, attempts[name])
     raise ConvergenceError(tol, attempts)
@@ -161,24 +161,27 @@ def chain(problem: NormalizedProblem, k: int) -> Sequence[str]:
 def certify(
     problem: NormalizedProblem, name: str, eigenvalues: np.ndarray, u: np.ndarray, *, seed: int
 ) -> Solution:
-    """Bring a solver's pairs to their canonical form and measure the residuals of the result.
+    """Bring a solver's pairs to their canonical form and measure the residuals of the result."""
+    v = canonical_vectors(eigenvalues, u, problem.sqrt_degree, seed=seed, dtype=problem.W.dtype)
+    unit = unit_vectors(v, problem.sqrt_degree)
+    return judged(name, v, unit, problem.similarity(unit))
 
-    Eigenvalues become the Rayleigh quotients of the vectors, in float64.
-    """
-    # Values nearer than the rounding of the solver's products are one eigenvalue.
-    gap = max(4 * float(np.finfo(u.dtype).eps), 1e-10)
-    u = canonical_basis(eigenvalues, u, problem.null_vector, seed=seed, gap=gap)
-    v = fix_signs(u / problem.sqrt_degree[:, None]).astype(problem.W.dtype)
-    u = v * problem.sqrt_degree[:, None]
-    length = np.linalg.norm(u, axis=0)
-    u /= length
-    image = problem.similarity(u)
+
+def unit_vectors(v: np.ndarray, sqrt_degree: np.ndarray) -> np.ndarray:
+    """u = D^(1/2) v at unit length, (n, K) float64."""
+    u = v * sqrt_degree[:, None]
+    return u / np.linalg.norm(u, axis=0)
+
+
+def judged(name: str, v: np.ndarray, u: np.ndarray, image: np.ndarray) -> Solution:
+    """The solution v, with Rayleigh quotients and residuals of its unit vectors u; image = S u."""
     values = np.sort(1 - np.einsum("nk,nk->k", u, image))
     residual = np.linalg.norm(u - image - values * u, axis=0)
     return Solution(values, v, residual, name)
 
 
-def _without_first(solution: Solution) -> Solution:
+def without_first(solution: Solution) -> Solution:
+    """The solution less its constant vector."""
     return Solution(
         solution.eigenvalues[1:], solution.vectors[:, 1:], solution.residual[1:], solution.solver
     )

@@ -61,12 +61,12 @@ def lanczos(
     while True:
         block = min(block, problem.n - 1)
         theta, u = _solve(problem, k, tol, seed, start, block, max_restarts)
-        if block >= min(k, problem.n - 1) or not _fills_block(theta, block, tol):
+        if block >= min(k, problem.n - 1) or not fills_block(theta, block, tol):
             return 1 - theta, u
         block *= 2
 
 
-def _fills_block(theta: np.ndarray, block: int, tol: float) -> bool:
+def fills_block(theta: np.ndarray, block: int, tol: float) -> bool:
     """Whether `block` values agree within the tolerance, above the last one wanted.
 
     Index 0 is the locked null vector, which is no member of the Krylov space.

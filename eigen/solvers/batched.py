@@ -1,0 +1,281 @@
+"""Many dense patch graphs at once with torch: features in, certified eigenpairs out.
+
+Block Lanczos as in `eigen.solvers.lanczos`, for a stack of graphs and without restarts. Products
+and orthogonalisation run in float32 on the device, the small Rayleigh-Ritz problems on the CPU in
+float64, residuals on the device in float64. A picture that misses the tolerance goes to the solvers
+of `eigen.solve`; so does one whose Krylov space is exhausted (a picture of one colour) or whose
+eigenvalues repeat as often as the block is wide.
+
+Pictures of several sizes are padded with nodes of degree 0, which stay 0 in every product. On a GPU
+a picture's numbers depend on the padding by rounding (about 1e-7). On the CPU each picture is
+computed alone, so they do not depend on the batch at all.
+
+`torch.lobpcg` is not used (wrong for some starts: pytorch#101075), nor batched `eigh` on the GPU
+(a hundred times slower than elsewhere: pytorch#174674).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from eigen import cosine
+from eigen.affinity import AffinityError
+from eigen.canonical import canonical_vectors
+from eigen.laplacian import NormalizedProblem
+from eigen.solve import (
+    DENSE_NODES,
+    TOLERANCE,
+    ConvergenceError,
+    Solution,
+    TooFewNodes,
+    judged,
+    solve,
+    unit_vectors,
+    without_first,
+)
+from eigen.solvers.lanczos import LEAST_BASIS, fills_block
+
+BLOCK = 4
+# Sizes of the basis at which the pairs are looked at.
+LOOKS = (25, 33, 41, 57, 73, 97)
+# Part of the free memory of a GPU that one stack may take.
+MEMORY_PART = 0.4
+
+Pairs = tuple[np.ndarray, np.ndarray]
+Failure = AffinityError | TooFewNodes | ConvergenceError
+
+
+def solve_batch(
+    features: Sequence[np.ndarray | torch.Tensor],
+    k: int,
+    *,
+    tol: float = TOLERANCE,
+    drop_trivial: bool = False,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> list[Solution | Failure]:
+    """Eigenpairs of the dense patch graphs, W = max(X X^T, 0), of many pictures.
+
+    Parameters
+    ----------
+    features : sequence of arrays or tensors, shape (n_i, d), float32, unit rows
+        Tensors already on `device` are not copied.
+    k, tol, drop_trivial, seed
+        As `eigen.solve.solve`.
+    device : str or torch.device
+
+    Returns
+    -------
+    list of Solution or exception
+        In the order given. A picture that cannot be solved has its `AffinityError`, `TooFewNodes`
+        or `ConvergenceError` in its place, so that it does not stop the others.
+    """
+    device = torch.device(device)
+    tensors = [torch.as_tensor(x, device=device) for x in features]
+    stacked = [i for i, x in enumerate(tensors) if _fits(x, k)]
+    solved: dict[int, Solution | None] = {}
+    with _full_precision():
+        for members in _stacks({i: len(tensors[i]) for i in stacked}, device):
+            stack = _Stack.of([tensors[i] for i in members])
+            solved.update(
+                zip(members, _solve_stack(stack, k + drop_trivial, tol, seed), strict=True)
+            )
+    return [
+        _alone(x, k, tol, drop_trivial, seed)
+        if (solution := solved.get(i)) is None
+        else (without_first(solution) if drop_trivial else solution)
+        for i, x in enumerate(tensors)
+    ]
+
+
+def batched(
+    problem: NormalizedProblem,
+    k: int,
+    *,
+    tol: float,
+    seed: int,
+    start: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k smallest pairs of L_sym of one dense graph, by the same computation on the CPU.
+
+    `start` is not used.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        The Krylov space was exhausted, or no look found the pairs converged.
+    """
+    W = torch.from_numpy(problem.whole_affinity().astype(np.float32, copy=False))
+    with _full_precision():
+        found = _krylov(_Stack(W[None], (problem.n,)), k, tol, seed)[0]
+    if found is None:
+        raise np.linalg.LinAlgError(f"no convergence within {LOOKS[-1]} products")
+    return found
+
+
+def _fits(features: torch.Tensor, k: int) -> bool:
+    """Whether the picture is one for a stack: not small, not for many pairs, with unit rows."""
+    if features.ndim != 2 or len(features) <= DENSE_NODES or LEAST_BASIS * (k + 1) > LOOKS[-1]:
+        return False
+    length = torch.linalg.vector_norm(features, dim=1)
+    return bool(((length - 1).abs() <= cosine.UNIT_TOLERANCE).all())
+
+
+def _alone(
+    features: torch.Tensor, k: int, tol: float, drop_trivial: bool, seed: int
+) -> Solution | Failure:
+    """The picture by the solvers of `eigen.solve`, or its error."""
+    try:
+        W = cosine.dense(features.cpu().numpy())
+        return solve(W, k, tol=tol, drop_trivial=drop_trivial, seed=seed, check=False)
+    except (AffinityError, TooFewNodes, ConvergenceError) as error:
+        return error
+
+
+@contextlib.contextmanager
+def _full_precision() -> Iterator[None]:
+    """Float32 products in float32: TF32 keeps 10 bits, and residuals stop at 1e-3."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _stacks(sizes: Mapping[int, int], device: torch.device) -> list[list[int]]:
+    """Indices of the pictures of each stack, similar sizes together; one a stack on the CPU."""
+    if device.type == "cpu":
+        return [[i] for i in sizes]
+    budget = MEMORY_PART * torch.cuda.mem_get_info(device)[0]
+    stacks: list[list[int]] = []
+    for i in sorted(sizes, key=lambda i: -sizes[i]):
+        # The first, largest member is what the others are padded to. float32 W, a float64 copy.
+        if stacks and (len(stacks[-1]) + 1) * 12 * sizes[stacks[-1][0]] ** 2 <= budget:
+            stacks[-1].append(i)
+        else:
+            stacks.append([i])
+    return stacks
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Affinities (B, n, n) float32, padded with zeros; `sizes` are the node counts of each."""
+
+    W: torch.Tensor
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, features: Sequence[torch.Tensor]) -> _Stack:
+        X = torch.nn.utils.rnn.pad_sequence(list(features), batch_first=True).float()
+        return cls(torch.bmm(X, X.mT).clamp_(min=0), tuple(len(x) for x in features))
+
+    @functools.cached_property
+    def sqrt_degree(self) -> torch.Tensor:
+        """(B, n) float64; 0 for padding."""
+        return self.W.sum(dim=2, dtype=torch.float64).sqrt()
+
+    @functools.cached_property
+    def scale(self) -> torch.Tensor:
+        """degree^-1/2, (B, n, 1) float64; 0 for padding."""
+        return torch.where(self.sqrt_degree > 0, 1 / self.sqrt_degree, 0)[..., None]
+
+    def similarity(self, vectors: torch.Tensor) -> torch.Tensor:
+        """S @ vectors, (B, n, m), in the dtype of `vectors`."""
+        scale = self.scale.to(vectors.dtype)
+        return scale * torch.bmm(self.W.to(vectors.dtype), scale * vectors)
+
+
+def _solve_stack(stack: _Stack, k: int, tol: float, seed: int) -> list[Solution | None]:
+    """Certified solutions; None where this method does not reach one."""
+    found = _krylov(stack, k, tol, seed)
+    roots = [root[:n] for root, n in zip(stack.sqrt_degree.cpu().numpy(), stack.sizes, strict=True)]
+    vectors = {
+        i: canonical_vectors(*pairs, roots[i], seed=seed, dtype=np.float32)
+        for i, pairs in enumerate(found)
+        if pairs is not None
+    }
+    u = np.zeros((len(found), stack.W.shape[1], k))
+    for i, v in vectors.items():
+        u[i, : stack.sizes[i]] = unit_vectors(v, roots[i])
+    image = stack.similarity(torch.from_numpy(u).to(stack.W.device)).cpu().numpy()
+    solutions: list[Solution | None] = [None] * len(found)
+    for i, v in vectors.items():
+        n = stack.sizes[i]
+        solution = judged("batched", v, u[i, :n], image[i, :n])
+        if np.all(solution.residual <= tol):
+            solutions[i] = solution
+    return solutions
+
+
+def _krylov(stack: _Stack, k: int, tol: float, seed: int) -> list[Pairs | None]:
+    """Pairs of each graph, u (n_i, k) float32; None where they did not converge."""
+    count, n = stack.W.shape[:2]
+    basis = stack.W.new_zeros(count, n, LOOKS[-1])
+    basis[:, :, 0] = stack.sqrt_degree / stack.sqrt_degree.norm(dim=1, keepdim=True)
+    projected = stack.W.new_zeros(count, LOOKS[-1], LOOKS[-1])
+    projected[:, 0, 0] = 1
+    found: list[Pairs | None] = [None] * count
+    open_: set[int] = set(range(count))
+    residual = _first_blocks(stack, seed)
+    for start in range(1, LOOKS[-1], BLOCK):
+        size = start + BLOCK
+        basis[:, :, start:size] = new = _orthonormal(basis[:, :, :start], residual)
+        span, product = basis[:, :, :size], stack.similarity(new)
+        columns = span.mT @ product
+        residual = product - span @ columns
+        projected[:, :size, start:size] = columns
+        projected[:, start:size, :size] = columns.mT
+        if size in LOOKS and size >= LEAST_BASIS * k:
+            for i, pairs in _look(projected[:, :size, :size], residual, sorted(open_), k, tol):
+                open_.remove(i)
+                if pairs is not None:
+                    theta, y = pairs
+                    u = span[i, : stack.sizes[i]] @ torch.from_numpy(y).to(span)
+                    found[i] = 1 - theta, u.cpu().numpy()
+        if not open_:
+            break
+    return found
+
+
+def _first_blocks(stack: _Stack, seed: int) -> torch.Tensor:
+    blocks = torch.zeros(len(stack.sizes), stack.W.shape[1], BLOCK)
+    for block, n in zip(blocks, stack.sizes, strict=True):
+        draw = np.random.default_rng([seed, n]).standard_normal((n, BLOCK))
+        block[:n] = torch.from_numpy(draw)
+    return blocks.to(stack.W.device)
+
+
+def _orthonormal(span: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """`new` (B, n, b) made orthonormal, and orthogonal to `span`; NaN where it has nothing new."""
+    for _ in range(2):
+        new = new - span @ (span.mT @ new)
+        # Cholesky QR: its loss of orthogonality is mended by the second pass.
+        lower, failed = torch.linalg.cholesky_ex(new.mT @ new)
+        lower = torch.where(failed[:, None, None] > 0, torch.nan, lower)
+        new = torch.linalg.solve_triangular(lower, new.mT, upper=False).mT
+    return new
+
+
+def _look(
+    projected: torch.Tensor, residual: torch.Tensor, members: list[int], k: int, tol: float
+) -> Iterator[tuple[int, Pairs | None]]:
+    """Members that need no more steps, with k Ritz pairs, or None if they are not for this method."""
+    gram = (residual.mT @ residual).double().cpu().numpy()
+    h = projected.double().cpu().numpy()
+    for i in members:
+        if not (np.isfinite(h[i]).all() and np.isfinite(gram[i]).all()):
+            yield i, None
+            continue
+        theta, y = np.linalg.eigh((h[i] + h[i].T) / 2)
+        theta, y = theta[: -k - 1 : -1], y[:, : -k - 1 : -1].copy()
+        last = y[-BLOCK:]
+        estimate = np.sqrt(np.maximum(np.einsum("bk,bc,ck->k", last, gram[i], last), 0))
+        if estimate.max() <= tol / 2:
+            yield i, None if fills_block(theta, BLOCK, tol) else (theta, y)
