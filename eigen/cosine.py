@@ -53,7 +53,7 @@ def dense(features: np.ndarray) -> TriangleAffinity:
     """
     check_features(features)
     n = len(features)
-    W = np.empty((n, n), np.float32)
+    W = np.zeros((n, n), np.float32)
     # BLAS counts by columns: its lower triangle is the upper one of rows.
     blas.ssyrk(1.0, features.T, trans=1, lower=1, c=W.T, overwrite_c=True)
     for start in range(0, n, ROWS_IN_CACHE):

@@ -266,7 +266,7 @@ def _orthonormal(span: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
 def _look(
     projected: torch.Tensor, residual: torch.Tensor, members: list[int], k: int, tol: float
 ) -> Iterator[tuple[int, Pairs | None]]:
-    """Members that need no more steps, with k Ritz pairs, or None if they are not for this method."""
+    """Members that need no more steps, with k Ritz pairs, or None if not for this method."""
     gram = (residual.mT @ residual).double().cpu().numpy()
     h = projected.double().cpu().numpy()
     for i in members:
