@@ -90,25 +90,34 @@ class LowLevel:
 
 def _features(image: np.ndarray, patch: int) -> np.ndarray:
     """(n, dim) float32 unit rows of one picture."""
-    grid = patch_grid(image.shape[:2], patch)
-    # Integer conversion: the same bytes whatever instructions the processor has.
-    lab = cv2.cvtColor(np.ascontiguousarray(whole_patches(image, patch)), cv2.COLOR_RGB2Lab)
-    lab = lab.astype(np.float32)
-    described = {
-        **_colour(lab, grid),
-        "gradients": _gradients(lab[..., 0], grid),
-        "place": _place(grid),
-    }
+    parts = described(image, patch)
     # The weights are squares' weights: they scale inner products.
     rows = np.concatenate(
         [
-            np.sqrt(np.float32(PARTS[name].weight)) * _fourier(name, described[name])
-            for name in PARTS
+            np.sqrt(np.float32(part.weight)) * _fourier(name, parts[name])
+            for name, part in PARTS.items()
         ],
         axis=1,
     )
     rows -= np.float32(CENTRING) * rows.mean(axis=0)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def described(image: np.ndarray, patch: int) -> dict[str, np.ndarray]:
+    """The vectors (n, columns) of every part, each in units of its kernel's width.
+
+    `colour` is the mean of 8-bit Lab, `spread` the logarithm of 1 + its standard deviation,
+    `gradients` strength and harmonics scale by scale, `place` row and column.
+    """
+    grid = patch_grid(image.shape[:2], patch)
+    # Integer conversion: the same bytes whatever instructions the processor has.
+    lab = cv2.cvtColor(np.ascontiguousarray(whole_patches(image, patch)), cv2.COLOR_RGB2Lab)
+    lab = lab.astype(np.float32)
+    return {
+        **_colour(lab, grid),
+        "gradients": _gradients(lab[..., 0], grid),
+        "place": _place(grid),
+    }
 
 
 def _patch_means(channels: np.ndarray, grid: Size) -> np.ndarray:
@@ -129,7 +138,7 @@ def _colour(lab: np.ndarray, grid: Size) -> dict[str, np.ndarray]:
 
 def _gradients(lightness: np.ndarray, grid: Size) -> np.ndarray:
     """(n, 5 per scale): log mean gradient, then cosine and sine of 2 and 4 times its angle."""
-    described: list[np.ndarray] = []
+    parts: list[np.ndarray] = []
     level: np.ndarray = lightness * np.float32(100 / 255)
     for _ in range(SCALES):
         gx = cv2.Sobel(level, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
@@ -140,9 +149,9 @@ def _gradients(lightness: np.ndarray, grid: Size) -> np.ndarray:
         strength, *harmonics = (
             _patch_means(channel, grid) for channel in (length, cos2, sin2, cos4, sin4)
         )
-        described += [np.log1p(strength), *(mean / (1 + strength) for mean in harmonics)]
+        parts += [np.log1p(strength), *(mean / (1 + strength) for mean in harmonics)]
         level = cv2.pyrDown(level)
-    return np.concatenate(described, axis=1) / np.float32(WIDTH_GRADIENT)
+    return np.concatenate(parts, axis=1) / np.float32(WIDTH_GRADIENT)
 
 
 def _place(grid: Size) -> np.ndarray:
@@ -152,11 +161,11 @@ def _place(grid: Size) -> np.ndarray:
     return place / np.float32(max(grid) * WIDTH_PLACE)
 
 
-def _fourier(name: str, described: np.ndarray) -> np.ndarray:
+def _fourier(name: str, vectors: np.ndarray) -> np.ndarray:
     """Unit rows (n, 2 m) with inner products near exp(-|x - y|^2 / 2) of the rows given."""
-    frequencies = _frequencies(name, described.shape[1])
+    frequencies = _frequencies(name, vectors.shape[1])
     # einsum, not a BLAS product: its bytes do not depend on the number of threads.
-    phase = np.einsum("nc,cm->nm", described, frequencies)
+    phase = np.einsum("nc,cm->nm", vectors, frequencies)
     return np.concatenate([np.cos(phase), np.sin(phase)], axis=1) / np.sqrt(
         np.float32(frequencies.shape[1])
     )

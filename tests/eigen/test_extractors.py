@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from eigen.extractors import Extractor, ExtractorError, extractor
+from eigen.extractors import Extractor, ExtractorError, extractor, lowlevel
 
 WEIGHT_FREE = ["lowlevel", "lowlevel8"]
 
@@ -62,6 +62,31 @@ def test_patches_of_one_half_resemble_each_other_and_not_the_other_half(photo: n
     cosine = np.einsum("nd,md->nm", *(made([photo])[0],) * 2)
     left = (np.arange(h * w) % w) < 6
     assert cosine[left][:, left].mean() > 0.2 > 0 > cosine[left][:, ~left].mean()
+
+
+@pytest.mark.parametrize(
+    ("rgb", "lab"),  # CIE L*, a*, b* under D65
+    [((255, 0, 0), (53.2, 80.1, 67.2)), ((0, 0, 255), (32.3, 79.2, -107.9))],
+)
+def test_colours_are_compared_in_lab(rgb: tuple[int, int, int], lab: tuple[float, float, float]):
+    flat = np.full((32, 48, 3), rgb, np.uint8)
+    described = lowlevel.described(flat, 16)
+    widths = (lowlevel.WIDTH_LIGHTNESS, lowlevel.WIDTH_CHROMA, lowlevel.WIDTH_CHROMA)
+    expected = np.array(lab) / widths
+    offsets = np.array([0, 128, 128]) / widths  # 8-bit Lab has its zero of a* and b* at 128
+    np.testing.assert_allclose(described["colour"], [expected + offsets] * 6, atol=0.05)
+    assert not described["spread"].any()
+
+
+def test_gradients_tell_stripes_by_their_direction_and_not_by_their_sign():
+    wave = np.uint8(127 + 100 * np.sin(np.arange(64) * np.pi / 4))
+    upright = np.broadcast_to(wave[None, :, None], (64, 64, 3))
+    ways = (upright, upright[:, ::-1], upright.transpose(1, 0, 2))
+    stripes, mirrored, lying = (lowlevel.described(way, 16)["gradients"][5, :5] for way in ways)
+    np.testing.assert_allclose(stripes, mirrored, atol=0.02)
+    strength, cos2, sin2, cos4, sin4 = stripes  # of the first scale
+    assert cos2 > 0.9 and cos4 > 0.9 and abs(sin2) < 0.01 and abs(sin4) < 0.01
+    np.testing.assert_allclose(lying, [strength, -cos2, sin2, cos4, sin4], atol=0.02)
 
 
 def test_every_built_in_extractor_satisfies_the_type():

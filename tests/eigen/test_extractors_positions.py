@@ -10,6 +10,11 @@ from timm.layers import resample_abs_pos_embed
 from eigen.extractors.positions import resized
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 def cubic_rows(stored: int, wanted: int, offset: float) -> np.ndarray:
     """(wanted, stored): Keys' cubic, a = -0.75, read at (i + 0.5) s / (h + offset) - 0.5."""
     a, rows = -0.75, np.zeros((wanted, stored))
@@ -30,7 +35,8 @@ def test_with_an_offset_a_cell_is_read_where_the_published_factor_puts_it(grid, 
     rows, columns = (cubic_rows(stored, side, 0.1) for side in grid)
     patches = embedding[0, 1:].reshape(stored, stored, 5).double().numpy()
     expected = np.einsum("ia,jb,abd->ijd", rows, columns, patches).reshape(-1, 5)
-    np.testing.assert_allclose(ours[0, 1:], expected, atol=1e-5)
+    # The coordinate is a float32 near 37; sampling by h / s instead is off by 1e-1.
+    np.testing.assert_allclose(ours[0, 1:], expected, atol=1e-4)
     torch.testing.assert_close(ours[:, :1], embedding[:, :1], rtol=0, atol=0)
 
 

@@ -28,6 +28,11 @@ TINY = {
 }
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def two_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timm, "create_model", functools.partial(timm.create_model, depth=2))

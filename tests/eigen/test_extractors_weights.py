@@ -59,6 +59,11 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     )
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def source() -> VisionTransformer:
     return vit(1)
