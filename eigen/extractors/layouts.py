@@ -41,7 +41,7 @@ def to_timm(checkpoint: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -
     """
     state = _unwrapped(checkpoint)
     state = _without_unused(state, wanted)
-    if "register_tokens" in state:
+    if {"register_tokens", "cls_token", "pos_embed"} <= state.keys():
         return _from_dinov2_with_registers(state)
     if "storage_tokens" in state:
         return _from_dinov3(state)
@@ -54,7 +54,7 @@ def _unwrapped(checkpoint: Mapping[str, Any]) -> State:
         if isinstance(checkpoint.get(name), Mapping):
             return _unwrapped(checkpoint[name])
     state = {
-        key.removeprefix("module."): value
+        str(key).removeprefix("module."): value
         for key, value in checkpoint.items()
         if isinstance(value, torch.Tensor)
     }

@@ -52,8 +52,8 @@ PARTS = {
 # Kernel widths: what counts as one standard deviation of difference.
 WIDTH_LIGHTNESS = 30.0  # CIE L*, 0..100
 WIDTH_CHROMA = 15.0  # CIE a*, b*
-WIDTH_SPREAD = 0.5  # natural logarithm of the standard deviation of L*, a*, b* within a patch
-WIDTH_GRADIENT = 1.0  # logarithm of the mean gradient; harmonics relative to it
+WIDTH_SPREAD = 0.5  # log(1 + standard deviation) of L*, a*, b* within a patch
+WIDTH_GRADIENT = 1.0  # log(1 + mean gradient of L* per pixel); harmonics relative to it
 WIDTH_PLACE = 0.14  # of the longer side of the picture
 
 
@@ -91,7 +91,7 @@ class LowLevel:
 def _features(image: np.ndarray, patch: int) -> np.ndarray:
     """(n, dim) float32 unit rows of one picture."""
     parts = described(image, patch)
-    # The weights are squares' weights: they scale inner products.
+    # The roots, because a weight is to scale inner products.
     rows = np.concatenate(
         [
             np.sqrt(np.float32(part.weight)) * _fourier(name, parts[name])

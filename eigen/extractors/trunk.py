@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timm.models.eva import Eva
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.eva import Eva, EvaBlock
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch.nn import functional
 
 from eigen.extractors.contract import ExtractorError, Size
@@ -116,9 +116,12 @@ class Trunk:
     def _projection(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Weight (d, c) and bias (d,) of the facet's layer, where the network lies now."""
         block = self.network.blocks[self.block]
-        if not (hasattr(block, "norm1") and hasattr(block, "attn")):
+        if type(block) not in (
+            Block,
+            EvaBlock,
+        ):  # others norm elsewhere, or have several attentions
             raise ExtractorError(
-                f"blocks of {type(block).__name__} have no separate {self.facet} layer;"
+                f"facet {self.facet!r} is not known for blocks of {type(block).__name__};"
                 " use facet 'token'"
             )
         attention, third = block.attn, PROJECTIONS.index(self.facet)

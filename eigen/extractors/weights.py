@@ -57,7 +57,7 @@ def load(
     """
     if random_seed(weights) is not None:
         return str(weights)
-    path = _from_hub(network, name, backbone) if weights is None else Path(weights)
+    path = _from_hub(network, name, backbone) if weights is None else Path(weights).expanduser()
     wanted = network.state_dict()
     state = to_timm(read(path), wanted)
     _check(state, wanted, path=path, name=name)

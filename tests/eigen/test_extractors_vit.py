@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 from timm.models.eva import Eva
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 
 from eigen.extractors import Extractor, ExtractorError, extractor, names
 from eigen.extractors.trunk import FACETS, PROJECTIONS, Trunk
@@ -138,6 +138,13 @@ def test_facets_are_what_the_block_itself_computes(kind: str, block: int):
         token = seen["token"][:, prefix:]
         ours = Trunk(network, offset=0, facet="token", block=block)(pixels)
     torch.testing.assert_close(ours, token, rtol=1e-4, atol=1e-5)
+
+
+def test_a_block_that_norms_after_attention_has_tokens_only():
+    network = tiny_vit(block_fn=ResPostBlock)
+    assert Trunk(network, offset=0, facet="token", block=-1).dim == 32
+    with pytest.raises(ExtractorError, match="blocks of ResPostBlock; use facet 'token'"):
+        Trunk(network, offset=0, facet="key", block=-1)
 
 
 def test_facets_are_the_thirds_of_the_joint_product():

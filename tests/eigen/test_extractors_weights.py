@@ -225,6 +225,8 @@ def test_a_damaged_file_is_named_and_changes_nothing(file: str, source, target, 
             r"patch_embed\.proj\.weight: expected shape \(32, 3, 4, 4\), found \(32, 3, 8, 8\)",
         ),
         ({"blocks.2.norm1.weight": torch.ones(32)}, r"it has no blocks\.2\.norm1\.weight"),
+        ({"register_tokens": torch.ones(1, 4, 32), "pos_embed": None}, r"pos_embed: expected"),
+        ({7: torch.ones(1)}, "it has no 7"),
         ({"norm.bias": None}, r"norm\.bias: expected shape \(32,\), found nothing"),
     ],
 )
