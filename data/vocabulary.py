@@ -1,4 +1,4 @@
-"""Classes as one object: names, synonyms, which are seen, label values, colours and prompts.
+"""Classes as one object: names, synonyms, which are seen, label values and colours.
 
 A class id is a place in `names`. Nothing else in the project keeps a second list of classes that
 would have to agree with it.
@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from data.prompts import templates
 from data.splits import COCO, PASCAL
 
 OTHERS = "others"
@@ -92,14 +91,6 @@ class Vocabulary:
     def synonyms(self, class_id: int) -> list[str]:
         """The words for a class: its name cut at each comma and space."""
         return self.names[class_id].split(", ")
-
-    def texts(self, prompts: str = "none") -> list[list[str]]:
-        """For each class every template of a named set with every synonym (`data.prompts`)."""
-        forms = templates(prompts)
-        return [
-            [form.format(word) for form in forms for word in self.synonyms(class_id)]
-            for class_id in range(len(self))
-        ]
 
     def index(self, name: str) -> int:
         """Class id of a name. Raises `VocabularyError` where no class is called so."""

@@ -54,13 +54,13 @@ def text_embeddings(texts: Sequence[str]) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def write_world(
-    root: str | Path,
-    *,
-    train: int = 400,
-    val: int = 160,
-    seed: int = 0,
-    workers: int | None = None,
+def photo_ids(photos: int) -> list[str]:
+    """Ids of the photos that `write` makes, the training photos first."""
+    return [f"world_{number:06d}" for number in range(photos)]
+
+
+def write(
+    root: str | Path, *, photos: int = 560, seed: int = 0, workers: int | None = None
 ) -> Path:
     """Write the world under `{root}/VOC2012`: photos, masks, lists, class names and embeddings.
 
@@ -69,9 +69,9 @@ def write_world(
 
     Parameters
     ----------
-    train, val
-        Numbers of photos in the lists `trainaug` and `val`; each list goes through the classes in
-        turn, so that all occur alike.
+    photos
+        Number of photos, two sevenths of them in the list `val`, the others in `trainaug`. The
+        photos go through the classes in turn, so that all occur alike.
     workers
         Processes; by default one for each core.
 
@@ -82,7 +82,8 @@ def write_world(
     """
     base = Path(root) / "VOC2012"
     (base / "world.json").unlink(missing_ok=True)
-    ids = [f"world_{number:06d}" for number in range(train + val)]
+    ids = photo_ids(photos)
+    train = photos - photos * 2 // 7
     for name, listed in (("trainaug", ids[:train]), ("val", ids[train:])):
         _write_text(base / "ImageSets" / "Segmentation" / f"{name}.txt", listed)
     tasks = [(base, photo_id, number, seed) for number, photo_id in enumerate(ids)]
@@ -93,7 +94,7 @@ def write_world(
     _write_text(base / "class_names.txt", names)
     with atomic_path(base / "text_embeddings.npy") as temporary:
         np.save(temporary, text_embeddings(names))
-    facts = {"seed": seed, "train": train, "val": val, "classes": names}
+    facts = {"seed": seed, "trainaug": train, "val": photos - train, "classes": names}
     _write_text(base / "world.json", [json.dumps(facts, indent=1)])
     return base
 

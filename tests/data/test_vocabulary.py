@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import prompts, vocabulary
+from data import vocabulary
 from data.vocabulary import Vocabulary, VocabularyError, builtin, fewshot, from_file, palette
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -62,26 +62,11 @@ def test_a_fold_is_unseen():
     assert fewshot("pascal", fold=1).seen_flags.sum() == 15
 
 
-def test_synonyms_and_prompts():
+def test_synonyms():
     ade = builtin("ade20k_full")
     assert ade.synonyms(1) == ["building", "edifice"]
-    assert ade.texts()[1] == ["building", "edifice"]
-    assert ade.texts("single")[1] == [
-        "A photo of a building in the scene",
-        "A photo of a edifice in the scene",
-    ]
     odd = next(name for name in ade.names if "c p u" in name)
     assert "c p u " in odd.split(", ")  # the published stray space is part of the synonym
-    sizes = {"none": 1, "single": 1, "imagenet_select": 8, "vild": 32, "imagenet": 80}
-    assert set(sizes) == set(prompts.NAMES)
-    for name, size in sizes.items():
-        forms = prompts.templates(name)
-        assert len(set(forms)) == size
-        assert all(form.count("{}") == 1 for form in forms)
-    assert "This is a masked photo of a medium {}" in prompts.templates("vild")
-    assert "This is one masked {} in the scene" in prompts.templates("vild")
-    with pytest.raises(ValueError, match="expected one of none, single"):
-        prompts.templates("best")
 
 
 def test_palette_is_pascals():

@@ -7,13 +7,13 @@ from data.pictures import read_image, read_label
 from data.scenes import COLOURS, IGNORE, SHAPES, TEXTURES, Thing, draw_scene
 from data.splits import PASCAL, generate
 from data.trees import open_tree
-from data.world import classes, text_embeddings, write_world
+from data.world import classes, photo_ids, text_embeddings, write
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("world")
-    write_world(root, train=40, val=20, seed=3, workers=1)
+    write(root, photos=70, seed=3, workers=1)
     return root
 
 
@@ -22,9 +22,9 @@ def contents(root):
 
 
 def test_bytes_depend_on_the_seed_alone(world, tmp_path):
-    write_world(tmp_path / "again", train=40, val=20, seed=3, workers=2)
+    write(tmp_path / "again", photos=70, seed=3, workers=2)
     assert contents(tmp_path / "again") == contents(world)
-    write_world(tmp_path / "other", train=2, val=1, seed=4, workers=1)
+    write(tmp_path / "other", photos=3, seed=4, workers=1)
     photo = "VOC2012/JPEGImages/world_000000.jpg"
     assert (tmp_path / "other" / photo).read_bytes() != (world / photo).read_bytes()
 
@@ -52,7 +52,8 @@ def test_embeddings_compose():
 
 def test_it_is_a_pascal_tree_with_balanced_folds(world):
     tree = open_tree("pascal", world)
-    assert len(tree.photos()) == 60 and not tree.problems()
+    assert [photo.id for photo in tree.photos()] == photo_ids(70) and not tree.problems()
+    assert [len(ids) for ids in tree.lists().values()] == [50, 20]
     assert {photo.split for photo in tree.photos()} == {"trainaug", "val"}
     lists = generate(tree, workers=1)
     assert not lists.problems

@@ -1,0 +1,112 @@
+"""What SAZS does to a photo and its label map for training.
+
+Images are (H, W, 3) uint8 RGB and label maps (H, W) uint8. Chance comes from the generator that is
+passed in, so a sample depends on its own seed and on no worker.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+MEAN = (0.29010095242892997, 0.32808144844279574, 0.28696394422942517)
+STD = (0.1829540508368939, 0.18656561047509476, 0.18447508988480435)
+"""What images are normalised with: of pixels scaled to 0..1, RGB. Cityscapes' statistics, which
+SAZS publishes for both of its data sets."""
+
+IGNORE = 255
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Turn, scale, crop and mirror at random, in this order.
+
+    Parameters
+    ----------
+    crop
+        Side of the square that is cut, in pixels; what is missing at the right and the bottom is
+        black, and 255 in the labels.
+    scale
+        Largest factor, and one over the smallest. 0 for none.
+    rotate
+        Largest angle in degrees; whole angles are drawn. 0 for none.
+    """
+
+    crop: int = 512
+    scale: float = 2.0
+    rotate: int = 10
+
+    def __call__(
+        self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(H, W, 3) and (H, W) to (crop, crop, 3) and (crop, crop), both uint8.
+
+        Raises
+        ------
+        ValueError
+            The label map is not of the image's size.
+        """
+        if image.shape[:2] != labels.shape:
+            raise ValueError(f"labels of size {labels.shape} for an image of {image.shape[:2]}")
+        if self.rotate > 0:
+            angle = int(rng.integers(-self.rotate, self.rotate + 1))
+            image, labels = turned(image, labels, angle)
+        if self.scale > 0:
+            image, labels = scaled(image, labels, rng.uniform(1 / self.scale, self.scale))
+        image, labels = cropped(image, labels, self.crop, rng)
+        if rng.random() < 0.5:
+            image, labels = image[:, ::-1], labels[:, ::-1]
+        return np.ascontiguousarray(image), np.ascontiguousarray(labels)
+
+
+def turned(image: np.ndarray, labels: np.ndarray, angle: int) -> tuple[np.ndarray, np.ndarray]:
+    """Turn about the centre by degrees, counter-clockwise; the size stays.
+
+    Beyond its borders the image is mirrored, at the top and left without the outermost pixel, at
+    the bottom and right with it (as published); the labels are 255 there.
+    """
+    if angle == 0:
+        return image, labels
+    height, width = labels.shape
+    # As far as a corner of the window can reach outside, and a pixel for interpolation.
+    reach = math.ceil(math.sin(math.radians(abs(angle))) * max(height, width) / 2) + 2
+    window = (reach, reach, reach + width, reach + height)
+    rows, columns = (_mirrored(length, reach) for length in (height, width))
+    padded = Image.fromarray(image[np.ix_(rows, columns)])
+    image = np.array(padded.rotate(angle, Image.Resampling.BILINEAR).crop(window))
+    padded = Image.fromarray(np.pad(labels, reach, constant_values=IGNORE))
+    padded = padded.rotate(angle, Image.Resampling.NEAREST, fillcolor=IGNORE)
+    return image, np.array(padded.crop(window))
+
+
+def _mirrored(length: int, reach: int) -> np.ndarray:
+    """Indices -reach .. length + reach - 1, folded back into the range as `turned` says."""
+    period = max(2 * length - 1, 1)
+    index = np.mod(np.arange(-reach, length + reach), period)
+    return np.where(index < length, index, period - index)
+
+
+def scaled(image: np.ndarray, labels: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Resize both sides by `factor`, rounded down: Lanczos to shrink, bicubic to enlarge."""
+    height, width = labels.shape
+    size = (max(int(width * factor), 1), max(int(height * factor), 1))
+    filter_ = Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC
+    image = np.array(Image.fromarray(image).resize(size, filter_))
+    return image, np.array(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
+
+
+def cropped(
+    image: np.ndarray, labels: np.ndarray, side: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a square at random; too small a picture is completed at the right and the bottom."""
+    height, width = labels.shape
+    top = int(rng.integers(max(height - side, 0) + 1))
+    left = int(rng.integers(max(width - side, 0) + 1))
+    image = image[top : top + side, left : left + side]
+    labels = labels[top : top + side, left : left + side]
+    missing = ((0, side - labels.shape[0]), (0, side - labels.shape[1]))
+    image = np.pad(image, (*missing, (0, 0)))
+    return image, np.pad(labels, missing, constant_values=IGNORE)
