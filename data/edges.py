@@ -7,49 +7,61 @@ transforms distances twice for every class.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import cv2
 import numpy as np
 
 
-def edge_map(
-    labels: np.ndarray, *, classes: int, mode: str = "corrected", radius: int = 2
-) -> np.ndarray:
-    """Mark the pixels within `radius` of the outline of a label below `classes`.
+def reference_edges(labels: np.ndarray, classes: int, *, radius: int = 2) -> np.ndarray:
+    """Edges as SAZS makes them: of the labels 0 to `classes` - 1, and along the picture's frame.
+
+    Background has an outline of its own; the last class (label `classes`) and void have none, but
+    bound the others. Beyond the frame there is nothing, so a label that touches it has an edge.
 
     Parameters
     ----------
     labels
         (H, W) uint8 or uint16.
-    classes
-        Labels from here on, such as void, have no outline of their own.
-    mode
-        "reference": as SAZS makes them. Background, label 0, has an outline too, and beyond the
-        frame of the picture there is nothing, so labels that touch it have an edge there. (With
-        the 20 published for PASCAL the last class, label 20, is left out.)
-        "corrected": background has no outline, and the frame is none.
+    radius
+        Largest distance to the outline, in pixels.
 
     Returns
     -------
     ndarray
-        (H, W) bool.
-
-    Raises
-    ------
-    ValueError
-        There is no such mode.
+        (H, W) uint8, 0 or 1.
     """
-    if mode == "reference":
-        nothing = int(np.iinfo(labels.dtype).max)
-        outlined = np.where(labels < classes, labels, labels.dtype.type(nothing))
-        border_type = cv2.BORDER_CONSTANT
-    elif mode == "corrected":
-        nothing = 0
-        outlined = np.where(labels < classes, labels, labels.dtype.type(0))
-        border_type = cv2.BORDER_REPLICATE
-    else:
-        raise ValueError(f"edges: expected the mode reference or corrected, found {mode!r}")
+    nothing = int(np.iinfo(labels.dtype).max)
+    outlined = np.where(labels < classes, labels, labels.dtype.type(nothing))
+    return _mixed(outlined, radius, cv2.BORDER_CONSTANT, nothing)
+
+
+def outlines(labels: np.ndarray, values: Collection[int], *, radius: int = 2) -> np.ndarray:
+    """Edges of the given labels alone, none of them 0: (H, W) uint8, 0 or 1.
+
+    Everything else, void included, is ground. The frame of the picture is no edge.
+    """
+    wanted = np.where(np.isin(labels, list(values)), labels, labels.dtype.type(0))
+    return _mixed(wanted, radius, cv2.BORDER_REPLICATE, 0)
+
+
+def _mixed(labels: np.ndarray, radius: int, border: int, outside: int) -> np.ndarray:
+    """Where the disc round a pixel holds more than one label."""
     steps = np.arange(-radius, radius + 1)
     disc = (steps[:, None] ** 2 + steps**2 <= radius**2).astype(np.uint8)
-    highest = cv2.dilate(outlined, disc, borderType=border_type, borderValue=nothing)
-    lowest = cv2.erode(outlined, disc, borderType=border_type, borderValue=nothing)
-    return highest != lowest
+    highest = cv2.dilate(labels, disc, borderType=border, borderValue=outside)
+    lowest = cv2.erode(labels, disc, borderType=border, borderValue=outside)
+    return (highest != lowest).astype(np.uint8)
+
+
+def shrink_edges(edges: np.ndarray, factor: int, *, reference: bool = False) -> np.ndarray:
+    """Reduce an edge map: a cell is edge where any of its pixels is.
+
+    As published (`reference`), only the top left pixel of a cell counts, which loses every second
+    edge at factor 8. (H, W) becomes (ceil(H / factor), ceil(W / factor)).
+    """
+    if reference:
+        return edges[::factor, ::factor]
+    height, width = edges.shape
+    padded = np.pad(edges, ((0, -height % factor), (0, -width % factor)))
+    return padded.reshape(-(-height // factor), factor, -(-width // factor), factor).max((1, 3))

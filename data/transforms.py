@@ -7,7 +7,6 @@ passed in, so a sample depends on its own seed and on no worker.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -20,46 +19,49 @@ SAZS publishes for both of its data sets."""
 IGNORE = 255
 
 
-@dataclass(frozen=True)
-class Augmentation:
+def augment(
+    image: np.ndarray,
+    labels: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    rotate: int = 10,
+    scale: float = 2.0,
+    crop: int = 512,
+) -> tuple[np.ndarray, np.ndarray]:
     """Turn, scale, crop and mirror at random, in this order.
 
     Parameters
     ----------
+    rotate
+        Largest angle in degrees; whole angles are drawn. 0 for none.
+    scale
+        Largest factor, and one over the smallest. 0 for none.
     crop
         Side of the square that is cut, in pixels; what is missing at the right and the bottom is
         black, and 255 in the labels.
-    scale
-        Largest factor, and one over the smallest. 0 for none.
-    rotate
-        Largest angle in degrees; whole angles are drawn. 0 for none.
+
+    Returns
+    -------
+    image
+        (crop, crop, 3) uint8.
+    labels
+        (crop, crop) uint8.
+
+    Raises
+    ------
+    ValueError
+        The label map is not of the image's size.
     """
-
-    crop: int = 512
-    scale: float = 2.0
-    rotate: int = 10
-
-    def __call__(
-        self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W, 3) and (H, W) to (crop, crop, 3) and (crop, crop), both uint8.
-
-        Raises
-        ------
-        ValueError
-            The label map is not of the image's size.
-        """
-        if image.shape[:2] != labels.shape:
-            raise ValueError(f"labels of size {labels.shape} for an image of {image.shape[:2]}")
-        if self.rotate > 0:
-            angle = int(rng.integers(-self.rotate, self.rotate + 1))
-            image, labels = turned(image, labels, angle)
-        if self.scale > 0:
-            image, labels = scaled(image, labels, rng.uniform(1 / self.scale, self.scale))
-        image, labels = cropped(image, labels, self.crop, rng)
-        if rng.random() < 0.5:
-            image, labels = image[:, ::-1], labels[:, ::-1]
-        return np.ascontiguousarray(image), np.ascontiguousarray(labels)
+    if image.shape[:2] != labels.shape:
+        raise ValueError(f"labels of size {labels.shape} for an image of {image.shape[:2]}")
+    if rotate > 0:
+        image, labels = turned(image, labels, int(rng.integers(-rotate, rotate + 1)))
+    if scale > 0:
+        image, labels = scaled(image, labels, rng.uniform(1 / scale, scale))
+    image, labels = cropped(image, labels, crop, rng)
+    if rng.random() < 0.5:
+        image, labels = image[:, ::-1], labels[:, ::-1]
+    return np.ascontiguousarray(image), np.ascontiguousarray(labels)
 
 
 def turned(image: np.ndarray, labels: np.ndarray, angle: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.transforms import IGNORE, Augmentation, cropped, scaled, turned
+from data.transforms import IGNORE, augment, cropped, scaled, turned
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_image_and_labels_stay_together(seed, height, width):
     labels = np.full((height, width), 100, np.uint8)
     labels[: height // 2] = 50
     image = np.repeat(labels[..., None], 3, axis=2)
-    out, out_labels = Augmentation(crop=48)(image, labels, np.random.default_rng(seed))
+    out, out_labels = augment(image, labels, np.random.default_rng(seed), crop=48)
     assert out.shape == (48, 48, 3) and out_labels.shape == (48, 48)
     assert out.dtype == out_labels.dtype == np.uint8
     assert set(np.unique(out_labels)) <= {50, 100, IGNORE}
@@ -94,19 +94,18 @@ def test_image_and_labels_stay_together(seed, height, width):
 
 
 def test_one_seed_one_sample(sample):
-    augment = Augmentation(crop=64)
-    first = augment(*sample, np.random.default_rng(5))
-    again = augment(*sample, np.random.default_rng(5))
+    first = augment(*sample, np.random.default_rng(5), crop=64)
+    again = augment(*sample, np.random.default_rng(5), crop=64)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    others = [augment(*sample, np.random.default_rng(seed))[0] for seed in range(8)]
+    others = [augment(*sample, np.random.default_rng(seed), crop=64)[0] for seed in range(8)]
     assert len({other.tobytes() for other in others}) == 8
 
 
 def test_switched_off_steps_leave_crop_and_mirror(sample):
-    plain = Augmentation(crop=72, scale=0, rotate=0)
     columns = set()
     for seed in range(60):
-        image, _ = plain(*sample, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        image, _ = augment(*sample, rng, crop=72, scale=0, rotate=0)
         mirrored = image[:, ::-1]
         starts = [x for x in range(19) if np.array_equal(image, sample[0][:, x : x + 72])]
         mirrored_starts = [
@@ -119,4 +118,4 @@ def test_switched_off_steps_leave_crop_and_mirror(sample):
 
 def test_a_label_map_of_another_size_is_refused(sample):
     with pytest.raises(ValueError, match=r"labels of size \(70, 90\) for an image of \(72, 90\)"):
-        Augmentation()(sample[0], sample[1][:70], np.random.default_rng(0))
+        augment(sample[0], sample[1][:70], np.random.default_rng(0))

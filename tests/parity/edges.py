@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.edges import edge_map
+from data.edges import reference_edges, shrink_edges
 from tests.parity.case import Case
 
 PASCAL, COCO = 20, 80
@@ -24,12 +24,13 @@ def cases(folder: Path) -> Iterator[Case]:
     mask = golden["mask"]
     blank = np.zeros(golden["edge_all_background"].shape, np.uint8)
     void = np.full(golden["edge_all_void"].shape, 255, np.uint8)
-    edges = edge_map(mask, classes=PASCAL, mode="reference", radius=radius)
+    edges = reference_edges(mask, PASCAL, radius=radius)
     found = {
         "edge": edges,
-        "edge_80": edge_map(mask, classes=COCO, mode="reference", radius=radius),
-        "edge_all_background": edge_map(blank, classes=PASCAL, mode="reference", radius=radius),
-        "edge_all_void": edge_map(void, classes=PASCAL, mode="reference", radius=radius),
+        "edge_80": reference_edges(mask, COCO, radius=radius),
+        "edge_all_background": reference_edges(blank, PASCAL, radius=radius),
+        "edge_all_void": reference_edges(void, PASCAL, radius=radius),
+        "edge_small": shrink_edges(edges, 8, reference=True),
     }
     for name, ours in found.items():
         theirs = golden[name]
