@@ -21,7 +21,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 demo: setup
-	$(BIN)/python -m pipeline demo
+	$(BIN)/snakemake --cores all demo
 
 lint: setup
 	$(BIN)/ruff check .

@@ -51,6 +51,7 @@ class Config:
     shard_size: int
     strict: bool
     extractor: str
+    demo_extractor: str
     weights: str | None
     facet: str
     block: int

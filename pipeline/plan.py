@@ -5,6 +5,7 @@ Plain Python, so that it is tested without Snakemake; `pipeline/rules/*.smk` hol
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import shlex
 import shutil
@@ -115,12 +116,19 @@ class Plan:
             found.append(dataset)
         return found or list(MADE_HERE)
 
-    def options(self, stage: str) -> str:
-        """Options of a stage that differ from their defaults.
+    def options(self, stage: str) -> Callable[[Any], str]:
+        """Parameter function: options of a stage that differ from their defaults.
 
         As a parameter of a job they have it run again when one changes.
         """
-        return shlex.join(configuration.options(self.config, stage))
+
+        def words(wildcards: Any) -> str:
+            config = self.config
+            if wildcards.dataset in MADE_HERE:
+                config = dataclasses.replace(config, extractor=config.demo_extractor)
+            return shlex.join(configuration.options(config, stage))
+
+        return words
 
     def gpus(self) -> int:
         """GPUs that a job with a network asks for."""
