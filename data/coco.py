@@ -78,16 +78,11 @@ class CocoTree(Tree):
             findings.append(counted(f"photos {split}", where, ".jpg", published, photos))
 
             instances = self.instances_path(split)
-            has_instances = instances.is_file()
-            what = f"official instances of {split}"
-            findings.append(
-                Finding("ok", what, instances)
-                if has_instances
-                else Finding("missing", what, instances, annotations)
-            )
-            how = f"made by `python -m data.coco_masks {self.root}`"
-            if not has_instances:
-                how += f", once {instances.name} is there"
+            what, there = f"official instances of {split}", instances.is_file()
+            level, how = ("ok", "") if there else ("missing", annotations)
+            findings.append(Finding(level, what, instances, how))
+
+            how = f"data.coco_masks.write_masks makes them from {instances.name}"
             masks = self.root / "annotations" / split
             findings.append(counted(f"masks {split}", masks, ".png", published, how))
         return findings

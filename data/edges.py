@@ -37,9 +37,10 @@ def reference_edges(labels: np.ndarray, classes: int, *, radius: int = 2) -> np.
 
 
 def outlines(labels: np.ndarray, values: Collection[int], *, radius: int = 2) -> np.ndarray:
-    """Edges of the given labels alone, none of them 0: (H, W) uint8, 0 or 1.
+    """Edges of the given labels alone: (H, W) uint8, 0 or 1.
 
-    Everything else, void included, is ground. The frame of the picture is no edge.
+    Everything else, void included, is ground, and so is label 0. The frame of the picture is no
+    edge.
     """
     wanted = np.where(np.isin(labels, list(values)), labels, labels.dtype.type(0))
     return _mixed(wanted, radius, cv2.BORDER_REPLICATE, 0)

@@ -133,7 +133,10 @@ def _open(path: str | Path, max_pixels: int | None) -> Iterator[Image.Image]:
                 picture = stack.enter_context(Image.open(path, formats=_FORMATS))
             if max_pixels is not None:
                 _check_size(path, picture, max_pixels)
-                picture.load()
+                # TIFFs are read on while decoding, with warnings; other formats decode unlocked.
+                is_tiff = isinstance(picture, TiffImageFile)
+                with _quiet_pillow() if is_tiff else contextlib.nullcontext():
+                    picture.load()
             yield picture
     except PictureError:
         raise

@@ -177,6 +177,27 @@ def test_a_truncated_picture_is_an_error_not_a_half(tmp_path, photo):
             assert caught.value.reason
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "gif", "webp", "bmp"])
+def test_damage_of_any_kind_is_a_picture_error(tmp_path, photo, suffix):
+    """Bytes changed at random: a picture or a `PictureError`, and no warning."""
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = save(tmp_path / f"a.{suffix}", photo, exif=exif).read_bytes()
+    path, refused = tmp_path / f"damaged.{suffix}", 0
+    for _ in range(150):
+        content = bytearray(whole)
+        for _ in range(rng.integers(1, 6)):
+            content[rng.integers(min(len(content), 300))] = rng.integers(256)
+        path.write_bytes(content)
+        for read in (read_image, picture_size):
+            try:
+                read(path)
+            except PictureError:
+                refused += 1
+    assert 0 < refused < 300
+
+
 def test_reasons_are_plain(tmp_path):
     def reason(name, content=None):
         if content is not None:
