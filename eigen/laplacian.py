@@ -60,6 +60,18 @@ class NormalizedProblem:
     def is_sparse(self) -> bool:
         return isinstance(self.W, sp.csr_array)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether most of the weight between nodes of a sparse W joins neighbours on the grid."""
+        if self.grid is None or not isinstance(self.W, sp.csr_array):
+            return False
+        entries = self.W.tocoo()
+        (row, column), (other_row, other_column) = (
+            np.divmod(ends, self.grid[1]) for ends in (entries.row, entries.col)
+        )
+        distance = np.maximum(np.abs(row - other_row), np.abs(column - other_column))
+        return bool(entries.data[distance == 1].sum() > entries.data[distance > 1].sum())
+
     def similarity(self, vectors: np.ndarray) -> np.ndarray:
         """S @ vectors, shape (n, m), in the dtype of `vectors`.
 

@@ -151,11 +151,13 @@ def chain(problem: NormalizedProblem, k: int) -> Sequence[str]:
     if problem.n <= DENSE_NODES or problem.n < 5 * (k + 2):
         return ["dense"]
     last = ["dense"] if problem.n <= DENSE_FALLBACK_NODES else []
+    # Pixel graphs: eigenvalues and their gaps shrink with the number of nodes, and so many products
+    # are needed that a preconditioner pays.
+    if problem.is_local:
+        return ["lobpcg", "lanczos", *last]
     # Patch graphs, and any sum with one: the wanted eigenvalues of S stand clear of a bulk near 0,
-    # so a Krylov space of some tens of products holds them.
-    if not problem.is_sparse:
-        return ["lanczos", *last]
-    return ["lanczos", "lobpcg", *last]
+    # so a Krylov space of some tens of products holds them, at any size.
+    return ["lanczos", "lobpcg", *last] if problem.is_sparse else ["lanczos", *last]
 
 
 def certify(
