@@ -15,6 +15,8 @@ from eigen.affinity import AffinityError, TriangleAffinity
 
 UNIT_TOLERANCE = 1e-3
 ROWS_IN_CACHE = 64
+# Similarities computed at a time where W is not stored (64 MiB).
+BLOCK_ENTRIES = 1 << 24
 
 
 def check_features(features: np.ndarray) -> None:
@@ -90,7 +92,7 @@ def nearest(features: np.ndarray, neighbours: int) -> sp.csr_array:
         )
     n = len(features)
     k = min(neighbours, n)
-    block = max(1, (1 << 23) // n)
+    block = max(1, BLOCK_ENTRIES // n)
     columns, values = [], []
     for start in range(0, n, block):
         similarity = features[start : start + block] @ features.T
@@ -136,7 +138,7 @@ class CosineAffinity:
     def matmat(self, vectors: np.ndarray) -> np.ndarray:
         """W @ vectors; products in the dtype of `vectors`, similarities in that of the features."""
         n = len(self.features)
-        block = max(1, (1 << 24) // n)
+        block = max(1, BLOCK_ENTRIES // n)
         result = np.empty(vectors.shape, vectors.dtype)
         for start in range(0, n, block):
             similarity = self.features[start : start + block] @ self.features.T
