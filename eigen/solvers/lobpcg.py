@@ -1,0 +1,196 @@
+"""LOBPCG with a multigrid preconditioner, for large sparse graphs.
+
+Pixel graphs have eigenvalues of 1e-6 to 1e-3 with gaps as small: too many products for Lanczos,
+too much fill-in for a factorisation. Multigrid makes the number of steps nearly independent of the
+size, and its coarse levels give the first guess.
+
+Differences from `scipy.sparse.linalg.lobpcg`: the known null vector is removed from the start
+instead of being iterated on; the three bases live in one array, so that a step takes two Gram
+products and two updates; converged columns are no longer preconditioned; most steps run in float32
+and the last ones, if the tolerance asks for it, in float64; and what decides is the residual of
+the problem as posed, in float64.
+
+References
+----------
+Knyazev, SIAM J. Sci. Comput. 23(2), 2001.
+Stathopoulos and Wu, SIAM J. Sci. Comput. 23(6), 2002 (orthonormal basis from a Gram matrix).
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from scipy import sparse
+
+from eigen.laplacian import NormalizedProblem
+from eigen.solvers.dense import dense
+from eigen.solvers.multigrid import Multigrid
+
+logger = logging.getLogger(__name__)
+
+SPARE = 2
+# Directions of the search space that are this dependent on the others are left out.
+DEPENDENT = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-11}
+# Residuals below this are rounding in float32.
+FLOAT32_FLOOR = 2e-6
+MARGIN = 0.5
+# Steps without a smaller residual after which a precision has given what it can.
+PATIENCE = 8
+
+
+def lobpcg(
+    problem: NormalizedProblem,
+    k: int,
+    *,
+    tol: float,
+    seed: int,
+    start: np.ndarray | None = None,
+    maxiter: int = 200,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k smallest pairs of L_sym of a sparse graph.
+
+    Parameters
+    ----------
+    problem : NormalizedProblem
+        With a sparse W.
+    tol : float
+        Residual to stop at; the iteration aims at half of it.
+    seed : int
+        For the columns that neither `start` nor the coarse levels provide.
+    start : ndarray, shape (n, m), optional
+        Guess for the eigenvectors; by default from the coarse levels of the multigrid.
+    maxiter : int
+        Steps in all, after which the best pairs so far are returned.
+
+    Returns
+    -------
+    eigenvalues : ndarray, shape (k,), float64, ascending
+    u : ndarray, shape (n, k), float64, orthonormal; u[:, 0] is the problem's null vector
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        W is not sparse, or the search broke down (weights that are not finite).
+    """
+    if problem.n < 5 * (k + SPARE):  # the search space would be most of the whole space
+        return dense(problem, k, tol=tol, seed=seed)
+    if not problem.is_sparse:
+        raise np.linalg.LinAlgError("lobpcg: needs a sparse graph; use lanczos for a dense one")
+    laplacian = problem.laplacian()
+    multigrid = Multigrid(laplacian, problem.null_vector, grid=problem.grid)
+    null = problem.null_vector[:, None]
+    width = k - 1 + SPARE
+    guess = multigrid.start(width + 1) if start is None else start
+    x = _completed(guess, null, width, seed)
+    aim = MARGIN * tol
+    for dtype, floor in ((np.float32, FLOAT32_FLOOR), (np.float64, 0.0)):
+        search = _Search(laplacian.astype(dtype), null.astype(dtype), multigrid)
+        x, steps = search.run(x.astype(dtype), wanted=k - 1, aim=max(aim, floor), maxiter=maxiter)
+        maxiter -= steps
+        values, x, residual = rayleigh_ritz(laplacian, x.astype(np.float64), null)
+        logger.debug("%s: %d steps, residual %.1e", np.dtype(dtype), steps, residual.max())
+        if residual[: k - 1].max(initial=0.0) <= aim or maxiter <= 0:
+            break
+    return np.append(0.0, values[: k - 1]), np.hstack([null, x[:, : k - 1]])
+
+
+def _completed(guess: np.ndarray, null: np.ndarray, width: int, seed: int) -> np.ndarray:
+    """At least `width` orthonormal columns orthogonal to `null`: of the guess, then random ones."""
+    x = _orthonormal(guess, null)
+    missing = width - x.shape[1]
+    if missing <= 0:
+        return x
+    random = np.random.default_rng(seed).standard_normal((len(x), missing))
+    return _orthonormal(np.hstack([x, random]), null)
+
+
+def _orthonormal(x: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """Orthonormal basis of the span of x without `null`; dependent columns are left out."""
+    length = np.linalg.norm(x, axis=0)
+    x = x - null @ (null.T @ x)
+    rest = np.linalg.norm(x, axis=0)
+    own = rest > DEPENDENT[np.dtype(np.float64)] * length
+    x = x[:, own] / rest[own]
+    lengths, directions = np.linalg.eigh(x.T @ x)
+    kept = lengths > DEPENDENT[np.dtype(np.float64)]
+    return x @ (directions[:, kept] / np.sqrt(lengths[kept]))
+
+
+def rayleigh_ritz(
+    laplacian: sparse.csr_array, x: np.ndarray, null: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Best pairs in the span of x, orthogonal to `null`, with their residuals; all float64."""
+    x = _orthonormal(x, null)
+    image = laplacian @ x
+    values, rotation = np.linalg.eigh(x.T @ image)
+    x, image = x @ rotation, image @ rotation
+    return values, x, np.linalg.norm(image - x * values, axis=0)
+
+
+class _Search:
+    """The iteration in one precision: that of the matrix and of the null vector."""
+
+    def __init__(self, laplacian: sparse.csr_array, null: np.ndarray, multigrid: Multigrid) -> None:
+        self.laplacian, self.null, self.multigrid = laplacian, null, multigrid
+        self.dtype = laplacian.dtype
+
+    def run(
+        self, x: np.ndarray, *, wanted: int, aim: float, maxiter: int
+    ) -> tuple[np.ndarray, int]:
+        """Iterate from orthonormal x (n, m) until `wanted` residuals are at most `aim`.
+
+        Returns the vectors and the number of steps taken.
+        """
+        n, m = x.shape
+        # Columns: current vectors, previous directions, preconditioned residuals.
+        basis = np.zeros((n, 3 * m), self.dtype)
+        image = np.zeros((n, 3 * m), self.dtype)
+        basis[:, :m], image[:, :m] = x, self.laplacian @ x
+        values, rotation = np.linalg.eigh((x.T @ image[:, :m]).astype(np.float64))
+        for block in (basis, image):
+            block[:, :m] = block[:, :m] @ rotation.astype(self.dtype)
+        best, since, old = np.inf, 0, m
+        for step in range(maxiter):
+            x = basis[:, :m]
+            residual = image[:, :m] - x * values.astype(self.dtype)
+            norms = np.linalg.norm(residual, axis=0)
+            worst = norms[:wanted].max(initial=0.0)
+            if not np.isfinite(worst):
+                raise np.linalg.LinAlgError("lobpcg: the residual is not finite")
+            best, since = (worst, 0) if worst < best else (best, since + 1)
+            if worst <= aim or since > PATIENCE:
+                return x, step
+            new = old + self._extend(basis, image, residual[:, norms > aim], m, old)
+            values, coefficients = self._ritz(basis[:, :new], image[:, :new], m)
+            for block in (basis, image):
+                block[:, : 2 * m] = block[:, :new] @ coefficients
+            old = 2 * m
+        return basis[:, :m], maxiter
+
+    def _extend(
+        self, basis: np.ndarray, image: np.ndarray, residual: np.ndarray, m: int, at: int
+    ) -> int:
+        """Write the preconditioned residuals and their images at column `at`; how many."""
+        found = self.multigrid.precondition(residual.astype(np.float32)).astype(self.dtype)
+        known = np.hstack([self.null, basis[:, :m]])
+        found -= known @ (known.T @ found)
+        found /= np.linalg.norm(found, axis=0)
+        end = at + found.shape[1]
+        basis[:, at:end], image[:, at:end] = found, self.laplacian @ found
+        return found.shape[1]
+
+    def _ritz(self, basis: np.ndarray, image: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+        """The m smallest Ritz values in the span of the basis, and the coefficients of 2m columns:
+        the new vectors, and their parts that the old vectors have no share in."""
+        gram = (basis.T @ basis).astype(np.float64)
+        energy = (basis.T @ image).astype(np.float64)
+        scale = np.diag(gram) ** -0.5
+        lengths, directions = np.linalg.eigh(gram * scale * scale[:, None])
+        kept = lengths > DEPENDENT[self.dtype]
+        orthonormal = scale[:, None] * directions[:, kept] / np.sqrt(lengths[kept])
+        projected = orthonormal.T @ energy @ orthonormal
+        values, vectors = np.linalg.eigh((projected + projected.T) / 2)
+        coefficients = np.tile(orthonormal @ vectors[:, :m], 2)
+        coefficients[:m, m:] = 0
+        return values[:m], coefficients.astype(self.dtype)

@@ -1,0 +1,211 @@
+"""Smoothed-aggregation multigrid for L_sym of a sparse graph: preconditioner and first guess.
+
+Levels are made for L_sym + SHIFT I (a singular matrix has no preconditioner), and prolongations
+reproduce sqrt(degree), the vector that L_sym sends to 0. Nothing is drawn at random.
+
+Graphs without a grid get pyamg's levels. On a pixel graph those are slow to make, because its few
+long edges fill in the coarse matrices: 1.5 s of 4 at 240,000 nodes. There, nodes are aggregated
+3 x 3, only the short edges smooth the prolongation, and the long ones are carried over by plain
+aggregation: 0.2 s, the same number of steps.
+
+The cycles are ours in both cases, because they treat a whole block of vectors at once in float32.
+
+References
+----------
+Vanek, Mandel and Brezina, Computing 56(3), 1996 (smoothed aggregation).
+Adams, Brezina, Hu and Tuminaro, J. Comput. Phys. 188(2), 2003 (polynomial smoothers).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+from scipy import sparse
+
+SHIFT = 1e-5
+COARSEST_NODES = 400
+AGGREGATE_SIDE = 3
+# Damping of the Jacobi step that smooths a prolongation, against each row's bound (Gershgorin).
+PROLONGATION_DAMPING = 4 / 3
+# The first guess comes from the finest level that a dense solver still manages at once.
+START_NODES = 1000
+SMOOTHING_DEGREE = 3
+# The smoother damps the upper part of the spectrum, from 1/8 of its end; aggregates of 3 x 3 nodes
+# represent what lies below.
+SMOOTHED_SHARE = 8.0
+
+Levels = tuple[list[tuple[sparse.csr_array, np.ndarray]], list[sparse.csr_array]]
+
+
+class Multigrid:
+    """W-cycles and coarse eigenvectors of L_sym.
+
+    Parameters
+    ----------
+    laplacian : csr_array, shape (n, n), float64
+        L_sym.
+    null : ndarray, shape (n,), float64
+        Positive vector that L_sym sends to 0.
+    grid : tuple of int, optional
+        (h, w) of the nodes.
+    """
+
+    def __init__(
+        self,
+        laplacian: sparse.csr_array,
+        null: np.ndarray,
+        *,
+        grid: tuple[int, int] | None = None,
+    ) -> None:
+        if grid is not None and _short(laplacian, grid).mean() > 0.5:
+            levels, up = _grid_levels(laplacian, null, grid)
+        else:
+            levels, up = _algebraic_levels(laplacian, null)
+        self._inverse = np.linalg.inv(levels[-1][0].toarray()).astype(np.float32)
+        self._levels = [_Level(matrix, positive) for matrix, positive in levels]
+        self._up = [prolongation.astype(np.float32) for prolongation in up]
+        self._down = [prolongation.T.tocsr() for prolongation in self._up]
+
+    def precondition(self, vectors: np.ndarray) -> np.ndarray:
+        """One W-cycle for (L_sym + SHIFT I) x = vectors; (n, m) float32 in and out.
+
+        A symmetric positive linear map, as LOBPCG needs.
+        """
+        return self._cycle(vectors, 0)
+
+    def _cycle(self, b: np.ndarray, depth: int) -> np.ndarray:
+        if depth == len(self._up):
+            return self._inverse @ b
+        level = self._levels[depth]
+        x = level.smooth(b)
+        # The first coarse level is visited once, the others twice: they cost little, and one visit
+        # leaves their problem half solved.
+        for _ in range(1 if depth == 0 else 2):
+            residual = b - level.matrix @ x
+            x += self._up[depth] @ self._cycle(self._down[depth] @ residual, depth + 1)
+            x += level.smooth(b - level.matrix @ x)
+        return x
+
+    def start(self, count: int) -> np.ndarray:
+        """Guess for the `count` smallest eigenvectors, (n, <= count) float64.
+
+        The dense solution on a coarse level, in the inner product of the fine one, prolonged.
+        """
+        depth = next(
+            (i for i, level in enumerate(self._levels) if level.matrix.shape[0] <= START_NODES),
+            len(self._up),
+        )
+        basis = sparse.eye_array(self._levels[0].matrix.shape[0], format="csr")
+        for up in self._up[:depth]:
+            basis = basis @ up.astype(np.float64)
+        matrix = self._levels[depth].matrix.toarray().astype(np.float64)
+        _, coarse = scipy.linalg.eigh(
+            matrix, (basis.T @ basis).toarray(), subset_by_index=(0, min(count, len(matrix)) - 1)
+        )
+        return basis @ coarse
+
+
+class _Level:
+    """The matrix of one level, float32, and its polynomial smoother.
+
+    `positive` bounds the spectrum of D^-1 A by Collatz and Wielandt: the largest entry of
+    D^-1 |A| positive / positive.
+    """
+
+    def __init__(self, matrix: sparse.csr_array, positive: np.ndarray) -> None:
+        diagonal = matrix.diagonal()
+        upper = np.max(abs(matrix) @ positive / (positive * diagonal))
+        lower = upper / SMOOTHED_SHARE
+        self.matrix = matrix.astype(np.float32)
+        self._scale = (1 / diagonal)[:, None].astype(np.float32)
+        self._centre, self._radius = (upper + lower) / 2, (upper - lower) / 2
+
+    def smooth(self, b: np.ndarray) -> np.ndarray:
+        """Chebyshev polynomial in D^-1 A that approximates A^-1 b (Saad 2003, algorithm 12.1)."""
+        slope = self._centre / self._radius
+        rho = 1 / slope
+        step = self._scale * b
+        step *= np.float32(1 / self._centre)
+        x = step.copy()
+        residual = b
+        for _ in range(SMOOTHING_DEGREE - 1):
+            residual = residual - self.matrix @ step
+            previous, rho = rho, 1 / (2 * slope - rho)
+            step *= np.float32(rho * previous)
+            step += np.float32(2 * rho / self._radius) * (self._scale * residual)
+            x += step
+        return x
+
+
+def _algebraic_levels(laplacian: sparse.csr_array, null: np.ndarray) -> Levels:
+    """Smoothed aggregation by pyamg, which needs nothing but the matrix."""
+    from pyamg import smoothed_aggregation_solver
+
+    hierarchy = smoothed_aggregation_solver(
+        (laplacian + SHIFT * sparse.eye_array(len(null))).tocsr(),
+        B=null[:, None].copy(),
+        # pyamg's default bounds the spectrum by an iteration from a random vector.
+        smooth=("jacobi", {"weighting": "local"}),
+        improve_candidates=None,
+        max_coarse=COARSEST_NODES,
+    ).levels
+    levels = [(sparse.csr_array(level.A), np.abs(level.B[:, 0])) for level in hierarchy]
+    return levels, [sparse.csr_array(level.P) for level in hierarchy[:-1]]
+
+
+def _grid_levels(laplacian: sparse.csr_array, null: np.ndarray, grid: tuple[int, int]) -> Levels:
+    """Smoothed aggregation of 3 x 3 blocks, smoothed along the short edges alone."""
+    near, far = _split(laplacian, null, grid)
+    near = (near + SHIFT * sparse.eye_array(len(null))).tocsr()
+    levels, prolongations = [(near + far, null)], []
+    while len(null) > COARSEST_NODES:
+        plain, null, grid = _aggregated(null, grid)
+        bound = abs(near).sum(axis=1)
+        smoothed = plain - sparse.diags_array(PROLONGATION_DAMPING / bound) @ (near @ plain)
+        near = smoothed.T @ (near @ smoothed)
+        far = plain.T @ (far @ plain)
+        levels.append((near + far, null))
+        prolongations.append(smoothed)
+    return levels, prolongations
+
+
+def _aggregated(
+    null: np.ndarray, grid: tuple[int, int]
+) -> tuple[sparse.csr_array, np.ndarray, tuple[int, int]]:
+    """Prolongation from blocks of nodes that reproduces `null`: orthonormal columns, one entry a
+    row; with the coarse null vector and the coarse grid."""
+    height, width = grid
+    coarse = -(-height // AGGREGATE_SIDE), -(-width // AGGREGATE_SIDE)
+    row, column = np.divmod(np.arange(height * width), width)
+    block = row // AGGREGATE_SIDE * coarse[1] + column // AGGREGATE_SIDE
+    length = np.sqrt(np.bincount(block, null**2))
+    prolongation = sparse.csr_array(
+        (null / length[block], block, np.arange(len(null) + 1)), shape=(len(null), len(length))
+    )
+    return prolongation, length, coarse
+
+
+def _short(laplacian: sparse.csr_array, grid: tuple[int, int]) -> np.ndarray:
+    """Which stored entries join a node to itself or to one of its eight neighbours."""
+    width = grid[1]
+    row = np.repeat(np.arange(laplacian.shape[0]), np.diff(laplacian.indptr))
+    column = laplacian.indices
+    down = np.abs(row // width - column // width)
+    right = np.abs(row % width - column % width)
+    return np.maximum(down, right) <= 1
+
+
+def _split(
+    laplacian: sparse.csr_array, null: np.ndarray, grid: tuple[int, int]
+) -> tuple[sparse.csr_array, sparse.csr_array]:
+    """L_sym as the sum of the Laplacians of its short and of its long edges.
+
+    Both send `null` to 0, so either can be smoothed or aggregated by itself.
+    """
+    entries = laplacian.tocoo()
+    long = ~_short(laplacian, grid)
+    row, column, weight = entries.row[long], entries.col[long], entries.data[long]
+    diagonal = -np.bincount(row, weight * null[column], minlength=len(null)) / null
+    far = sparse.csr_array((weight, (row, column)), shape=laplacian.shape)
+    far = (far + sparse.diags_array(diagonal)).tocsr()
+    return (laplacian - far).tocsr(), far
