@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import _codecs
 import collections
+import importlib
 import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+_multiarray = importlib.import_module("numpy._core.multiarray")
 
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
@@ -20,7 +23,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("_codecs", "encode"): _codecs.encode,
     # The module's name before and since NumPy 2.
     **{
-        (f"numpy.{core}.multiarray", name): getattr(np._core.multiarray, name)
+        (f"numpy.{core}.multiarray", name): getattr(_multiarray, name)
         for core in ("core", "_core")
         for name in ("_reconstruct", "scalar")
     },

@@ -26,7 +26,8 @@ class PixelHead(nn.Module):
         scale = torch.tensor([math.log(1 / temperature)])
         self.logit_scale = nn.Parameter(scale, requires_grad=False)
         nn.init.kaiming_normal_(self.projection_layer.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.projection_layer.bias)
+        if self.projection_layer.bias is not None:
+            nn.init.zeros_(self.projection_layer.bias)
 
     def forward(self, features: dict[str, Tensor], text: Tensor) -> Tensor:
         x = F.normalize(self.projection_layer(self.pixel_decoder(features)), dim=1)

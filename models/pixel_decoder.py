@@ -13,13 +13,21 @@ from torch.nn import functional as F
 from models.resnet import CHANNELS
 
 
+def lecun_start(conv: nn.Conv2d) -> nn.Conv2d:
+    """Fill uniformly with variance 1 / fan-in (Caffe2's "Xavier"), bias 0; returns `conv`."""
+    nn.init.kaiming_uniform_(conv.weight, a=1)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
 class ConvGroupNorm(nn.Conv2d):
     """Convolution without bias, then group norm `norm`, which lies inside it as its key says."""
 
     def __init__(self, inputs: int, outputs: int, size: int) -> None:
         super().__init__(inputs, outputs, size, padding=size // 2, bias=False)
         self.norm = nn.GroupNorm(32, outputs)
-        nn.init.kaiming_uniform_(self.weight, a=1)
+        lecun_start(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(super().forward(x))
@@ -43,9 +51,7 @@ class PixelDecoder(nn.Module):
             self.add_module(f"adapter_{level}", ConvGroupNorm(channels, width, 1))
             self.add_module(f"layer_{level}", ConvGroupNorm(width, width, 3))
         self.layer_4 = ConvGroupNorm(top, width, 3)
-        self.mask_features = nn.Conv2d(width, mask_dim, 3, padding=1)
-        nn.init.kaiming_uniform_(self.mask_features.weight, a=1)
-        nn.init.zeros_(self.mask_features.bias)
+        self.mask_features = lecun_start(nn.Conv2d(width, mask_dim, 3, padding=1))
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """{"res2": (B, 256, H/4, W/4), ..., "res5"} -> (B, mask_dim, H/4, W/4)."""

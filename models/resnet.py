@@ -22,6 +22,11 @@ CHANNELS = {"res2": 256, "res3": 512, "res4": 1024, "res5": 2048}
 class FrozenBatchNorm(nn.Module):
     """Batch norm with fixed statistics and affine parameters."""
 
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps

@@ -90,9 +90,13 @@ class Decoder(nn.Module):
 class Transformer(nn.Module):
     """The decoder under its published key; MaskFormer's encoder has no layers."""
 
-    def __init__(self, **sizes) -> None:
+    def __init__(
+        self, *, dim: int, heads: int, layers: int, feedforward: int, dropout: float
+    ) -> None:
         super().__init__()
-        self.decoder = Decoder(**sizes)
+        self.decoder = Decoder(
+            dim=dim, heads=heads, layers=layers, feedforward=feedforward, dropout=dropout
+        )
         for parameter in self.parameters():
             if parameter.ndim > 1:
                 nn.init.xavier_uniform_(parameter)

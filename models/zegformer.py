@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.pixel_decoder import PixelDecoder
+from models.pixel_decoder import PixelDecoder, lecun_start
 from models.resnet import CHANNELS, ResNet
 from models.transformer import Transformer
 
@@ -79,15 +79,13 @@ class Predictor(nn.Module):
             dim=dim, heads=heads, layers=layers, feedforward=feedforward, dropout=dropout
         )
         self.query_embed = nn.Embedding(queries, dim)
-        self.input_proj = nn.Conv2d(CHANNELS["res5"], dim, 1)
+        self.input_proj = lecun_start(nn.Conv2d(CHANNELS["res5"], dim, 1))
         self.mask_embed = MaskEmbedding(dim, mask_dim)
         self.projection_layer = nn.Linear(dim, text_dim)
         bound = text_dim**-0.5
         self.bg_feature = nn.Parameter(torch.empty(1, text_dim).uniform_(-bound, bound))
         scale = torch.tensor([math.log(1 / temperature)])
         self.logit_scale = nn.Parameter(scale, requires_grad=False)
-        nn.init.kaiming_uniform_(self.input_proj.weight, a=1)
-        nn.init.zeros_(self.input_proj.bias)
 
     def decode(self, res5: Tensor) -> Tensor:
         """Embeddings of the queries after every decoder layer, (layers, B, Q, C)."""

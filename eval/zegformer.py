@@ -1,0 +1,214 @@
+"""Photos -> segments of any vocabulary, with ZegFormer and, optionally, CLIP's view of each mask.
+
+Every photo passes the network on its own, so its result depends on nothing but itself; CLIP's crops
+of several photos share batches. What the published program computes in vain is left out without
+changing a result: crops of other styles, and all but one of the pictures of empty masks.
+
+Ding et al., "Decoupling Zero-Shot Semantic Segmentation", CVPR 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eval import crops, gzs, segments
+from eval.segments import Segments
+from models.clip import CLIP
+from models.clip import PIXEL_MEAN as CLIP_MEAN
+from models.clip import PIXEL_STD as CLIP_STD
+from models.zegformer import normalised_batch
+
+
+class ClassesError(ValueError):
+    """Embeddings and seen flags that do not belong together."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a photo's segments may be called.
+
+    Attributes
+    ----------
+    text : Tensor, (K, D), unit rows
+        Compared with queries.
+    unseen : Tensor, (K,) bool
+    crop_text : Tensor (K, D) with unit rows, or None
+        Compared with CLIP's features of crops.
+    """
+
+    text: Tensor
+    unseen: Tensor
+    crop_text: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        rows = {"text": len(self.text), "unseen": len(self.unseen)}
+        if self.crop_text is not None:
+            rows["crop_text"] = len(self.crop_text)
+        if len(set(rows.values())) != 1:
+            raise ClassesError(f"expected one row a class in each, found {rows}")
+
+    def to(self, device: torch.device) -> Classes:
+        crop_text = None if self.crop_text is None else self.crop_text.to(device)
+        return Classes(self.text.to(device), self.unseen.to(device), crop_text)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How scores are made. The defaults are those of the published COCO-Stuff evaluation.
+
+    Attributes
+    ----------
+    mode, lam : see `gzs.class_scores`
+    gamma : subtracted from what seen classes score at each pixel
+    style, geometry : see `crops`
+    crops_at_once : crops in one pass of CLIP; changes memory and speed, no result
+    """
+
+    mode: str = "ensemble"
+    lam: float = gzs.LAMBDA
+    gamma: float = 0.1
+    style: str = "cropmask"
+    geometry: str = "published"
+    crops_at_once: int = 64
+
+    def __post_init__(self) -> None:
+        crops.check(self.style, self.geometry)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What the network says of one photo.
+
+    image : (3, H, W) uint8. logits : (Q, K + 1). masks : (Q, H', W') logits at the padded size.
+    """
+
+    image: Tensor
+    logits: Tensor
+    masks: Tensor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.image.shape[1], self.image.shape[2]
+
+
+class Segmenter:
+    """A ZegFormer in evaluation mode, asked about photos.
+
+    Parameters
+    ----------
+    model : models.zegformer.ZegFormer, on its device
+    classes : Classes
+    clip : CLIP, needed by every mode but "query"
+    scoring : Scoring
+
+    Raises
+    ------
+    gzs.ModeError
+        Unknown mode, or one that needs CLIP where there is none.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        classes: Classes,
+        *,
+        clip: CLIP | None = None,
+        scoring: Scoring | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.device = next(model.parameters()).device
+        self.classes = classes.to(self.device)
+        self.clip = clip
+        self.scoring = scoring or Scoring()
+        if self.scoring.mode not in gzs.MODES:
+            raise gzs.ModeError(f"mode {self.scoring.mode!r}: choose {', '.join(gzs.MODES)}")
+        if self.scoring.mode != "query" and (clip is None or classes.crop_text is None):
+            raise gzs.ModeError(
+                f"mode {self.scoring.mode!r} needs CLIP and the classes' crop_text; give both, or "
+                "choose 'query'"
+            )
+
+    @torch.inference_mode()
+    def segments(self, images: Sequence[Tensor]) -> list[Segments]:
+        """Scored masks of photos, (3, H, W) uint8 RGB each."""
+        return self.scored([self.queries(image) for image in images])
+
+    @torch.inference_mode()
+    def queries(self, image: Tensor) -> Queries:
+        """The network's masks and logits of one photo."""
+        image = image.to(self.device)
+        batch = normalised_batch([image])
+        (last,) = self.model(batch, self.classes.text)
+        padded = (batch.shape[2], batch.shape[3])
+        masks = segments.enlarged(last.masks[0].float(), padded)
+        return Queries(image, last.logits[0].float(), masks)
+
+    @torch.inference_mode()
+    def scored(self, photos: Sequence[Queries]) -> list[Segments]:
+        """Class scores for the queries of photos."""
+        scoring, unseen = self.scoring, self.classes.unseen
+        if scoring.mode == "query":
+            of_crops: Iterator[Tensor | None] = iter([None] * len(photos))
+        else:
+            of_crops = self._crop_logits(photos)
+        return [
+            Segments(
+                gzs.class_scores(photo.logits, logits, unseen, mode=scoring.mode, lam=scoring.lam),
+                photo.masks.sigmoid(),
+                photo.size,
+            )
+            for photo, logits in zip(photos, of_crops, strict=True)
+        ]
+
+    def maps(self, found: Segments, size: tuple[int, int]) -> Tensor:
+        """Calibrated score maps at `size`, (K, H, W)."""
+        seen = ~self.classes.unseen
+        return segments.all_maps(found, size, seen=seen, gamma=self.scoring.gamma)
+
+    def labels(self, found: Segments, size: tuple[int, int]) -> Tensor:
+        """The best class of each pixel at `size`, (H, W) int64."""
+        seen = ~self.classes.unseen
+        return segments.best_class(found, size, seen=seen, gamma=self.scoring.gamma)
+
+    def crops_of(self, photo: Queries, side: int) -> tuple[Tensor, Tensor]:
+        """What CLIP sees of a photo's masks; see `crops.crops`."""
+        height, width = photo.masks.shape[1:]
+        image = normalised_batch([photo.image], mean=CLIP_MEAN, std=CLIP_STD, divisor=1)[0]
+        padded = F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]))
+        scoring = self.scoring
+        return crops.crops(
+            padded,
+            photo.masks,
+            photo.size,
+            side=side,
+            style=scoring.style,
+            geometry=scoring.geometry,
+        )
+
+    def crop_features(self, photos: Sequence[Queries]) -> list[Tensor]:
+        """CLIP's features of every query's crop, (Q, D) a photo, not normalised."""
+        clip = self._clip()
+        shown = [self.crops_of(photo, clip.image_size) for photo in photos]
+        pictures = torch.cat([picture for picture, _ in shown])
+        features = torch.cat([
+            clip.encode_image(part) for part in pictures.split(self.scoring.crops_at_once)
+        ])  # fmt: skip
+        of_photos = features.split([len(picture) for picture, _ in shown])
+        return [own[row] for own, (_, row) in zip(of_photos, shown, strict=True)]
+
+    def _crop_logits(self, photos: Sequence[Queries]) -> Iterator[Tensor]:
+        clip, text = self._clip(), self.classes.crop_text
+        assert text is not None
+        for photo, features in zip(photos, self.crop_features(photos), strict=True):
+            scale = clip.logit_scale.exp()
+            yield gzs.image_logits(features, text, scale, photo.logits[:, -1])
+
+    def _clip(self) -> CLIP:
+        if self.clip is None:
+            raise gzs.ModeError("crops need CLIP's image tower; give one")
+        return self.clip
