@@ -134,9 +134,11 @@ class SumAffinity:
 
 def degrees(W: Affinity) -> np.ndarray:
     """Row sums of W, (n,), added in float64."""
-    if isinstance(W, np.ndarray | sp.csr_array):
-        return np.asarray(W.sum(axis=1, dtype=np.float64)).ravel()
-    return W.matmat(np.ones((W.shape[0], 1)))[:, 0]
+    if isinstance(W, np.ndarray):
+        return W.sum(axis=1, dtype=np.float64)
+    ones = np.ones((W.shape[0], 1))
+    # Not W.sum(): SciPy adds the entries of a float32 matrix in float32.
+    return (W @ ones if isinstance(W, sp.csr_array) else W.matmat(ones))[:, 0]
 
 
 def check(W: Affinity, degree: np.ndarray) -> None:

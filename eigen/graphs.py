@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from eigen import colour, cosine, pixels
-from eigen.affinity import Affinity, weighted_sum
+from eigen.affinity import Affinity, AffinityError, weighted_sum
 from eigen.pixels import PixelSpec
 
 # A dense float32 affinity of more nodes than this (1.6 GB) is not stored but computed in products.
@@ -85,8 +85,13 @@ def build(spec: GraphSpec, features: np.ndarray, grid: tuple[int, int], image: n
     Raises
     ------
     AffinityError
-        Features that are not finite unit rows; names the node.
+        Features that are not finite unit rows, or not one for each node; names the node.
     """
+    if len(features) != grid[0] * grid[1]:
+        raise AffinityError(
+            f"a grid of {grid[0]} x {grid[1]} nodes needs as many features, found "
+            f"{len(features)} rows"
+        )
     if spec.kind == "pixel":
         return Graph(*pixels.build(spec.pixels, features, grid, image))
     return Graph(_patch_affinity(spec, features, grid, image), grid)

@@ -1,0 +1,70 @@
+"""Products, dense and sparse forms and residuals of one problem agree with its definition."""
+
+import numpy as np
+import pytest
+
+from eigen import cosine, gallery
+from eigen.laplacian import NormalizedProblem
+
+
+def features(n, seed=0):
+    x = np.random.default_rng(seed).standard_normal((n, 5)).astype(np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+AFFINITIES = {
+    "triangle": lambda: cosine.dense(features(90)),
+    "array": lambda: cosine.dense(features(90)).toarray().astype(np.float64),
+    "sparse": lambda: cosine.nearest(features(90), 8),
+    "operator": lambda: cosine.CosineAffinity(features(90)),
+}
+
+
+@pytest.fixture(params=AFFINITIES)
+def problem(request):
+    return NormalizedProblem(AFFINITIES[request.param]())
+
+
+def definition(problem):
+    W = problem.whole_affinity().astype(np.float64)
+    d = W.sum(axis=1)
+    return np.eye(len(W)) - W / np.sqrt(np.outer(d, d))
+
+
+def test_every_form_is_the_definition(problem):
+    L = definition(problem)
+    vectors = np.random.default_rng(1).standard_normal((90, 3))
+    np.testing.assert_allclose(problem.dense_laplacian(), L, atol=1e-6)
+    np.testing.assert_allclose(problem.similarity(vectors), vectors - L @ vectors, atol=1e-5)
+    np.testing.assert_allclose(L @ problem.null_vector, 0, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(problem.null_vector), 1)
+    if problem.is_sparse:
+        np.testing.assert_allclose(problem.laplacian().toarray(), L, atol=1e-12)
+
+
+def test_float32_products_stay_float32(problem):
+    vectors = np.random.default_rng(1).standard_normal((90, 2)).astype(problem.W.dtype)
+    assert problem.similarity(vectors).dtype == problem.W.dtype
+
+
+def test_residual_is_that_of_the_unit_vector(problem):
+    u = np.random.default_rng(2).standard_normal((90, 2))
+    unit = u / np.linalg.norm(u, axis=0)
+    values = np.array([0.3, 0.9])
+    expected = np.linalg.norm(definition(problem) @ unit - values * unit, axis=0)
+    np.testing.assert_allclose(problem.residual(values, 7 * u), expected, atol=1e-5)
+
+
+def test_eigenvalues_lie_in_0_to_2(problem):
+    values = np.linalg.eigvalsh(problem.dense_laplacian())
+    assert values[0] == pytest.approx(0, abs=1e-6)
+    assert values[-1] <= 2 + 1e-6
+
+
+def test_pixel_graphs_are_local_and_patch_graphs_are_not():
+    grid = gallery.grid(9, 10).W
+    assert NormalizedProblem(grid, grid=(9, 10)).is_local
+    assert not NormalizedProblem(grid).is_local
+    scrambled = np.random.default_rng(0).permutation(90)
+    assert not NormalizedProblem(grid[scrambled][:, scrambled], grid=(9, 10)).is_local
+    assert not NormalizedProblem(cosine.nearest(features(90), 8), grid=(9, 10)).is_local
