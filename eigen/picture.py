@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import cv2
 import numpy as np
 
 from eigen import graphs
@@ -9,6 +12,24 @@ from eigen.extractors import Extractor
 from eigen.extractors import extractor as make_extractor
 from eigen.pairs import Eigenpairs
 from eigen.solve import TOLERANCE, solve
+
+MAX_PATCHES = 10_000
+"""The dense graph of so many patches takes 400 MB, and seconds to solve."""
+
+
+def reduced(image: np.ndarray, extractor: Extractor, max_patches: int = MAX_PATCHES) -> np.ndarray:
+    """The picture, or one of the same proportions that has at most about `max_patches` patches.
+
+    The time of a dense graph grows with the square of its nodes: a photo of 12,000 x 8,000 pixels
+    has 375,000 patches of 16 pixels, and would take days.
+    """
+    height, width = image.shape[:2]
+    patches = math.prod(extractor.grid((height, width)))
+    if patches <= max_patches:
+        return image
+    scale = math.sqrt(max_patches / patches)
+    size = max(1, int(width * scale)), max(1, int(height * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def eigenvectors(
@@ -21,6 +42,7 @@ def eigenvectors(
     tolerance: float = TOLERANCE,
     drop_trivial: bool = False,
     seed: int = 0,
+    max_patches: int = MAX_PATCHES,
 ) -> Eigenpairs:
     """Eigenpairs of one picture.
 
@@ -35,6 +57,8 @@ def eigenvectors(
         Default: the dense patch graph, W = max(X X^T, 0).
     solver, tolerance, seed
         See `eigen.solve.solve`.
+    max_patches : int
+        A picture of more patches is reduced first, see `reduced`.
 
     Raises
     ------
@@ -47,8 +71,9 @@ def eigenvectors(
     """
     if isinstance(extractor, str):
         extractor = make_extractor(extractor)
-    features = extractor([image])[0]
-    grid = extractor.grid(image.shape[:2])
+    seen = reduced(image, extractor, max_patches)
+    features = extractor([seen])[0]
+    grid = extractor.grid(seen.shape[:2])
     built = graphs.build(graph or graphs.GraphSpec(), features, grid, image)
     return from_graph(
         built,

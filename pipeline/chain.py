@@ -20,7 +20,7 @@ from eigen import graphs, packed
 from eigen.affinity import Affinity, TriangleAffinity
 from eigen.extractors import Extractor
 from eigen.pairs import Eigenpairs
-from eigen.picture import from_graph
+from eigen.picture import from_graph, reduced
 from pipeline.config import Config
 from pipeline.manifest import Entry
 from pipeline.outcome import quarantined
@@ -73,6 +73,7 @@ class Fused:
             read_image(entry.path),
             extractor_for(self.config),
             graph=graph_spec(self.config),
+            max_patches=self.config.max_patches,
             **_solving(self.config),
         )
 
@@ -96,8 +97,9 @@ class ExtractFeatures:
     def __call__(self, entry: Entry) -> PhotoFeatures:
         image = read_image(entry.path)
         extractor = extractor_for(self.config)
-        size = (image.shape[0], image.shape[1])
-        return PhotoFeatures(extractor([image])[0], extractor.grid(size), size)
+        seen = reduced(image, extractor, self.config.max_patches)
+        grid = extractor.grid(seen.shape[:2])
+        return PhotoFeatures(extractor([seen])[0], grid, (image.shape[0], image.shape[1]))
 
 
 @dataclass(frozen=True)

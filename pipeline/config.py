@@ -18,7 +18,7 @@ import yaml
 
 SCHEMA_PATH = Path(__file__).parent / "schemas" / "config.schema.yaml"
 
-READING = ("extractor", "weights", "facet", "block", "autocast")
+READING = ("extractor", "weights", "facet", "block", "max_patches", "autocast")
 GRAPH = ("graph", "neighbours", "colour", "colour_weight")
 SOLVING = ("k", "drop_trivial", "solver", "tolerance", "seed")
 MASKING = ("datasets_root", "k", "mask_method", "upsampling")
@@ -55,6 +55,7 @@ class Config:
     weights: str | None
     facet: str
     block: int
+    max_patches: int
     autocast: str
     device: str
     batch_size: int

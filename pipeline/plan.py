@@ -35,6 +35,10 @@ class Plan:
     """
 
     def __init__(self, settings: Mapping[str, Any]):
+        settings = dict(settings)
+        if "top_k" in settings:
+            # Snakemake's --config refuses keys of one letter.
+            settings["k"] = settings.pop("top_k")
         self.config = configuration.resolve(settings)
         self.layout = Layout(self.config.datasets_root, self.config.results_root, self.config.k)
 

@@ -33,7 +33,7 @@ def write_readable(folder: Path) -> set[str]:
     picture.save(folder / "a name with spaces.jpg")
     picture.save(folder / "żółć 图.jpg")
     Image.new("RGB", (128, 96), (10, 200, 30)).save(folder / "one colour.png")
-    Image.fromarray(scene(48, 12_000)).save(folder / "wide.jpg")
+    Image.fromarray(scene(2_000, 12_000)).save(folder / "wide.jpg")
     return {path.stem for path in folder.iterdir()}
 
 

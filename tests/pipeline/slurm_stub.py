@@ -1,7 +1,7 @@
 """Stands for SLURM's commands where there is no cluster: runs what is submitted, at once.
 
-Installed under the names sbatch, sacct, ... in a folder that is first in PATH. Each submission is kept
-in `submitted.jsonl` beside it.
+Installed under the names sbatch, sacct, ... in a folder that is first in PATH. Each submission is
+kept in `submitted.jsonl` beside it.
 """
 
 import json
@@ -54,4 +54,6 @@ def install(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"sbatch": sbatch, "srun": srun, "sacct": sacct}.get(Path(sys.argv[0]).name, lambda words: None)(sys.argv[1:])
+    {"sbatch": sbatch, "srun": srun, "sacct": sacct}.get(
+        Path(sys.argv[0]).name, lambda words: None
+    )(sys.argv[1:])

@@ -1,0 +1,88 @@
+"""What the Snakefile knows before anything runs."""
+
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from data.trees import TreeError
+from pipeline.config import ConfigError
+from pipeline.plan import Plan
+from tests.pictures import scene
+
+
+def wildcards(dataset, shard=None):
+    return SimpleNamespace(dataset=dataset, shard=shard)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(5):
+        Image.fromarray(scene(32, 48)).save(tmp_path / f"photo{number}.png")
+    return tmp_path
+
+
+def test_a_misspelt_key_is_refused():
+    with pytest.raises(ConfigError, match="'shardsize'"):
+        Plan({"shardsize": 3})
+
+
+def test_photos_are_dealt_to_shards(folder):
+    assert Plan({"folder": str(folder), "shard_size": 2}).shards("folder") == [
+        "00000",
+        "00001",
+        "00002",
+    ]
+
+
+def test_a_target_names_the_shards_so_that_a_deleted_one_is_made_again(folder):
+    plan = Plan({"folder": str(folder), "shard_size": 3, "results_root": "r"})
+    files = plan.targets("folder")(wildcards("folder"))
+    assert {"r/folder/eigenvectors/shard-00000.h5", "r/folder/eigenvectors/shard-00001.h5"} <= set(
+        files
+    )
+    assert "r/folder/report.html" in files
+
+
+def test_a_new_photo_changes_the_parameters_of_the_shards_it_touches_only(folder):
+    def digests():
+        plan = Plan({"folder": str(folder), "shard_size": 3})
+        return [plan.digest("folder", shard) for shard in (None, "00000", "00001")]
+
+    before = digests()
+    Image.fromarray(scene(32, 48)).save(folder / "photo9.png")
+    whole, first, second = (one == other for one, other in zip(before, digests(), strict=True))
+    assert (whole, first, second) == (False, True, False)
+
+
+def test_a_changed_k_bears_on_solving_and_masks_but_not_on_features():
+    one, other = Plan({"path": "staged"}), Plan({"path": "staged", "k": 7})
+    changed = {
+        stage
+        for stage in ("photos", "manifest", "features", "laplacian", "eigenvectors", "masks")
+        if one.options(stage)(wildcards("pascal")) != other.options(stage)(wildcards("pascal"))
+    }
+    assert changed == {"eigenvectors", "masks"}
+
+
+def test_the_demo_needs_no_weights():
+    plan = Plan({})
+    assert "--extractor lowlevel" in plan.options("fused")(wildcards("world"))
+    assert "--extractor" not in plan.options("fused")(wildcards("pascal"))
+
+
+def test_without_any_tree_the_default_target_is_the_demo(tmp_path):
+    assert Plan({"datasets_root": str(tmp_path)}).present() == ["world", "samples"]
+
+
+def test_a_missing_tree_is_told_without_a_long_traceback(tmp_path):
+    plan = Plan({"datasets_root": str(tmp_path)})
+    with pytest.raises(TreeError, match="VOC2012") as raised:
+        plan.targets("pascal")(wildcards("pascal"))
+    assert len(raised.traceback) <= 2
+
+
+def test_jobs_without_a_network_ask_for_no_gpu():
+    assert Plan({"extractor": "lowlevel", "device": "cuda"}).gpus() == 0
+    assert Plan({"device": "cpu"}).gpus() == 0
+    assert Plan({"device": "cuda:1"}).gpus() == 1
