@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from pathlib import Path
 
 from data.findings import Finding
 from data.pictures import SUFFIXES
+
+# Control characters, line separators, and bytes of a file name that are not UTF-8.
+_NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class TreeError(Exception):
@@ -108,8 +112,8 @@ def list_pictures(folder: Path, *, split: str | None = None, prefix: str = "") -
 
     taken: dict[str, str] = {}
     for _, name, photo_id in sorted(pictures):
-        if not photo_id.isprintable() or not _is_utf8(photo_id):
-            listing.problems.append((ascii(prefix + name), "its name is not printable text"))
+        if _NOT_TEXT.search(photo_id):
+            listing.problems.append((ascii(prefix + name), "its name is not text on one line"))
         elif photo_id in taken:
             reason = f"has the same id as {taken[photo_id]}, which was taken"
             listing.problems.append((prefix + name, reason))
@@ -121,14 +125,6 @@ def list_pictures(folder: Path, *, split: str | None = None, prefix: str = "") -
     if others:
         listing.notes.append(f"{folder}: {_some(others)} left aside, not named like a picture")
     return listing
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _some(names: Iterable[str], shown: int = 3) -> str:

@@ -23,7 +23,7 @@ from data.splits import COCO, FOLDS, PASCAL, ROLES, Benchmark, Lists, SplitError
 def published() -> dict[str, Any]:
     """Counts and hashes of the published lists: benchmark -> role -> photos, pairs, sha256."""
     file = importlib.resources.files("data") / "published_lists.json"
-    return json.loads(file.read_text())
+    return json.loads(file.read_text("utf-8"))
 
 
 def read_lists(benchmark: Benchmark, folder: str | Path) -> Lists:
@@ -54,7 +54,7 @@ def _read_pascal(place: Path, role: str, fold: int, images: dict[int, list[str]]
     path = place / f"fold{fold}.txt"
     allowed = PASCAL.class_ids(fold, "val")
     try:
-        lines = path.read_text().split()
+        lines = path.read_text("utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise SplitError(f"cannot read the list {path}: {error}") from error
     for number, line in enumerate(lines, start=1):
@@ -74,7 +74,7 @@ def _read_coco(place: Path, role: str, fold: int, images: dict[int, list[str]]) 
     try:
         with path.open("rb") as file:
             content = _PlainUnpickler(file).load()
-    except (OSError, pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError) as error:
+    except Exception as error:  # a damaged pickle raises nearly anything
         raise SplitError(f"cannot read the list {path}: {error}") from error
     for class_id in COCO.class_ids(fold, role):
         listed = content.get(class_id) if isinstance(content, dict) else None

@@ -114,7 +114,7 @@ class Lists:
             "images": self.images,
         }
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+            temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Lists:
@@ -126,7 +126,7 @@ class Lists:
             The file cannot be read, or is not such a list; names it.
         """
         try:
-            document = json.loads(Path(path).read_text())
+            document = json.loads(Path(path).read_text("utf-8"))
             if document["format"] != "eigenshape lists" or document["version"] != 1:
                 raise ValueError("another format or version")
             benchmark = BENCHMARKS[document["benchmark"]]

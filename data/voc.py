@@ -126,9 +126,9 @@ def read_list(path: str | Path) -> list[str]:
 
 def _splits(lists: dict[str, list[str]]) -> dict[str, str]:
     """List that an id belongs to. Lists overlap (trainval holds val); the telling ones win."""
-    order = sorted(lists, key=lambda name: (name not in ("val", "trainaug", "train"), name))
+    telling = [name for name in ("val", "trainaug", "train") if name in lists]
     split_of: dict[str, str] = {}
-    for name in order:
+    for name in [*telling, *sorted(lists.keys() - set(telling))]:
         for photo_id in lists[name]:
             split_of.setdefault(photo_id, name)
     return split_of

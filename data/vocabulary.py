@@ -155,7 +155,7 @@ def builtin(key: str) -> Vocabulary:
     known = sorted(entry.name.removesuffix(".json") for entry in folder.iterdir())
     if key not in known:
         raise VocabularyError(f"vocabulary: expected one of {', '.join(known)}, found {key!r}")
-    return _from_json(key, json.loads((folder / f"{key}.json").read_text()))
+    return _from_json(key, json.loads((folder / f"{key}.json").read_text("utf-8")))
 
 
 def fewshot(benchmark: str, *, fold: int | None = None, spelling: str = "corrected") -> Vocabulary:

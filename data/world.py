@@ -101,7 +101,7 @@ def write(
 
 def _write_text(path: Path, lines: Sequence[str]) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines))
+        temporary.write_text("".join(f"{line}\n" for line in lines), "utf-8")
 
 
 def _write_photo(task: tuple[Path, str, int, int]) -> None:

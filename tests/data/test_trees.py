@@ -30,6 +30,8 @@ def pascal(tmp_path):
     lists.mkdir(parents=True)
     (lists / "val.txt").write_text("a\nmissing\n\n")
     (lists / "trainval.txt").write_text("a\nc\n")
+    (lists / "train.txt").write_text("c\n")
+    (lists / "trainaug.txt").write_text("c\n")
     return tmp_path
 
 
@@ -39,7 +41,7 @@ def test_pascal_photos_problems_and_notes(pascal):
     assert [(p.id, p.path, p.split) for p in tree.photos()] == [
         ("a", root / "JPEGImages" / "a.jpg", "val"),
         ("b", root / "JPEGImages" / "b.jpg", None),
-        ("c", root / "JPEGImages" / "c.JPEG", "trainval"),
+        ("c", root / "JPEGImages" / "c.JPEG", "trainaug"),
     ]
     problems = dict(tree.problems())
     assert problems.keys() == {"a.png", "missing"}
@@ -136,9 +138,10 @@ def test_folder_links(tmp_path):
 
 def test_a_name_that_is_no_text_is_a_problem(tmp_path):
     os.close(os.open(os.fsencode(tmp_path) + b"/bad\xff.jpg", os.O_CREAT))
-    touch(tmp_path, "good.jpg", "line\nbreak.jpg")
+    screenshot = "Screenshot at 10.00.00\u202fAM"  # as one system names them
+    touch(tmp_path, "good.jpg", "line\nbreak.jpg", f"{screenshot}.png")
     tree = open_tree("folder", tmp_path)
-    assert ids(tree) == ["good"]
+    assert ids(tree) == [screenshot, "good"]
     assert len(tree.problems()) == 2
     for problem_id, _ in tree.problems():
         problem_id.encode()
