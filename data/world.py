@@ -23,8 +23,10 @@ from data.files import atomic_path
 from data.parallel import ordered_map
 from data.pictures import write_png
 from data.scenes import COLOURS, SHAPES, TEXTURES, Thing, draw_scene
+from data.splits import FOLDS, PASCAL
+from data.vocabulary import Vocabulary
 
-FOLDS, CLASSES_PER_FOLD = 4, 5
+CLASSES_PER_FOLD = PASCAL.classes // FOLDS
 PHOTO_SIZE = (240, 320)
 DIMENSIONS = 512
 
@@ -43,6 +45,19 @@ def classes() -> list[Thing]:
         for f in range(FOLDS)
         for j in range(CLASSES_PER_FOLD)
     ]
+
+
+def vocabulary(fold: int | None = None) -> Vocabulary:
+    """The twenty names with their label values 1 to 20; the classes of `fold` are unseen.
+
+    Raises
+    ------
+    SplitError
+        There is no such fold.
+    """
+    names = tuple(thing.name for thing in classes())
+    unseen = () if fold is None else PASCAL.class_ids(fold, "val")
+    return Vocabulary("world", names, frozenset(unseen), tuple(range(1, len(names) + 1)))
 
 
 def text_embeddings(texts: Sequence[str]) -> np.ndarray:
@@ -90,7 +105,7 @@ def write(
     for _ in ordered_map(_write_photo, tasks, workers=workers, chunk=16):
         pass
 
-    names = [thing.name for thing in classes()]
+    names = vocabulary().names
     _write_text(base / "class_names.txt", names)
     with atomic_path(base / "text_embeddings.npy") as temporary:
         np.save(temporary, text_embeddings(names))

@@ -7,7 +7,7 @@ from data.pictures import read_image, read_label
 from data.scenes import COLOURS, IGNORE, SHAPES, TEXTURES, Thing, draw_scene
 from data.splits import PASCAL, generate
 from data.trees import open_tree
-from data.world import classes, photo_ids, text_embeddings, write
+from data.world import classes, photo_ids, text_embeddings, vocabulary, write
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,15 @@ def test_every_word_of_a_held_out_class_is_in_each_other_fold():
     assert all(fold == everything for fold in folds)
 
 
+def test_vocabulary_of_a_fold(world):
+    held_out = vocabulary(fold=2)
+    assert held_out.unseen_ids == [10, 11, 12, 13, 14] and not vocabulary().unseen
+    tree = open_tree("pascal", world)
+    labels = read_label(tree.mask_path(tree.photos()[0]))
+    ids = held_out.lookup()[labels]
+    assert set(np.unique(ids)) == {int(v) - 1 for v in np.unique(labels) if 0 < v < 21} | {IGNORE}
+
+
 def test_embeddings_compose():
     rows = text_embeddings(["striped red disc", "red disc striped", "red", "blue", "Others"])
     assert rows.dtype == np.float32 and rows.shape == (5, 512)
@@ -64,7 +73,7 @@ def test_it_is_a_pascal_tree_with_balanced_folds(world):
         assert read_image(photo.path).shape == (*labels.shape, 3)
         assert set(np.unique(labels)) <= {*range(21), IGNORE}
     names = (tree.root / "class_names.txt").read_text().splitlines()
-    assert names == [thing.name for thing in classes()]
+    assert tuple(names) == vocabulary().names
     embeddings = np.load(tree.root / "text_embeddings.npy")
     assert np.array_equal(embeddings, text_embeddings(names))
 
