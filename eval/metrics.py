@@ -57,17 +57,19 @@ def count(
             f"prediction {prediction.shape}, truth {truth.shape} and void {void.shape} differ in "
             "shape; bring the prediction to the size of the label"
         )
-    if counting == "reference_coco":
-        void = np.zeros_like(void)
-    counted = np.ones_like(void) if counting == "reference_pascal" else ~void
-    result = np.empty((2, 2), np.int64)
-    for kind in (0, 1):
-        predicted = (prediction == bool(kind)) & counted
-        true = (truth == bool(kind)) & ~void
-        inter = np.count_nonzero(predicted & true)
-        result[0, kind] = inter
-        result[1, kind] = np.count_nonzero(predicted) + np.count_nonzero(true) - inter
-    return result
+    labelled = np.ones_like(void) if counting == "reference_coco" else ~void
+    n = np.count_nonzero(labelled)
+    true = truth & labelled
+    n_true = np.count_nonzero(true)
+    n_predicted = np.count_nonzero(prediction & labelled)
+    inter = np.count_nonzero(prediction & true)
+    inter_background = n - n_true - n_predicted + inter
+    union, union_background = n_true + n_predicted - inter, n - inter
+    if counting == "reference_pascal":
+        n_void = void.size - n
+        predicted_void = np.count_nonzero(prediction) - n_predicted
+        union, union_background = union + predicted_void, union_background + n_void - predicted_void
+    return np.array([[inter_background, inter], [union_background, union]], np.int64)
 
 
 class Tally:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FEATURES = 512
-_WIDTHS = (16, 16, 32, 64, 128, 256, 512, 512, 512)  # of the nine stages
+_WIDTHS = (16, 16, 32, 64, 128, 256, 512, 512, 512)  # of the nine published stages
+_SLIM = (8, 8, 16, 32, 48, 64, 64, 64, 64)
 _POOLED = (1, 2, 3, 6)  # cells per side of the four pooled branches
 
 
@@ -65,29 +66,30 @@ def bottleneck(cin: int, width: int, *, stride: int, dilation: int) -> Residual:
     return Residual(layers, cin, stride)
 
 
-# Block, its expansion, and blocks in stages 3 to 6.
+# Block, its expansion, blocks in stages 3 to 6, widths. The slim one is ours, for small machines.
 _TRUNKS = {
-    "drn_d_22": (basic_block, 1, (2, 2, 2, 2)),
-    "drn_d_105": (bottleneck, 4, (3, 4, 23, 3)),
+    "drn_d_22_slim": (basic_block, 1, (2, 2, 2, 2), _SLIM),
+    "drn_d_22": (basic_block, 1, (2, 2, 2, 2), _WIDTHS),
+    "drn_d_105": (bottleneck, 4, (3, 4, 23, 3), _WIDTHS),
 }
 
 
 def trunk(arch: str) -> nn.Sequential:
-    """DRN without pooling and classifier: (B, 3, H, W) -> (B, 512, ceil(H/8), ceil(W/8)).
+    """DRN without pooling and classifier: (B, 3, H, W) -> (B, C, ceil(H/8), ceil(W/8)).
 
     Parameters
     ----------
-    arch : "drn_d_22" or "drn_d_105"
+    arch : "drn_d_22" or "drn_d_105" (C = 512), or "drn_d_22_slim" (C = 64)
     """
-    block, expansion, depths = _TRUNKS[arch]
+    block, expansion, depths, widths = _TRUNKS[arch]
     stages = [
-        nn.Sequential(*_conv_bn(3, _WIDTHS[0], 7), nn.ReLU()),
-        nn.Sequential(*_conv_bn(_WIDTHS[0], _WIDTHS[1], 3), nn.ReLU()),
-        nn.Sequential(*_conv_bn(_WIDTHS[1], _WIDTHS[2], 3, stride=2), nn.ReLU()),
+        nn.Sequential(*_conv_bn(3, widths[0], 7), nn.ReLU()),
+        nn.Sequential(*_conv_bn(widths[0], widths[1], 3), nn.ReLU()),
+        nn.Sequential(*_conv_bn(widths[1], widths[2], 3, stride=2), nn.ReLU()),
     ]
-    channels = _WIDTHS[2]
+    channels = widths[2]
     for width, depth, stride, dilation in zip(
-        _WIDTHS[3:7], depths, (2, 2, 1, 1), (1, 1, 2, 4), strict=True
+        widths[3:7], depths, (2, 2, 1, 1), (1, 1, 2, 4), strict=True
     ):
         blocks = []
         for position in range(depth):
@@ -95,8 +97,8 @@ def trunk(arch: str) -> nn.Sequential:
             blocks.append(block(channels, width, stride=here, dilation=dilation))
             channels = expansion * width
         stages.append(nn.Sequential(*blocks))
-    stages.append(nn.Sequential(*_conv_bn(channels, _WIDTHS[7], 3, dilation=2), nn.ReLU()))
-    stages.append(nn.Sequential(*_conv_bn(_WIDTHS[7], _WIDTHS[8], 3), nn.ReLU()))
+    stages.append(nn.Sequential(*_conv_bn(channels, widths[7], 3, dilation=2), nn.ReLU()))
+    stages.append(nn.Sequential(*_conv_bn(widths[7], widths[8], 3), nn.ReLU()))
     network = nn.Sequential(*stages)
     _initialise(network)
     return network
@@ -115,7 +117,7 @@ class DRNSegmenter(nn.Module):
 
     Parameters
     ----------
-    arch : "drn_d_22" or "drn_d_105"
+    arch : see `trunk`
     drop_rate : float in [0, 1)
         Channel dropout on the features while training.
     """
@@ -123,11 +125,12 @@ class DRNSegmenter(nn.Module):
     def __init__(self, arch: str, *, drop_rate: float = 0.9) -> None:
         super().__init__()
         self.base = trunk(arch)
+        channels = self.base[-1][0].out_channels  # type: ignore[index]
         for cells in _POOLED:
-            conv, norm = _conv_bn(FEATURES, FEATURES, 1)
+            conv, norm = _conv_bn(channels, channels, 1)
             self.add_module(f"pool{cells}_conv", conv)
             self.add_module(f"pool{cells}_bn", norm)
-        self.fc1, self.fc1_bn = _conv_bn(FEATURES * (1 + len(_POOLED)), FEATURES, 3)
+        self.fc1, self.fc1_bn = _conv_bn(channels * (1 + len(_POOLED)), FEATURES, 3)
         self.edgeocr_cls_head = nn.Conv2d(FEATURES, 1, 1)
         self.dropout = nn.Dropout2d(drop_rate)
 

@@ -17,15 +17,11 @@ import torch
 from torch import Tensor, einsum, nn
 from torch.nn import functional as F
 
+from data.transforms import MEAN, STD
 from models.checkpoints import CheckpointError, read_file, state_dict
 from models.dpt import DPTSegmenter
 from models.drn import DRNSegmenter
 from models.vit import VisionTransformer
-
-
-# Colour statistics of Cityscapes, which the published `info.json` gives for both benchmarks.
-MEAN = (0.29010095242892997, 0.32808144844279574, 0.28696394422942517)
-STD = (0.1829540508368939, 0.18656561047509476, 0.18447508988480435)
 
 
 class ArchitectureError(ValueError):
@@ -36,12 +32,11 @@ class ArchitectureError(ValueError):
 class Architecture:
     """How a network is built and where its published ImageNet (or DINO) start comes from.
 
-    hub: a timm model name with its tag, or the address of a torch file.
+    hub: a timm model name with its tag, the address of a torch file, or "" where there is none.
     """
 
     build: Callable[[float], nn.Module]
     hub: str
-    has_dropout: bool = False
 
 
 def _vit(
@@ -66,12 +61,9 @@ ARCHITECTURES = {
     "vits16_384": Architecture(_vit(384, 6, 6, 24), "vit_small_patch16_384.augreg_in21k_ft_in1k"),
     "vitti16_384": Architecture(_vit(192, 3, 6, 24), "vit_tiny_patch16_384.augreg_in21k_ft_in1k"),
     "dino_vits16": Architecture(_vit(384, 6, 12, 14, freeze=True), "vit_small_patch16_224.dino"),
-    "drn_d_105": Architecture(
-        _drn("drn_d_105"), "http://dl.yf.io/drn/drn_d_105-12b40979.pth", has_dropout=True
-    ),
-    "drn_d_22": Architecture(
-        _drn("drn_d_22"), "http://dl.yf.io/drn/drn_d_22-4bd2f8ea.pth", has_dropout=True
-    ),
+    "drn_d_105": Architecture(_drn("drn_d_105"), "http://dl.yf.io/drn/drn_d_105-12b40979.pth"),
+    "drn_d_22": Architecture(_drn("drn_d_22"), "http://dl.yf.io/drn/drn_d_22-4bd2f8ea.pth"),
+    "drn_d_22_slim": Architecture(_drn("drn_d_22_slim"), ""),
 }
 
 
@@ -111,6 +103,8 @@ def load_initial(model: nn.Module, arch: str, source: str | Path = "hub") -> Non
         The file is not to be had, unreadable, or of another architecture.
     """
     entry = ARCHITECTURES[arch]
+    if not entry.hub:
+        raise CheckpointError(f"{arch} has no published start; train it from fresh weights")
     weights = _from_hub(entry.hub) if source == "hub" else state_dict(read_file(source), source)
     try:
         model.load_trunk(weights)  # type: ignore[operator]

@@ -1,0 +1,310 @@
+"""SAZS from the command line: `python sazs.py train ...`, `python sazs.py test ...`.
+
+The options of the published scripts, and ours. Options that have no effect, there or here, are
+accepted and said to have none.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from data.vocabulary import Vocabulary
+
+PATH = click.Path(path_type=Path)
+HALVES = click.Choice(("none", "bf16", "fp16"))
+
+
+def option(*names: str, text: str = "", **settings: Any) -> Callable:
+    """A click option that shows its default."""
+    settings.setdefault("show_default", True)
+    return click.option(*names, help=text, **settings)
+
+
+def _note(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value:
+        click.echo(f"{parameter.opts[-1]} has no effect", err=True)
+
+
+def _idle(*names: str, **settings: Any) -> Callable:
+    return click.option(*names, expose_value=False, callback=_note, hidden=True, **settings)
+
+
+SHARED = [
+    option("-d", "--data-dir", default="datasets", type=PATH),
+    option("--benchmark", type=click.Choice(("pascal", "coco")), default="pascal"),
+    option("--fold", default=0, text="Fold of classes that is held out, 0 to 3."),
+    option("--filename", "out", default="output", type=PATH, text="Folder of the results."),
+    option("-j", "--workers", default=2, text="Processes that read samples."),
+    option("--names", type=PATH, text="Class names, one a line, in class-id order."),
+    option("--embeddings", default="ViT-B/32", text="CLIP by name or file, or a table (.npy ...)."),
+    option("--lists", type=PATH, text="Lists of (photo, class): our JSON, or a published folder."),
+    option("--validation-share", default=0.1, text="Training photos kept to choose weights by."),
+    option("--mode", type=click.Choice(("corrected", "reference")), default="corrected"),
+    option("--input-side", default=512, text="Square that tested photos are squashed to; 0: none."),
+    option("--device", default="auto", text="auto, cpu, cuda or cuda:N."),
+    option("--autocast", type=HALVES, default="none"),
+    option("-v", "--verbose", is_flag=True, show_default=False),
+    _idle("-c", "--classes"),
+    _idle("--phase"),
+    _idle("--load"),
+    _idle("--logpath"),
+    _idle("--test-suffix"),
+    _idle("--ran"),
+    _idle("--has_edge_head"),
+    _idle("--load-release", is_flag=True),
+    _idle("--with-gt", is_flag=True),
+    _idle("--ms", is_flag=True),
+    _idle("--bn-sync", is_flag=True),
+    _idle("-e", "--evaluate", is_flag=True),
+]
+
+TRAINING = [
+    option("--arch", default="vitl16_384", text="Network; `python sazs.py archs` lists them."),
+    option("--resume", type=PATH, text="Checkpoint to go on from; found in the folder by itself."),
+    option("--restart", is_flag=True, text="Do not go on from the folder's checkpoint."),
+    option("--pretrained", default="", text="Weights of a whole network to start from."),
+    option("--init", default="hub", text="Start of the trunk: hub, a file, or none."),
+    option(
+        "--epochs", type=int, text="As published for network and benchmark.", show_default=False
+    ),
+    option("--batch_size", default=6, text="Samples a step and process."),
+    option("--accumulate", default=1, text="Batches whose mean gradient makes a step."),
+    option("--lr", type=float, text="As published for network and benchmark.", show_default=False),
+    option("--lr-mode", type=click.Choice(("poly", "step")), default="poly"),
+    option("--step", default=200, text="Epochs between decays of --lr-mode step."),
+    option("--momentum", default=0.9),
+    option("--weight-decay", "--wd", default=1e-4),
+    option("--drate", type=float, text="Channel dropout of DRN.", show_default=False),
+    option("-s", "--crop-size", default=512),
+    option("--random-scale", default=2.0),
+    option("--random-rotate", default=10),
+    option("--shape-loss", type=click.Choice(("none", "reference", "fixed")), default="none"),
+    option("--regressor", default="", text="distance_measures_regressor.pth, for --shape-loss."),
+    option("--seed", default=0),
+    option("--ema", default=0.0, text="Decay of the averaged weights; 0 keeps none."),
+    option("--channels-last", is_flag=True),
+    option("--compile", "compiled", is_flag=True, text="torch.compile the network."),
+    option("--save-every", default=0, text="Steps between checkpoints; 0: every epoch."),
+    option("--eig_dir", type=PATH, text="Has no effect on a training."),
+]
+
+TESTING = [
+    option("--arch", text="Network, where the weights do not say it.", show_default=False),
+    option("--resume", "weights", type=PATH, text="Weights to test."),
+    option("--pretrained", "weights_too", type=PATH, text="The same as --resume."),
+    option("--eig_dir", type=PATH, text="Eigenvectors: shards, or published PNGs."),
+    option("--fusion", default="projection", text="agreement, voting or projection."),
+    option(
+        "--missing-eig",
+        type=click.Choice(("error", "network")),
+        default="error",
+        text="Photos without eigenvectors: stop, or take the network's mask.",
+    ),
+    option("--pictures", default=6, text="Best and worst cases shown on the page, each."),
+]
+# A training's options, so that one command line can be given to both.
+UNUSED_IN_TEST = [
+    "--epochs", "--batch_size", "--lr", "--lr-mode", "--step", "--momentum", "--weight-decay",
+    "--drate", "--crop-size", "--random-scale", "--random-rotate",
+]  # fmt: skip
+
+
+def options(*groups: list[Callable]) -> Callable:
+    """Give a command all options of the groups."""
+
+    def decorate(command: Callable) -> Callable:
+        for add in reversed([add for group in groups for add in group]):
+            command = add(command)
+        return command
+
+    return decorate
+
+
+def errors_in_one_line(command: Callable) -> Callable:
+    """Say what is wrong with the input without a traceback; anything unforeseen keeps its own."""
+
+    @functools.wraps(command)
+    def wrapped(**given: Any) -> None:
+        from data.embeddings import EmbeddingError
+        from data.layout import TreeError
+        from data.pictures import PictureError
+        from data.splits import SplitError
+        from data.vocabulary import VocabularyError
+        from eval.eigen_maps import EigenFolderError
+        from eval.fusion import FusionError
+        from eval.items import ItemError
+        from models.checkpoints import CheckpointError
+        from models.sazs import ArchitectureError
+        from train.distributed import DeviceError
+        from train.engine import NonFiniteLossError, OutOfMemoryError
+        from train.sampling import SamplingError
+        from train.sazs import RecipeError
+        from train.sazs_data import CropError
+        from train.sazs_losses import LossError
+
+        foreseen = (
+            EmbeddingError, TreeError, PictureError, SplitError, VocabularyError, EigenFolderError,
+            FusionError, ItemError, CheckpointError, ArchitectureError, DeviceError,
+            NonFiniteLossError, OutOfMemoryError, SamplingError, RecipeError, CropError, LossError,
+        )  # fmt: skip
+        level = logging.INFO if given.pop("verbose", False) else logging.WARNING
+        logging.basicConfig(level=level, format="%(asctime)s %(message)s")
+        try:
+            command(**given)
+        except foreseen as error:
+            raise click.ClickException(str(error)) from error
+
+    return wrapped
+
+
+def _vocabulary(given: dict[str, Any]) -> Vocabulary:
+    from data.splits import BENCHMARKS
+    from data.vocabulary import fewshot, from_file
+
+    rules = BENCHMARKS[given["benchmark"]]
+    unseen = rules.class_ids(given["fold"], "val")
+    if given["names"]:
+        return from_file(given["names"], expected=rules.classes).holding_out(unseen)
+    return fewshot(given["benchmark"], fold=given["fold"], spelling=given["mode"])
+
+
+def _texts(given: dict[str, Any], vocabulary: Vocabulary, device: Any) -> Tensor:
+    from models.sazs_texts import open_texts
+
+    # Published features were made in half precision on a GPU.
+    half = given["mode"] == "reference" and device.type == "cuda"
+    return open_texts(given["embeddings"], vocabulary, half=half, device=device)
+
+
+def _fold(given: dict[str, Any]):
+    from eval.items import open_fold
+
+    return open_fold(
+        given["benchmark"],
+        given["data_dir"],
+        given["fold"],
+        lists=given["lists"],
+        validation_share=given["validation_share"],
+    )
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    pass
+
+
+@main.command()
+def archs() -> None:
+    """List the networks."""
+    from models.sazs import ARCHITECTURES
+
+    for name, entry in ARCHITECTURES.items():
+        click.echo(f"{name:<14} starts from {entry.hub or 'fresh weights'}")
+
+
+@main.command()
+@options(TRAINING, SHARED)
+@errors_in_one_line
+def train(**given: Any) -> None:
+    """Train a network with one fold of classes held out."""
+    from train import checkpoint, distributed, sazs
+
+    recipe = _recipe(given)
+    side = given["input_side"] or None
+    running = sazs.Running(
+        workers=given["workers"],
+        autocast=given["autocast"],
+        channels_last=given["channels_last"],
+        compile=given["compiled"],
+        ema=given["ema"],
+        save_every=given["save_every"],
+        input_side=side,
+    )
+    if given["eig_dir"]:
+        click.echo("--eig_dir has no effect on a training; give it to test", err=True)
+    with distributed.start(given["device"]) as world:
+        vocabulary = _vocabulary(given)
+        fold, texts = _fold(given), _texts(given, vocabulary, world.device)
+        out: Path = given["out"]
+        latest = out / checkpoint.LATEST
+        resume = given["resume"]
+        if resume is None and latest.is_file() and not given["restart"]:
+            resume = latest
+            click.echo(f"going on from {latest} (--restart begins anew)", err=True)
+        sazs.train(recipe, fold, texts, out, world, running=running, resume=resume)
+        if world.is_first:
+            best = out / checkpoint.BEST
+            weights = best if best.is_file() else out / checkpoint.FINAL
+            click.echo(f"trained; test it with: python sazs.py test --resume {weights} ...")
+
+
+def _recipe(given: dict[str, Any]):
+    from train import sazs
+
+    chosen = sazs.published_defaults(given["arch"], given["benchmark"])
+    asked = {"lr": given["lr"], "epochs": given["epochs"], "drop_rate": given["drate"]}
+    chosen |= {name: value for name, value in asked.items() if value is not None}
+    if given["drate"] is not None and not given["arch"].startswith("drn"):
+        click.echo(f"--drate has no effect on {given['arch']}", err=True)
+    same = (
+        "arch", "init", "pretrained", "mode", "batch_size", "accumulate", "lr_mode", "step",
+        "momentum", "weight_decay", "shape_loss", "regressor", "seed",
+    )  # fmt: skip
+    return sazs.Recipe(
+        **chosen,
+        **{name: given[name] for name in same},
+        crop=given["crop_size"],
+        scale=given["random_scale"],
+        rotate=given["random_rotate"],
+    )
+
+
+@main.command()
+@options(TESTING, [_idle(name) for name in UNUSED_IN_TEST], SHARED)
+@errors_in_one_line
+def test(**given: Any) -> None:
+    """Score weights on the held-out fold: network, fused, and the oracle's upper bound."""
+    from eval import sazs_scores
+    from eval.eigen_maps import EigenFolder
+    from eval.inference import Segmenter
+    from train import distributed, sazs
+
+    weights = given["weights"] or given["weights_too"]
+    if weights is None:
+        raise click.UsageError("give the weights to test: --resume PATH")
+    device = distributed.device(given["device"])
+    model, recipe = sazs.load(weights, arch=given["arch"])
+    segmenter = Segmenter(
+        model.to(device), side=given["input_side"] or None, autocast=given["autocast"]
+    )
+    vocabulary, fold = _vocabulary(given), _fold(given)
+    eigen = EigenFolder(given["eig_dir"]) if given["eig_dir"] else None
+    if eigen and given["missing_eig"] == "error":
+        eigen.require(item.photo for item in fold.test)
+    tested = sazs_scores.Subject(
+        fold,
+        segmenter,
+        vocabulary.names,
+        _texts(given, vocabulary, device).to(device),
+        eigen,
+        given["fusion"],
+    )
+    about = {"weights": str(weights), "recipe": dict(recipe), "command": shlex.join(sys.argv)}
+    results = sazs_scores.run(tested, given["out"], about=about, pictures=given["pictures"])
+    click.echo(sazs_scores.text_table(results))
+    click.echo(f"{given['out'] / sazs_scores.SCORES}, {given['out'] / sazs_scores.PAGE}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Training samples of SAZS: augmented crops, and targets at the network's stride."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from data.edges import outlines, reference_edges, shrink_edges
+from data.pictures import read_label
+from data.splits import IGNORE
+from data.transforms import augment
+from eval.items import Item
+from train.distributed import World
+from train.sampling import BatchSampler, Draw, generator
+
+STRIDE = 8  # of the network's output
+
+
+class CropError(ValueError):
+    """A crop size that the strides of the networks do not divide."""
+
+
+class Samples(Dataset):
+    """Draw -> one training sample.
+
+    A sample is a mapping: `image` (S, S, 3) uint8, `target` (S/8, S/8) uint8 with 0 "others", 1
+    class, 255 void, `edges` (1, S/8, S/8) uint8, `class_id` int64.
+
+    Parameters
+    ----------
+    items : items of seen classes
+    seed : decides, with the draw, how a sample looks
+    crop, scale, rotate : see `data.transforms.augment`
+    mode : "corrected" or "reference", see `targets`
+    classes : number of classes of the benchmark
+    balanced : bool
+        Draw a class evenly, then one of its items, instead of the item of that number (published
+        for COCO).
+
+    Raises
+    ------
+    CropError
+        The crop is no multiple of 16.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        *,
+        seed: int,
+        crop: int = 512,
+        scale: float = 2.0,
+        rotate: int = 10,
+        mode: str = "corrected",
+        classes: int = 20,
+        balanced: bool = False,
+    ) -> None:
+        if crop % 16 or crop < 16:
+            raise CropError(
+                f"crop size {crop}: expected a multiple of 16, so that the output of every network "
+                "is an eighth of it"
+            )
+        self.items, self.seed, self.mode, self.classes = items, seed, mode, classes
+        self.crop, self.scale, self.rotate = crop, scale, rotate
+        self._by_class: list[list[int]] = []
+        if balanced:
+            ids = sorted({item.class_id for item in items})
+            self._by_class = [
+                [n for n, item in enumerate(items) if item.class_id == class_id] for class_id in ids
+            ]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+        rng = generator(self.seed, draw)
+        number = draw.item
+        if self._by_class:
+            number = int(rng.choice(self._by_class[rng.integers(len(self._by_class))]))
+        item = self.items[number]
+        image, labels = augment(
+            item.read_image(),
+            read_label(item.label),
+            rng,
+            rotate=self.rotate,
+            scale=self.scale,
+            crop=self.crop,
+        )
+        target, edges = targets(labels, item.class_id, mode=self.mode, classes=self.classes)
+        return {
+            "image": torch.from_numpy(image),
+            "target": torch.from_numpy(target),
+            "edges": torch.from_numpy(edges)[None],
+            "class_id": torch.tensor(item.class_id),
+        }
+
+
+def targets(
+    labels: np.ndarray, class_id: int, *, mode: str, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Target and edge map of a crop, at an eighth of its size.
+
+    As published ("reference"), void counts as "others", edges are those of every class and of the
+    frame, and each 8 x 8 cell is represented by its upper left pixel. "corrected": void stays void,
+    edges are those of the class asked for, a cell with any edge pixel is edge, and the target is
+    taken next to the centre of the cell, where the feature lies.
+
+    Parameters
+    ----------
+    labels : ndarray, (S, S), uint8
+        0 background, class id + 1, 255 void.
+
+    Returns
+    -------
+    target, edges : ndarray, (S/8, S/8), uint8
+    """
+    target = (labels == class_id + 1).astype(np.uint8)
+    if mode == "reference":
+        edges = shrink_edges(reference_edges(labels, classes), STRIDE, reference=True)
+        return target[::STRIDE, ::STRIDE].copy(), edges.copy()
+    edges = shrink_edges(outlines(labels, [class_id + 1]), STRIDE)
+    target[labels == IGNORE] = IGNORE
+    return target[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE].copy(), edges
+
+
+def batches(
+    samples: Samples, batch_size: int, world: World, *, workers: int, start: int
+) -> Iterator[dict[str, Tensor]]:
+    """Endless batches from number `start` on; which samples they hold depends on the seed alone."""
+    sampler = BatchSampler(
+        len(samples),
+        batch_size,
+        seed=samples.seed,
+        rank=world.rank,
+        size=world.size,
+        start=start,
+    )
+    loader: DataLoader = DataLoader(
+        samples,
+        batch_sampler=sampler,
+        num_workers=workers,
+        pin_memory=world.device.type == "cuda",
+        # Forked workers would inherit locks of the decoders' threads.
+        multiprocessing_context="forkserver" if workers else None,
+    )
+    return iter(loader)
