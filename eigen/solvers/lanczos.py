@@ -19,10 +19,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from eigen.cosine import CosineAffinity
 from eigen.laplacian import NormalizedProblem
 
+# Of a stored matrix each product costs the same; twins (mirror symmetry) are found at once.
 BLOCK = 2
-BASIS_BLOCKS = 30
+# An operator that computes its entries anew multiplies many vectors at almost the price of one.
+OPERATOR_BLOCK = 64
+# Room in the basis beside the vectors a restart keeps: this many, and this many blocks.
+BASIS_VECTORS, BASIS_BLOCKS = 60, 4
 # Fewer vectors than this for each pair do not separate them: no need to look.
 LEAST_BASIS = 3
 # A vector that keeps this part of its length is orthogonal to the basis after one more pass.
@@ -38,7 +43,7 @@ def lanczos(
     tol: float,
     seed: int,
     start: np.ndarray | None = None,
-    block: int = BLOCK,
+    block: int | None = None,
     max_restarts: int = 20,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k smallest pairs of L_sym, by products with W alone.
@@ -46,8 +51,9 @@ def lanczos(
     Parameters
     ----------
     start : ndarray, shape (n, m), optional
-        A guess; its columns join the random ones of the first block.
-    block : int
+        A guess; its columns join the random ones of the first block. An affinity that is never
+        stored is started from its landmarks.
+    block : int, optional
         Vectors multiplied at a time; doubled while an eigenvalue may have more copies.
     max_restarts : int
         Times the basis is compressed before the best pairs so far are returned.
@@ -58,6 +64,10 @@ def lanczos(
     u : ndarray, shape (n, k), orthonormal to the rounding of its dtype
         float32 if W is float32 and `tol` at least 1e-6, else float64.
     """
+    if isinstance(problem.W, CosineAffinity):
+        block = block or OPERATOR_BLOCK
+        start = problem.W.landmark_vectors(block, seed=seed) if start is None else start
+    block = block or BLOCK
     while True:
         block = min(block, problem.n - 1)
         theta, u = _solve(problem, k, tol, seed, start, block, max_restarts)
@@ -120,7 +130,7 @@ class _Basis:
         self, problem: NormalizedProblem, block: int, dtype: type, *, keep: int, seed: int
     ):
         self._problem, self._block, self._keep = problem, block, keep
-        capacity = min(problem.n, 1 + keep + BASIS_BLOCKS * block)
+        capacity = min(problem.n, 1 + keep + max(BASIS_VECTORS, BASIS_BLOCKS * block))
         self._q: np.ndarray = np.zeros((problem.n, capacity), dtype, order="F")
         self._q[:, 0] = problem.null_vector
         self._h = np.zeros((capacity, capacity))

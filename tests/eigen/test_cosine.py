@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,6 +42,17 @@ def test_operator_multiplies_like_the_stored_matrix(monkeypatch):
     narrow = cosine.CosineAffinity(x).matmat(vectors.astype(np.float32))
     assert narrow.dtype == np.float32
     np.testing.assert_allclose(narrow, formula(x) @ vectors, atol=1e-4)
+
+
+@pytest.mark.parametrize(("landmarks", "allowed"), [(400, 1e-3), (100, 0.3)])
+def test_landmark_vectors_are_near_the_leading_ones(landmarks, allowed):
+    x = unit(features(5, 8, seed=3).repeat(80, axis=0) + 0.3 * features(400, 8))
+    found = cosine.CosineAffinity(x).landmark_vectors(5, landmarks=landmarks)
+    np.testing.assert_allclose(found.T @ found, np.eye(5), atol=1e-5)
+    W = formula(x)
+    scale = 1 / np.sqrt(W.sum(axis=1))
+    exact = np.linalg.eigh(W * scale[:, None] * scale)[1][:, -3:]
+    assert scipy.linalg.subspace_angles(exact, found).max() < allowed
 
 
 @settings(max_examples=60, deadline=None)

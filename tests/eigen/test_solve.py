@@ -169,6 +169,7 @@ def test_drop_trivial_returns_the_pairs_after_the_constant():
 @pytest.fixture
 def slow_lanczos(monkeypatch):
     """Lanczos that stops before it converges: one block of products after the first."""
+    monkeypatch.setattr(lanczos_module, "BASIS_VECTORS", 2)
     monkeypatch.setattr(lanczos_module, "BASIS_BLOCKS", 1)
     monkeypatch.setattr(lanczos_module, "lanczos", unconverged_of(lanczos_module.lanczos))
 
@@ -276,6 +277,20 @@ def test_chain_follows_the_kind_of_graph():
     assert first(gallery.grid(30, 20).W, grid=(30, 20)) == "lobpcg"
     far = solve.chain(NormalizedProblem(cosine.CosineAffinity(random_features(7000))), 5)
     assert far == ["lanczos"]
+
+
+def test_an_affinity_that_is_never_stored_needs_few_passes(monkeypatch):
+    features = random_features(2500, 3)
+    operator = cosine.CosineAffinity(features)
+    passes, multiply = [], operator.matmat
+    monkeypatch.setattr(
+        operator, "matmat", lambda vectors: passes.append(vectors.shape[1]) or multiply(vectors)
+    )
+    solution = solve.solve(operator, 4)
+    stored = solve.solve(cosine.dense(features), 4)
+    assert solution.residual.max() <= 1e-5
+    np.testing.assert_allclose(solution.eigenvalues, stored.eigenvalues, atol=1e-6)
+    assert len(passes) <= 6, "degrees, residuals and at most four of the solver"
 
 
 def test_a_start_near_the_answer_saves_products():
