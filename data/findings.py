@@ -20,6 +20,10 @@ class Finding:
     where: Path
     how: str = ""
 
+    def __str__(self) -> str:
+        source = f"\n         -> {self.how}" if self.how else ""
+        return f"{self.level:<8} {self.what}: {self.where}{source}"
+
 
 def counted(what: str, folder: Path, suffix: str, published: int, how: str) -> Finding:
     """Count the files of `folder` that end in `suffix` against the published number."""
@@ -31,22 +35,22 @@ def counted(what: str, folder: Path, suffix: str, published: int, how: str) -> F
 def compared(what: str, where: Path, found: int, published: int, how: str = "") -> Finding:
     """A found number against the published one: equal, a subset, or more than there should be."""
     if found == published:
-        return Finding("ok", f"{what}: {found}, as published", where)
+        return Finding("ok", f"{what}, {found} as published", where)
     if found == 0:
-        return Finding("missing", f"{what}: none of {published}", where, how)
+        return Finding("missing", f"{what}, none of {published}", where, how)
     relation = "a subset" if found < published else "more than there should be"
-    return Finding("warning", f"{what}: {found} of {published} published, {relation}", where, how)
+    return Finding("warning", f"{what}, {found} of {published} published, {relation}", where, how)
 
 
 def complete(what: str, folder: Path, suffix: str, ids: Set[str]) -> Finding:
     """Whether `folder` has a file for each of the ids."""
     absent = sorted(ids - _stems(folder, suffix))
     if not absent:
-        return Finding("ok", f"{what}: all {len(ids)}", folder)
+        return Finding("ok", f"{what}, all {len(ids)}", folder)
     first = ", ".join(absent[:3])
     return Finding(
         "warning",
-        f"{what}: {len(absent)} of {len(ids)} are not there (first: {first})",
+        f"{what}, {len(absent)} of {len(ids)} are not there (first: {first})",
         folder,
         f"add {absent[0]}{suffix} and its like, or take the ids out of the lists",
     )

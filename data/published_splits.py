@@ -103,7 +103,7 @@ def compare(lists: Lists) -> list[Finding]:
     for role in ROLES:
         expected = published()[benchmark.name][role]
         counts = [len(lists.images[role][c]) for c in range(benchmark.classes)]
-        what = f"{benchmark.name} {role}: {sum(counts)} pairs of {sum(expected['pairs'])} published"
+        what = f"{benchmark.name} {role}, {sum(counts)} pairs of {sum(expected['pairs'])} published"
         where = Path(benchmark.name) / role
         photos = lists.photos[role]
         if 0 < photos < expected["photos"]:

@@ -79,9 +79,9 @@ class FolderTree(Tree):
             count, problems = len(self.photos()), len(self.problems())
         except TreeError as error:
             return [Finding("missing", str(error), self.root, "put pictures there")]
-        findings = [Finding("ok", f"photos: {count}", self.root)]
+        findings = [Finding("ok", f"{count} photos", self.root)]
         if problems:
-            findings.append(Finding("warning", f"not usable: {problems} files", self.root))
+            findings.append(Finding("warning", f"{problems} files that cannot be used", self.root))
         return findings
 
 

@@ -73,14 +73,17 @@ def test_pascal_check_names_place_and_source(tmp_path):
     assert photos.level == "missing" and photos.where == tmp_path / "VOC2012" / "JPEGImages"
     assert "VOCtrainval_11-May-2012.tar" in photos.how
     assert {finding.level for finding in findings} == {"missing"}
+    line, source = str(photos).splitlines()
+    assert line.startswith("missing  photos") and line.endswith("JPEGImages")
+    assert source.strip().startswith("-> VOCtrainval")
 
 
 def test_pascal_check_of_a_subset(pascal):
     found = {finding.what: finding for finding in open_tree("pascal", pascal).check()}
-    assert found["list val: 2 of 1449 published, a subset"].level == "warning"
+    assert found["list val, 2 of 1449 published, a subset"].level == "warning"
     listed = next(text for text in found if text.startswith("photos of listed ids"))
     assert "2 of 3 are not there (first: c, missing)" in listed
-    assert any(text.startswith("masks of listed ids: 2 of 3") for text in found)
+    assert any(text.startswith("masks of listed ids, 2 of 3") for text in found)
 
 
 def test_lists_may_hold_paths(tmp_path):
@@ -113,7 +116,7 @@ def test_coco_with_one_split_says_so(tmp_path):
     assert any("train2014 is missing" in note for note in tree.notes())
     levels = {finding.what: finding.level for finding in tree.check()}
     assert levels["photos train2014"] == "missing"
-    assert levels["photos val2014: 1 of 40504 published, a subset"] == "warning"
+    assert levels["photos val2014, 1 of 40504 published, a subset"] == "warning"
 
 
 def test_folder_ids_are_paths_and_never_collide(tmp_path):
