@@ -15,6 +15,7 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +31,35 @@ class PackedError(ValueError):
     """A packed file is damaged, incomplete or not what was asked for. Names the file."""
 
 
+@dataclass(frozen=True, eq=False)
+class Format:
+    """What a kind of packed file holds.
+
+    Attributes
+    ----------
+    kind : str
+    version : int
+    ragged : mapping from the name of a ragged array to the name of its offset column
+        Arrays that share an offset column have equally many rows for each picture.
+    """
+
+    kind: str
+    version: int
+    ragged: Mapping[str, str]
+
+
 class PackedWriter:
     """Collects columns in memory and streams ragged arrays to disk.
 
     Parameters
     ----------
     file : h5py.File, open for writing on `disk`
-    ragged : mapping from the name of a ragged array to the name of its offset column
-        Arrays that share an offset column must have equally many rows for each picture.
     """
 
-    def __init__(self, file: h5py.File, disk: _Disk, ragged: Mapping[str, str]):
+    def __init__(self, file: h5py.File, disk: _Disk, format: Format):
         self._file = file
         self._disk = disk
-        self._ragged = dict(ragged)
+        self._ragged = format.ragged
         self._columns: dict[str, list[Any]] = {}
         self._offsets: dict[str, list[int]] = {name: [0] for name in self._ragged.values()}
 
@@ -94,12 +110,7 @@ class PackedWriter:
 
 @contextlib.contextmanager
 def create(
-    path: str | Path,
-    *,
-    kind: str,
-    version: int,
-    ragged: Mapping[str, str],
-    attributes: Mapping[str, Any],
+    path: str | Path, format: Format, attributes: Mapping[str, Any]
 ) -> Iterator[PackedWriter]:
     """Write a packed file; it appears at `path`, complete, when the block ends without an error.
 
@@ -111,8 +122,8 @@ def create(
     with atomic_path(path) as temporary, _Disk(temporary, "wb+") as disk:
         try:
             with h5py.File(disk, "w", libver="latest") as file:
-                file.attrs.update({"format": kind, "version": version, **attributes})
-                writer = PackedWriter(file, disk, ragged)
+                file.attrs.update({"format": format.kind, "version": format.version, **attributes})
+                writer = PackedWriter(file, disk, format)
                 yield writer
                 writer.finish()
         finally:
@@ -156,9 +167,9 @@ class PackedReader:
         checksum, or a value that was never written.
     """
 
-    def __init__(self, path: str | Path, *, kind: str, version: int, ragged: Mapping[str, str]):
+    def __init__(self, path: str | Path, format: Format):
         self.path = Path(path)
-        self._kind, self._version, self._ragged = kind, version, dict(ragged)
+        self.format = format
         self._handle: tuple[int, h5py.File] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -181,11 +192,11 @@ class PackedReader:
             file = h5py.File(self.path, "r", locking=False)
         with self._reading("the root attributes"):
             found = file.attrs.get("format"), file.attrs.get("version")
-        if found != (self._kind, self._version):
+        if found != (self.format.kind, self.format.version):
             raise PackedError(
-                f"{self.path}: expected {self._kind} version {self._version}, found {found[0]} "
-                f"version {found[1]}; remake it, or read it with the version of eigenshape that "
-                f"made it ({file.attrs.get('software', 'not recorded')})"
+                f"{self.path}: expected {self.format.kind} version {self.format.version}, "
+                f"found {found[0]} version {found[1]}; remake it, or read it with the version of "
+                f"eigenshape that made it ({file.attrs.get('software', 'not recorded')})"
             )
         return file
 
@@ -213,7 +224,7 @@ class PackedReader:
         with self._reading(f"dataset {name!r}"):
             dataset = file[name]
             values = dataset.asstr()[:] if h5py.check_string_dtype(dataset.dtype) else dataset[:]
-            count = int(file.attrs["count"]) + (name in self._ragged.values())
+            count = int(file.attrs["count"]) + (name in self.format.ragged.values())
         if len(values) != count:
             raise PackedError(
                 f"{self.path}: dataset {name!r} has {len(values)} rows, expected {count}; "

@@ -34,8 +34,7 @@ from eigen.pairs import Eigenpairs
 
 __all__ = ["Shard", "ShardError", "ShardFolder", "create", "open", "write_manifest"]
 
-FORMAT, VERSION = "eigenshape-eigenvectors", 1
-RAGGED = {"vectors": "offset"}
+FORMAT = packed.Format("eigenshape-eigenvectors", version=1, ragged={"vectors": "offset"})
 MANIFEST = "manifest.json"
 
 
@@ -68,9 +67,7 @@ def create(
         "extractor": extractor,
         "weights_sha256": weights_sha256,
     }
-    with packed.create(
-        path, kind=FORMAT, version=VERSION, ragged=RAGGED, attributes=attributes
-    ) as writer:
+    with packed.create(path, FORMAT, attributes) as writer:
 
         def append(id: str, pairs: Eigenpairs) -> None:
             h, w = pairs.grid
@@ -91,7 +88,7 @@ class Shard:
     """One shard, read picture by picture. Raises `ShardError`, see `eigen.packed.PackedReader`."""
 
     def __init__(self, path: str | Path):
-        self._reader = packed.PackedReader(path, kind=FORMAT, version=VERSION, ragged=RAGGED)
+        self._reader = packed.PackedReader(path, FORMAT)
         self._table: dict[str, np.ndarray] | None = None
 
     @property
@@ -121,7 +118,7 @@ class Shard:
         h, w = (int(n) for n in table["grid"][index])
         if stop - start != h * w:
             raise ShardError(
-                f"{self.path}: {table['id'][index]} has {stop - start} rows for a grid of {h} x {w}; "
+                f"{self.path}: {table['id'][index]} has {stop - start} rows, its grid {h} x {w}; "
                 "delete the file and give the same command again"
             )
         return Eigenpairs(
@@ -235,5 +232,7 @@ def write_manifest(folder: str | Path, shards: Sequence[str | Path]) -> Path:
         Path(path).name: {"sha256": sha256(path), "ids": Shard(path).ids()} for path in shards
     }
     with atomic_path(folder / MANIFEST) as temporary:
-        temporary.write_text(json.dumps({"format": FORMAT, "version": VERSION, "shards": entries}))
+        temporary.write_text(
+            json.dumps({"format": FORMAT.kind, "version": FORMAT.version, "shards": entries})
+        )
     return folder / MANIFEST

@@ -25,12 +25,12 @@ from pipeline.config import Config
 from pipeline.manifest import Entry
 from pipeline.outcome import quarantined
 
-FEATURES = {"kind": "eigenshape-features", "version": 1, "ragged": {"features": "offset"}}
-LAPLACIANS = {
-    "kind": "eigenshape-laplacians",
-    "version": 1,
-    "ragged": {"data": "data_offset", "indices": "indices_offset", "indptr": "indptr_offset"},
-}
+FEATURES = packed.Format("eigenshape-features", version=1, ragged={"features": "offset"})
+LAPLACIANS = packed.Format(
+    "eigenshape-laplacians",
+    version=1,
+    ragged={"data": "data_offset", "indices": "indices_offset", "indptr": "indptr_offset"},
+)
 
 
 @functools.cache
@@ -128,7 +128,7 @@ class BuildGraph:
 
     @quarantined
     def __call__(self, row: Row) -> PhotoGraph:
-        reader = _reader(self.features, "features")
+        reader = _reader(self.features, FEATURES)
         start, stop = reader.column("offset")[row.index : row.index + 2]
         grid, size = (tuple(reader.column(name)[row.index].tolist()) for name in ("grid", "size"))
         graph = graphs.build(
@@ -149,36 +149,36 @@ class SolveGraph:
 
     @quarantined
     def __call__(self, row: Row) -> Eigenpairs:
-        reader = _reader(self.laplacians, "laplacians")
+        reader = _reader(self.laplacians, LAPLACIANS)
         grid, size = (tuple(reader.column(name)[row.index].tolist()) for name in ("grid", "size"))
         graph = graphs.Graph(_affinity(reader, row.index, grid[0] * grid[1]), grid)
         return from_graph(graph, size, **_solving(self.config))
 
 
-@functools.lru_cache(maxsize=4)
-def _reader(path: Path, kind: str) -> packed.PackedReader:
-    return packed.PackedReader(path, **{"features": FEATURES, "laplacians": LAPLACIANS}[kind])
+_reader = functools.cache(packed.PackedReader)
 
 
-def affinity_arrays(W: Affinity) -> dict[str, np.ndarray]:
-    """Ragged arrays of an affinity: CSR as it is, dense as its values alone."""
-    if sp.issparse(W):
-        return {"data": W.data, "indices": W.indices, "indptr": W.indptr}
-    if isinstance(W, TriangleAffinity):
-        W = W.toarray()
-    if not isinstance(W, np.ndarray):
-        raise TypeError(
-            "this graph is an operator that is never stored; use the configuration `path: fused`"
-        )
+def affinity_arrays(W: Affinity) -> tuple[str, dict[str, np.ndarray]]:
+    """Form of an affinity ("csr", "dense" or "triangle") and its ragged arrays."""
+    if isinstance(W, sp.csr_array):
+        return "csr", {"data": W.data, "indices": W.indices, "indptr": W.indptr}
     none = np.zeros(0, np.int32)
-    return {"data": W.reshape(-1), "indices": none, "indptr": none}
+    if isinstance(W, TriangleAffinity):
+        return "triangle", {"data": W.array.reshape(-1), "indices": none, "indptr": none}
+    if isinstance(W, np.ndarray):
+        return "dense", {"data": W.reshape(-1), "indices": none, "indptr": none}
+    raise packed.PackedError(
+        "this graph is an operator that is never stored; use the configuration `path: fused`"
+    )
 
 
-def _affinity(reader: packed.PackedReader, index: int, n: int) -> np.ndarray | sp.csr_array:
+def _affinity(reader: packed.PackedReader, index: int, n: int) -> Affinity:
     arrays = {}
-    for name, offset in LAPLACIANS["ragged"].items():
+    for name, offset in LAPLACIANS.ragged.items():
         start, stop = reader.column(offset)[index : index + 2]
         arrays[name] = reader.rows(name, start, stop)
-    if len(arrays["indptr"]):
+    form = reader.column("form")[index]
+    if form == "csr":
         return sp.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(n, n))
-    return arrays["data"].reshape(n, n)
+    dense = arrays["data"].reshape(n, n)
+    return TriangleAffinity(dense) if form == "triangle" else dense

@@ -62,7 +62,7 @@ def features(job: Job, config: Config) -> None:
     """Photos of the manifest -> features."""
     entries = manifest.read(job.manifest, shard=job.shard)
     weights = _weights(config)
-    with packed.create(job.output, **chain.FEATURES, attributes=weights) as writer:
+    with packed.create(job.output, chain.FEATURES, weights) as writer:
 
         def append(id: str, photo: chain.PhotoFeatures) -> None:
             arrays = {"features": photo.features}
@@ -74,13 +74,14 @@ def features(job: Job, config: Config) -> None:
 
 def laplacian(job: Job, config: Config, features: Path) -> None:
     """Features -> affinities W, of which the solver forms L = I - D^-1/2 W D^-1/2 as it goes."""
-    source = packed.PackedReader(features, **chain.FEATURES)
+    source = packed.PackedReader(features, chain.FEATURES)
     weights = _weights_of(source)
-    with packed.create(job.output, **chain.LAPLACIANS, attributes=weights) as writer:
+    with packed.create(job.output, chain.LAPLACIANS, weights) as writer:
 
         def append(id: str, photo: chain.PhotoGraph) -> None:
-            arrays = chain.affinity_arrays(photo.graph.W)
-            writer.append(arrays, id=id, size=_pair(photo.size), grid=_pair(photo.graph.grid))
+            form, arrays = chain.affinity_arrays(photo.graph.W)
+            grid = _pair(photo.graph.grid)
+            writer.append(arrays, id=id, size=_pair(photo.size), grid=grid, form=form)
 
         task = chain.BuildGraph(config, features)
         _fill(job, "laplacian", config, task, _rows(job, source), append, weights)
@@ -88,7 +89,7 @@ def laplacian(job: Job, config: Config, features: Path) -> None:
 
 def eigenvectors(job: Job, config: Config, laplacians: Path) -> None:
     """Affinities -> eigenvector shard."""
-    source = packed.PackedReader(laplacians, **chain.LAPLACIANS)
+    source = packed.PackedReader(laplacians, chain.LAPLACIANS)
     weights = _weights_of(source)
     with _eigenvector_shard(job, config, weights) as append:
         task = chain.SolveGraph(config, laplacians)
