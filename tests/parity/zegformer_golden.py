@@ -57,7 +57,7 @@ class Sampled:
         else:
             error = largest_difference(ours, theirs)
         if relative:
-            error /= float(np.abs(theirs).max(initial=0)) or 1.0
+            error /= float(np.abs(theirs[np.isfinite(theirs)]).max(initial=0)) or 1.0
         return Case(f"{self.name} {key}", error, tolerance)
 
 
