@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import cv2
@@ -32,6 +33,18 @@ def reduced(image: np.ndarray, extractor: Extractor, max_patches: int = MAX_PATC
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
+MAX_PIXEL_NODES = 500_000
+"""Nodes of a pixel graph up to which the solvers are measured."""
+
+
+def coarse_enough(
+    graph: graphs.GraphSpec, size: tuple[int, int], max_nodes: int = MAX_PIXEL_NODES
+) -> graphs.GraphSpec:
+    """The graph, its pixel step raised if a picture of `size` (H, W) had more nodes otherwise."""
+    step = max(graph.pixels.step, math.ceil(math.sqrt(size[0] * size[1] / max_nodes)))
+    return dataclasses.replace(graph, pixels=dataclasses.replace(graph.pixels, step=step))
+
+
 def eigenvectors(
     image: np.ndarray,
     extractor: Extractor | str,
@@ -43,6 +56,7 @@ def eigenvectors(
     drop_trivial: bool = False,
     seed: int = 0,
     max_patches: int = MAX_PATCHES,
+    max_pixel_nodes: int = MAX_PIXEL_NODES,
 ) -> Eigenpairs:
     """Eigenpairs of one picture.
 
@@ -59,6 +73,8 @@ def eigenvectors(
         See `eigen.solve.solve`.
     max_patches : int
         A picture of more patches is reduced first, see `reduced`.
+    max_pixel_nodes : int
+        A pixel graph of more nodes gets a larger step, see `coarse_enough`.
 
     Raises
     ------
@@ -74,7 +90,8 @@ def eigenvectors(
     seen = reduced(image, extractor, max_patches)
     features = extractor([seen])[0]
     grid = extractor.grid(seen.shape[:2])
-    built = graphs.build(graph or graphs.GraphSpec(), features, grid, image)
+    spec = coarse_enough(graph or graphs.GraphSpec(), image.shape[:2], max_pixel_nodes)
+    built = graphs.build(spec, features, grid, image)
     return from_graph(
         built,
         image.shape[:2],

@@ -20,7 +20,8 @@ from eigen import graphs, packed
 from eigen.affinity import Affinity, TriangleAffinity
 from eigen.extractors import Extractor
 from eigen.pairs import Eigenpairs
-from eigen.picture import from_graph, reduced
+from eigen.picture import coarse_enough, from_graph, reduced
+from eigen.pixels import PixelSpec
 from pipeline.config import Config
 from pipeline.manifest import Entry
 from pipeline.outcome import quarantined
@@ -53,6 +54,12 @@ def graph_spec(config: Config) -> graphs.GraphSpec:
         neighbours=config.neighbours,
         colour=config.colour,
         colour_weight=config.colour_weight,
+        pixels=PixelSpec(
+            step=config.pixel_step,
+            colour_width=config.pixel_colour_width,
+            feature_power=config.pixel_feature_power,
+            links=config.pixel_links,
+        ),
     )
 
 
@@ -74,6 +81,7 @@ class Fused:
             extractor_for(self.config),
             graph=graph_spec(self.config),
             max_patches=self.config.max_patches,
+            max_pixel_nodes=self.config.max_pixel_nodes,
             **_solving(self.config),
         )
 
@@ -131,12 +139,9 @@ class BuildGraph:
         reader = _reader(self.features, FEATURES)
         start, stop = reader.column("offset")[row.index : row.index + 2]
         grid, size = (tuple(reader.column(name)[row.index].tolist()) for name in ("grid", "size"))
-        graph = graphs.build(
-            graph_spec(self.config),
-            reader.rows("features", start, stop),
-            grid,
-            read_image(row.path),
-        )
+        spec = coarse_enough(graph_spec(self.config), size, self.config.max_pixel_nodes)
+        features = reader.rows("features", start, stop)
+        graph = graphs.build(spec, features, grid, read_image(row.path))
         return PhotoGraph(graph, size)
 
 

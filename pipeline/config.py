@@ -19,7 +19,14 @@ import yaml
 SCHEMA_PATH = Path(__file__).parent / "schemas" / "config.schema.yaml"
 
 READING = ("extractor", "weights", "facet", "block", "max_patches", "autocast")
-GRAPH = ("graph", "neighbours", "colour", "colour_weight")
+PIXELS = (
+    "pixel_step",
+    "max_pixel_nodes",
+    "pixel_colour_width",
+    "pixel_feature_power",
+    "pixel_links",
+)
+GRAPH = ("graph", "neighbours", "colour", "colour_weight", *PIXELS)
 SOLVING = ("k", "drop_trivial", "solver", "tolerance", "seed")
 MASKING = ("datasets_root", "k", "mask_method", "upsampling")
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
@@ -64,6 +71,11 @@ class Config:
     neighbours: int | None
     colour: str
     colour_weight: float
+    pixel_step: int
+    max_pixel_nodes: int
+    pixel_colour_width: float
+    pixel_feature_power: float
+    pixel_links: int
     k: int
     drop_trivial: bool
     solver: str
