@@ -18,7 +18,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import blas
 
-ROWS_IN_CACHE = 32
+# float64 numbers that stay in a core's cache while they are used (1 MiB).
+CACHED = 1 << 17
 
 
 class AffinityError(ValueError):
@@ -66,10 +67,11 @@ class TriangleAffinity:
     def _widened_product(self, vectors: np.ndarray) -> np.ndarray:
         """The product in float64, widening as many rows of W as stay in the cache."""
         n = len(self.array)
+        height = max(16, CACHED // n)
         vectors = np.asarray(vectors, np.float64)
         result = np.zeros(vectors.shape)
-        for start in range(0, n, ROWS_IN_CACHE):
-            stop = min(start + ROWS_IN_CACHE, n)
+        for start in range(0, n, height):
+            stop = min(start + height, n)
             rows = self.array[start:stop, start:].astype(np.float64)
             rows[:, : stop - start] = np.triu(rows[:, : stop - start])
             result[start:stop] += rows @ vectors[start:]

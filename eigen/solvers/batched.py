@@ -189,7 +189,8 @@ class _Stack:
     def similarity(self, vectors: torch.Tensor) -> torch.Tensor:
         """S @ vectors, (B, n, m), in the dtype of `vectors`."""
         scale = self.scale.to(vectors.dtype)
-        return scale * torch.bmm(self.W.to(vectors.dtype), scale * vectors)
+        # W from the right, which is the same: a CPU multiplies a thin matrix so three times faster.
+        return scale * ((scale * vectors).mT @ self.W.to(vectors.dtype)).mT
 
 
 def _solve_stack(stack: _Stack, k: int, tol: float, seed: int) -> list[Solution | None]:

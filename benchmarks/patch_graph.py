@@ -1,0 +1,289 @@
+"""Patch graphs on the CPU: ours against the published way, and against ncut-pytorch.
+
+`python benchmarks/patch_graph.py` prints tables and writes JSON and a plot to --out.
+
+The published way (Melas-Kyriazi et al., CVPR 2022; written from its description): similarities
+clipped at 0, divided by their maximum, colour affinity added, degrees on a dense diagonal, and
+SciPy's shift-invert `eigsh(D - W, M=D, sigma=0)`, all in float32. ncut-pytorch gets the same
+affinity through its `affinity_fn`; above 8,192 nodes it takes a Nystrom approximation of its own.
+
+Residuals are |L_sym u - lambda u| for unit u, measured alike for all: after Rayleigh-Ritz in
+float64 on the span of the vectors. Angles are the largest principal angle to a certified solution.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+import scipy.sparse.linalg
+from skimage import data
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks._harness import Paired, paired, peak_memory_mib, report, timed
+from eigen import cosine, graphs
+from eigen.extractors import extractor
+from eigen.laplacian import NormalizedProblem
+from eigen.solve import Solution, solve
+
+K = 5
+LAMBDA = 10.0
+Row = dict[str, Any]
+
+
+def photo(grid: tuple[int, int], patch: int) -> np.ndarray:
+    """scikit-image's astronaut, resized so that it has `grid` patches."""
+    size = grid[1] * patch, grid[0] * patch
+    return cv2.resize(data.astronaut(), size, interpolation=cv2.INTER_AREA)
+
+
+def features_of(name: str, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Features (n, d) of the photo by the extractor `name`, and the photo."""
+    weights = None if name.startswith("lowlevel") else "random:0"
+    made = extractor(name, weights=weights, device="cpu")
+    image = photo(grid, made.patch)
+    return made([image])[0], image
+
+
+def published(features: np.ndarray, image: np.ndarray | None, grid: tuple[int, int]) -> np.ndarray:
+    """Eigenvectors (n, K) as the published pipeline computes them."""
+    similarity = features @ features.T
+    W = similarity * (similarity > 0)
+    W = W / W.max()
+    if image is not None:
+        W = W + published_colours(image, grid) * np.float32(LAMBDA)
+    degree = W.dot(np.ones(len(W), W.dtype))
+    degree[degree < 1e-12] = 1
+    D = np.array(sp.diags_array(degree).todense())
+    return scipy.sparse.linalg.eigsh(D - W, k=K, sigma=0, which="LM", M=D)[1]
+
+
+def published_colours(image: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Nearest neighbours in colour and position by pymatting's k-d tree, as a dense matrix."""
+    from PIL import Image
+    from pymatting.util.kdtree import knn
+
+    h, w = grid
+    small = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR)) / 255
+    y, x = np.meshgrid(np.linspace(0, 1, h), np.linspace(0, 1, w), indexing="ij")
+    rows, columns = [], []
+    for k, weight in ((20, 2.0), (10, 0.1)):
+        points = np.dstack([small, weight * x, weight * y]).reshape(-1, 5).astype(np.float32)
+        _, found = knn(points, points, k=k)
+        rows.append(np.repeat(np.arange(h * w), k))
+        columns.append(found.ravel())
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    ends = np.concatenate([row, column]), np.concatenate([column, row])
+    ones = np.ones(len(ends[0]), np.float32)
+    return sp.coo_array((ones, ends), shape=(h * w, h * w)).tocsr().todense()
+
+
+def peer(features: np.ndarray) -> np.ndarray:
+    """Eigenvectors (n, K) by ncut-pytorch on max(X X^T, 0)."""
+    import torch
+    from ncut_pytorch import ncut_fn
+
+    def affinity(x: torch.Tensor, y: torch.Tensor | None = None, sigma: float = 1.0):
+        return (x @ (x if y is None else y).T).clamp_(min=0)
+
+    return ncut_fn(torch.from_numpy(features), n_eig=K, affinity_fn=affinity, sigma=1.0)[0].numpy()
+
+
+def ours(
+    spec: graphs.GraphSpec,
+    features: np.ndarray,
+    image: np.ndarray,
+    grid: tuple[int, int],
+    tol: float = 1e-5,
+) -> Solution:
+    """Graph and certified solution, as `eigen.eigenvectors` makes them."""
+    graph = graphs.build(spec, features, grid, image)
+    return solve(graph.W, K, grid=grid, tol=tol, check=False)
+
+
+def quality(
+    problem: NormalizedProblem, u: np.ndarray, reference: np.ndarray
+) -> tuple[float, float]:
+    """Largest residual of the span of u, and its angle to `reference` in degrees."""
+    angles = scipy.linalg.subspace_angles(u, reference)
+    return _residuals(problem, {"": u})[""], float(np.degrees(angles.max()))
+
+
+def compared(
+    row: Row, pair: Paired, problem: NormalizedProblem, reference: Solution, *, v_is_u: bool = False
+) -> Row:
+    """The row with times, and residuals and angles of both sides beside them.
+
+    v_is_u : the baseline returns vectors of L_sym, not of the generalised problem.
+    """
+    root = problem.sqrt_degree[:, None]
+    exact = reference.vectors * root
+    baseline_u = pair.baseline if v_is_u else pair.baseline * root
+    baseline_residual, baseline_angle = quality(problem, baseline_u, exact)
+    our_angle = quality(problem, pair.ours.vectors * root, exact)[1]
+    return {
+        **row,
+        **pair.times(),
+        "baseline_residual": baseline_residual,
+        "our_residual": float(pair.ours.residual.max()),
+        "baseline_angle_deg": baseline_angle,
+        "our_angle_deg": our_angle,
+        "reach": row.get("reach"),
+    }
+
+
+def against_published(
+    name: str, source: str, grid: tuple[int, int], reach: float, turns: int, *, colour: bool = False
+) -> Row:
+    """One row of the table: graph and eigenvectors from features."""
+    features, image = features_of(source, grid)
+    spec = graphs.GraphSpec(colour="knn", colour_weight=LAMBDA) if colour else graphs.GraphSpec()
+    pair = paired(
+        lambda: published(features, image if colour else None, grid),
+        lambda: ours(spec, features, image, grid),
+        turns=turns,
+    )
+    reference = ours(spec, features, image, grid, tol=1e-6)
+    problem = NormalizedProblem(graphs.build(spec, features, grid, image).W, check=False)
+    row = {"work": name, "features": source, "n": len(features), "d": features.shape[1]}
+    return compared({**row, "baseline": "published", "reach": reach}, pair, problem, reference)
+
+
+def against_peer(source: str, grid: tuple[int, int], turns: int) -> Row:
+    """The same affinity by ncut-pytorch (exact below 8,192 nodes)."""
+    features, image = features_of(source, grid)
+    spec = graphs.GraphSpec()
+    pair = paired(
+        lambda: peer(features), lambda: ours(spec, features, image, grid, 1e-3), turns=turns
+    )
+    reference = ours(spec, features, image, grid, tol=1e-6)
+    problem = NormalizedProblem(cosine.dense(features), check=False)
+    row = {"work": "peer, tolerance 1e-3", "features": source, "n": len(features)}
+    row |= {"d": features.shape[1], "baseline": "ncut_fn", "reach": 4.0}
+    return compared(row, pair, problem, reference, v_is_u=True)
+
+
+def large(grid: tuple[int, int], *, certify: bool) -> Iterator[Row]:
+    """ncut-pytorch's Nystrom, ours from landmarks, and ours certified, one row each.
+
+    Where nothing is certified, angles are to 4,096 landmarks, and the column `reference` says so.
+    """
+    features, _ = features_of("lowlevel8", grid)
+    W = cosine.CosineAffinity(features)
+    found: dict[str, tuple[float, np.ndarray]] = {"ncut_fn": timed(lambda: peer(features))}
+    for count in (256, 1024):
+        found[f"{count} landmarks"] = timed(lambda m=count: W.landmark_vectors(K, landmarks=m))
+    residuals: dict[str, float] = {}
+    if certify:
+        seconds, problem = timed(lambda: NormalizedProblem(W, check=False))
+        solving, solution = timed(lambda: solve(problem, K))
+        reference = solution.vectors * problem.sqrt_degree[:, None]
+        residuals = _residuals(problem, {way: u for way, (_, u) in found.items()})
+        residuals["certified"] = float(solution.residual.max())
+        found["certified"] = seconds + solving, reference
+    else:
+        reference = W.landmark_vectors(K, landmarks=4096)
+    for way, (seconds, u) in found.items():
+        yield {
+            "n": len(features),
+            "way": way,
+            "seconds": seconds,
+            "angle_deg": float(np.degrees(scipy.linalg.subspace_angles(u, reference).max())),
+            "residual": residuals.get(way),
+            "reference": "certified" if certify else "4096 landmarks",
+            "peak_mib": peak_memory_mib(),
+        }
+
+
+def _residuals(problem: NormalizedProblem, vectors: dict[str, np.ndarray]) -> dict[str, float]:
+    """Largest residual after Rayleigh-Ritz of each, from one product for all: a pass is dear."""
+    bases = {way: np.linalg.qr(u.astype(np.float64))[0] for way, u in vectors.items()}
+    images = np.split(problem.similarity(np.hstack([*bases.values()])), len(bases), axis=1)
+    residuals = {}
+    for (way, u), image in zip(bases.items(), images, strict=True):
+        values, y = np.linalg.eigh(u.T @ image)
+        residuals[way] = float(np.linalg.norm(image @ y - u @ y * values, axis=0).max())
+    return residuals
+
+
+def scaling(turns: int) -> Iterator[Row]:
+    """Time against the number of patches; the published way up to 4,200."""
+    for grid in ((20, 25), (28, 36), (40, 50), (56, 75), (75, 94), (90, 111)):
+        features, image = features_of("lowlevel8", grid)
+        row: Row = {"n": len(features)}
+        seconds, solution = timed(
+            lambda f=features, i=image, g=grid: ours(graphs.GraphSpec(), f, i, g), turns=turns
+        )
+        row |= {"ours_s": seconds, "our_residual": float(solution.residual.max())}
+        if len(features) <= 4200:
+            row["published_s"] = timed(lambda f=features, g=grid: published(f, None, g))[0]
+        yield row
+
+
+def exponent(rows: list[Row], column: str) -> float:
+    """Slope of log time over log n, by least squares."""
+    points = [(row["n"], row[column]) for row in rows if column in row]
+    return float(np.polyfit(*np.log(np.array(points).T), 1)[0])
+
+
+def plot(rows: list[Row], path: Path) -> None:
+    """Times of `scaling` over n, on logarithmic axes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(5, 3.5), layout="constrained")
+    for column, label in (("published_s", "published"), ("ours_s", "ours, certified")):
+        points = [(row["n"], row[column]) for row in rows if column in row]
+        axes.loglog(
+            *zip(*points, strict=True), "o-", label=f"{label}, n^{exponent(rows, column):.2f}"
+        )
+    axes.set(xlabel="patches", ylabel="seconds, graph included")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+ROWS: dict[str, Callable[[int], Row]] = {
+    "dense": lambda turns: against_published("dense", "lowlevel8", (56, 75), 8.0, turns),
+    "dense_vit": lambda turns: against_published("dense", "dino_vits8", (56, 75), 8.0, turns),
+    "colour": lambda turns: against_published(
+        "colour kNN, lambda 10", "lowlevel8", (56, 75), 6.0, turns, colour=True
+    ),
+    "small": lambda turns: against_published("small", "lowlevel8", (28, 36), 5.0, turns),
+    "peer": lambda turns: against_peer("lowlevel8", (56, 75), turns),
+}
+GRIDS = {"65k": (217, 300), "240k": (400, 600), "1m": (870, 1150)}
+
+
+@click.command(help=__doc__)
+@click.option("--only", multiple=True, type=click.Choice([*ROWS, "scaling", *GRIDS]))
+@click.option("--turns", default=5, help="Paired runs of each row.")
+@click.option("--certify", is_flag=True, help="Certify 240k and 1M too: hours on a CPU.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results/benchmarks"))
+def main(only: tuple[str, ...], turns: int, certify: bool, out: Path) -> None:
+    chosen = only or (*ROWS, "scaling", "65k")
+    rows = [ROWS[name](turns) for name in chosen if name in ROWS]
+    if rows:
+        report("patch_graph", rows, out)
+    if "scaling" in chosen:
+        rows = list(scaling(turns))
+        exponents = {c: exponent(rows, c) for c in ("ours_s", "published_s")}
+        report("patch_graph_scaling", rows, out, exponents=exponents)
+        click.echo(f"exponents: {exponents}")
+        plot(rows, out / "patch_graph_scaling.png")
+    for name in (name for name in GRIDS if name in chosen):
+        rows = list(large(GRIDS[name], certify=certify or name == "65k"))
+        report(f"patch_graph_{name}", rows, out)
+
+
+if __name__ == "__main__":
+    main()
