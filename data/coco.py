@@ -82,7 +82,7 @@ class CocoTree(Tree):
             level, how = ("ok", "") if there else ("missing", annotations)
             findings.append(Finding(level, what, instances, how))
 
-            how = f"data.coco_masks.write_masks makes them from {instances.name}"
+            how = f"`python -m pipeline coco-masks` makes them from {instances.name}"
             masks = self.root / "annotations" / split
             findings.append(counted(f"masks {split}", masks, ".png", published, how))
         return findings

@@ -229,6 +229,75 @@ def check_data(config: Config, datasets: tuple[str, ...]) -> None:
     sys.exit(0 if complete else 1)
 
 
+@main.command()
+@click.argument("shards", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--images",
+    multiple=True,
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of the photos; may be repeated.",
+)
+@click.option("--sample", default=20, show_default=True, help="Photos that are drawn.")
+@click.option("--seed", default=0, show_default=True, help="Decides which.")
+@click.option("--weights", help="File of the weights, if it is no longer where it was.")
+def verify(
+    shards: Path, images: tuple[Path, ...], sample: int, seed: int, weights: str | None
+) -> None:
+    """Recompute residuals from the photos, for a random sample of the folder SHARDS."""
+    from pipeline.stages import verify as stage
+
+    failed = count = 0
+    worst = 0.0
+    for checked in stage.run(shards, images, sample=sample, seed=seed, weights=weights):
+        count += 1
+        failed += not checked.passed
+        if checked.verdict is None:
+            click.echo(f"{checked.id}  FAIL  {checked.note}")
+            continue
+        found = checked.verdict
+        worst = max(worst, found.residual)
+        click.echo(
+            f"{checked.id}  residual {found.residual:.2e}, stored {found.stored:.2e}, "
+            f"off orthonormal by {found.orthonormality:.1e}  "
+            f"{'pass' if checked.passed else 'FAIL'}"
+        )
+    click.echo(f"{count - failed} of {count} photos hold, largest residual {worst:.2e}")
+    sys.exit(1 if failed else 0)
+
+
+@main.command()
+@click.option("--dataset", type=click.Choice(("pascal", "coco")), required=True)
+@config_options("datasets_root", "results_root")
+@workers_option
+def lists(config: Config, dataset: str, workers: int) -> None:
+    """Make the lists of PASCAL-5i or COCO-20i from masks, compare them with the published."""
+    from data.trees import open_tree
+    from pipeline.stages import lists as stage
+
+    output = Path(config.results_root) / dataset / "lists.json"
+    for finding in stage.write_lists(
+        open_tree(dataset, config.datasets_root), output, workers=workers
+    ):
+        click.echo(f"{finding}")
+    click.echo(f"lists -> {output}")
+
+
+@main.command("coco-masks")
+@config_options("datasets_root")
+@workers_option
+def coco_masks(config: Config, workers: int) -> None:
+    """Paint COCO's label maps from the official instances_*.json."""
+    from data.coco import CocoTree
+    from data.trees import open_tree
+    from pipeline.stages import lists as stage
+
+    tree = open_tree("coco", config.datasets_root)
+    if not isinstance(tree, CocoTree):
+        raise click.UsageError(f"{config.datasets_root} holds no COCO tree")
+    stage.write_coco_masks(tree, workers=workers)
+
+
 @main.command("config")
 @click.option("--markdown", is_flag=True, help="Write the table of docs/configuration.md.")
 @click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")

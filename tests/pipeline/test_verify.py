@@ -1,0 +1,107 @@
+"""`python -m pipeline verify`: shards held against their photos."""
+
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from eigen import shards
+from pipeline.cli import main
+from tests.pictures import scene
+from tests.pipeline.test_stages import Run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("verify")
+    photos = root / "photos"
+    photos.mkdir()
+    for number in range(4):
+        Image.fromarray(scene(80 + 16 * number, 112, number)).save(photos / f"photo{number}.png")
+    run = Run(photos, root / "results", colour="random_walk", colour_weight=0.5)
+    run.make()
+    return photos, run.path("index").parent
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    copy = shutil.copytree(made[1], tmp_path / "shards")
+    (copy / "manifest.json").unlink()  # the SHA-256 would notice first
+    return copy
+
+
+def verify(folder, photos, *more):
+    words = ["verify", str(folder), "--images", str(photos), *map(str, more)]
+    answer = CliRunner().invoke(main, words)
+    return answer.exit_code, answer.output
+
+
+def test_what_the_pipeline_made_holds(made):
+    code, output = verify(made[1], made[0])
+    assert code == 0, output
+    assert "4 of 4 photos hold" in output
+
+
+def test_the_sample_is_drawn_by_its_seed(made):
+    drawn = [verify(made[1], made[0], "--sample", 2, "--seed", seed)[1] for seed in (1, 1, 2, 3)]
+    assert drawn[0] == drawn[1]
+    assert len({text.split()[0] for text in drawn}) > 1
+
+
+@pytest.mark.parametrize("dataset", ["vectors", "eigenvalues", "residual"])
+def test_one_changed_number_is_found(made, folder, dataset):
+    with h5py.File(next(folder.glob("*.h5")), "r+") as file:
+        values = file[dataset][:]
+        values[1, 2] += 0.01
+        file[dataset][:] = values
+    code, output = verify(folder, made[0])
+    assert code == 1
+    assert output.count("FAIL") == 1
+
+
+def test_vectors_of_another_photo_are_found(made, folder, tmp_path):
+    others = shutil.copytree(made[0], tmp_path / "photos")
+    shutil.copy(others / "photo1.png", others / "photo2.png")
+    assert "another picture" in verify(folder, others)[1]
+    Image.fromarray(scene(80, 112, 77)).save(others / "photo0.png")
+    code, output = verify(folder, others)
+    assert code == 1
+    assert output.count("FAIL") == 2
+
+
+def test_a_missing_photo_is_named(made, folder, tmp_path):
+    code, output = verify(folder, tmp_path)
+    assert code == 1
+    assert "photo0 is not in" in output
+
+
+def test_a_changed_file_is_found_before_any_photo_is_read(made, tmp_path):
+    folder = shutil.copytree(made[1], tmp_path / "shards")
+    path = next(folder.glob("*.h5"))
+    path.write_bytes(path.read_bytes() + b"\0")
+    code, output = verify(folder, made[0])
+    assert code == 1
+    assert "SHA-256" in output
+
+
+def test_verification_does_not_trust_the_solver(made):
+    """A vector with a small residual of a wrong eigenvalue is no pair."""
+    from eigen import GraphSpec, graphs
+    from eigen.extractors import extractor
+    from eigen.pairs import Eigenpairs
+    from eigen.verify import verify as held
+
+    image = np.asarray(Image.open(made[0] / "photo0.png"))
+    lowlevel = extractor("lowlevel")
+    spec = GraphSpec(colour="random_walk", colour_weight=0.5)
+    grid = lowlevel.grid(image.shape[:2])
+    graph = graphs.build(spec, lowlevel([image])[0], grid, image)
+    pairs = shards.open(made[1])["photo0"]
+    assert held(pairs, graph).holds(1e-5)
+    swapped = Eigenpairs(
+        pairs.eigenvalues[::-1], pairs.vectors, pairs.residual, pairs.solver, pairs.size
+    )
+    assert not held(swapped, graph).holds(1e-5)
