@@ -61,16 +61,20 @@ class NormalizedProblem:
         return isinstance(self.W, sp.csr_array)
 
     @property
-    def is_local(self) -> bool:
-        """Whether most of the weight between nodes of a sparse W joins neighbours on the grid."""
+    def joins_neighbours(self) -> bool:
+        """Whether a sparse W joins every node to those beside and below it on the grid."""
         if self.grid is None or not isinstance(self.W, sp.csr_array):
             return False
-        entries = self.W.tocoo()
-        (row, column), (other_row, other_column) = (
-            np.divmod(ends, self.grid[1]) for ends in (entries.row, entries.col)
-        )
-        distance = np.maximum(np.abs(row - other_row), np.abs(column - other_column))
-        return bool(entries.data[distance == 1].sum() > entries.data[distance > 1].sum())
+        width = self.grid[1]
+        inside = np.arange(1, self.n) % width != 0
+        beside, below = self.W.diagonal(1), self.W.diagonal(width)
+        return bool(np.all(beside[inside] > 0) and np.all(below > 0))
+
+    @property
+    def reach(self) -> int:
+        """Largest distance of two joined nodes of a sparse W, in places of the node order."""
+        entries = sp.coo_array(self.W)
+        return int(np.abs(entries.row - entries.col).max(initial=0))
 
     def similarity(self, vectors: np.ndarray) -> np.ndarray:
         """S @ vectors, shape (n, m), in the dtype of `vectors`.

@@ -61,10 +61,15 @@ def test_eigenvalues_lie_in_0_to_2(problem):
     assert values[-1] <= 2 + 1e-6
 
 
-def test_pixel_graphs_are_local_and_patch_graphs_are_not():
+def test_pixel_graphs_join_neighbours_and_patch_graphs_do_not():
     grid = gallery.grid(9, 10).W
-    assert NormalizedProblem(grid, grid=(9, 10)).is_local
-    assert not NormalizedProblem(grid).is_local
-    scrambled = np.random.default_rng(0).permutation(90)
-    assert not NormalizedProblem(grid[scrambled][:, scrambled], grid=(9, 10)).is_local
-    assert not NormalizedProblem(cosine.nearest(features(90), 8), grid=(9, 10)).is_local
+    assert NormalizedProblem(grid, grid=(9, 10)).joins_neighbours
+    assert NormalizedProblem(grid).reach == 10
+    assert not NormalizedProblem(grid).joins_neighbours
+    assert not NormalizedProblem(grid, grid=(10, 9)).joins_neighbours
+    cut = grid.tolil()
+    cut[44, 45] = cut[45, 44] = 0
+    assert not NormalizedProblem(cut, grid=(9, 10)).joins_neighbours
+    assert not NormalizedProblem(cosine.nearest(features(90), 8), grid=(9, 10)).joins_neighbours
+    for strip in ((1, 90), (90, 1)):
+        assert NormalizedProblem(gallery.grid(*strip).W, grid=strip).joins_neighbours

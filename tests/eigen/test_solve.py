@@ -274,7 +274,10 @@ def test_chain_follows_the_kind_of_graph():
     assert first(gallery.path(50).W) == "dense"
     assert first(cosine.dense(random_features(400))) == "lanczos"
     assert first(cosine.nearest(random_features(400), 10), grid=(20, 20)) == "lanczos"
-    assert first(gallery.grid(30, 20).W, grid=(30, 20)) == "lobpcg"
+    planar = gallery.grid(30, 20).W
+    assert first(planar, grid=(30, 20)) == "shift_invert"
+    ends = sp.coo_array(([1.0, 1.0], ([0, 599], [599, 0])), shape=planar.shape)
+    assert first(planar + ends, grid=(30, 20)) == "lobpcg"
     far = solve.chain(NormalizedProblem(cosine.CosineAffinity(random_features(7000))), 5)
     assert far == ["lanczos"]
 
