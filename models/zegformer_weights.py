@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models import array_pickles
+from data import array_pickles
 from models.checkpoints import CheckpointError, load_state, read_file, state_dict
 from models.resnet import BLOCKS, ResNet, torchvision_key
 

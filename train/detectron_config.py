@@ -1,0 +1,188 @@
+"""Configuration files in detectron2's form: nested YAML, `_BASE_`, `KEY VALUE` overrides.
+
+A configuration is a flat mapping from dotted keys ("SOLVER.BASE_LR") to values, checked against a
+list of keys: `live` ones have a default and an effect, `fixed` ones are accepted at the one value
+that is built, `dead` ones are accepted with a warning, because published files have them. Nothing
+in a file is ever executed: the one Python expression that published files hold is recognised by
+its form and computed here.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+log = logging.getLogger(__name__)
+
+Config = dict[str, Any]
+
+_SIZES = re.compile(r"\[int\(x \* 0\.1 \* (\d+)\) for x in range\((\d+), (\d+)\)\]")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; names file or option, key, and what was expected."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What may be configured.
+
+    live : key -> default. fixed : key -> the only value. dead : keys without effect.
+    """
+
+    live: Mapping[str, Any]
+    fixed: Mapping[str, Any]
+    dead: frozenset[str]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Keys:
+        """From a YAML file of three nested mappings `live`, `fixed` and `dead`."""
+        content = yaml.safe_load(Path(path).read_text())
+        parts = {name: dict(_flat(content[name])) for name in ("live", "fixed", "dead")}
+        return cls(parts["live"], parts["fixed"], frozenset(parts["dead"]))
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that understands the list of sizes that published base files compute."""
+
+
+def _computed(loader: _Loader, node: yaml.Node) -> list[int]:
+    arguments = loader.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else []
+    found = _SIZES.fullmatch(str(arguments[0]).strip()) if len(arguments) == 1 else None
+    if found is None:
+        raise ConfigError(
+            f"line {node.start_mark.line + 1}: refused to run {arguments or node.tag}; write the "
+            "values out"
+        )
+    size, start, stop = map(int, found.groups())
+    return [int(x * 0.1 * size) for x in range(start, stop)]
+
+
+_Loader.add_constructor("tag:yaml.org,2002:python/object/apply:eval", _computed)
+
+
+def load(path: str | Path, overrides: Sequence[str], keys: Keys) -> Config:
+    """The defaults, then the file with its bases, then the overrides.
+
+    Parameters
+    ----------
+    path : a YAML file
+    overrides : KEY VALUE KEY VALUE ...
+
+    Raises
+    ------
+    ConfigError
+        Absent or unreadable file, unknown key (says which is like it), value of another kind, or a
+        value that is not built.
+    """
+    config = dict(keys.live)
+    for key, value, source in _file(Path(path), ()):
+        _set(config, key, value, source, keys)
+    if len(overrides) % 2:
+        raise ConfigError(f"overrides: {overrides[-1]!r} has no value; give KEY VALUE pairs")
+    for key, text in zip(overrides[::2], overrides[1::2], strict=True):
+        before = config.get(key)
+        _set(config, key, _parsed(text), "command line", keys)
+        if key in keys.live:
+            log.info("%s: %r -> %r", key, before, config[key])
+    return config
+
+
+def _file(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[str, Any, str]]:
+    """(key, value, file) of the bases, then of the file."""
+    path = path.resolve()
+    if path in above:
+        raise ConfigError(f"{path}: is its own _BASE_")
+    try:
+        content = yaml.load(path.read_text(), _Loader)  # a SafeLoader
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: no configuration: {reason[:200]}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys, found {type(content).__name__}")
+    base = content.pop("_BASE_", None)
+    if base is not None:
+        yield from _file(path.parent / base, (*above, path))
+    for key, value in _flat(content):
+        yield key, value, str(path)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def nested(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A flat configuration as the mappings of a YAML file."""
+    tree: dict[str, Any] = {}
+    for key, value in config.items():
+        *parents, name = key.split(".")
+        place = tree
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[name] = value
+    return tree
+
+
+def _set(config: Config, key: str, value: Any, source: str, keys: Keys) -> None:
+    if isinstance(value, tuple):
+        value = list(value)
+    if key in keys.dead:
+        log.warning("%s: %s has no effect", source, key)
+    elif key in keys.fixed:
+        if value != keys.fixed[key]:
+            raise ConfigError(
+                f"{source}: {key}: only {keys.fixed[key]!r} is built, found {value!r}"
+            )
+    elif key in keys.live:
+        config[key] = _of_kind(value, keys.live[key], f"{source}: {key}")
+    else:
+        known = [*keys.live, *keys.fixed, *keys.dead]
+        like = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"; did you mean {like[0]}?" if like else ""
+        raise ConfigError(f"{source}: {key} is no known key{hint}")
+
+
+def _of_kind(value: Any, default: Any, where: str) -> Any:
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(default, float) and isinstance(value, str):  # YAML reads 1e-4 as a text
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if isinstance(default, list) and isinstance(value, int | float):
+        return [value]
+    if type(value) is not type(default):
+        raise ConfigError(
+            f"{where}: expected {type(default).__name__} like {default!r}, found {value!r}"
+        )
+    return value
+
+
+def _parsed(text: str) -> Any:
+    """The value of an override: a Python or YAML literal, else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        pass
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return text if value is None else value
