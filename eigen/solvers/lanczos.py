@@ -30,7 +30,7 @@ OPERATOR_BLOCK = 64
 BASIS_VECTORS, BASIS_BLOCKS = 60, 4
 # Fewer vectors than this for each pair do not separate them: no need to look.
 LEAST_BASIS = 3
-# A vector that keeps this part of its length is orthogonal to the basis after one more pass.
+# A pass that leaves at least this part of a vector's length leaves it orthogonal to the basis.
 MOSTLY_NEW = 0.1
 # Below this, float32 products cannot reach the tolerance and the work is done in float64.
 FLOAT32_TOLERANCE = 1e-6
@@ -67,6 +67,8 @@ def lanczos(
     if isinstance(problem.W, CosineAffinity):
         block = block or OPERATOR_BLOCK
         start = problem.W.landmark_vectors(block, seed=seed) if start is None else start
+    if problem.n == 1:
+        return np.zeros(1), np.ones((1, 1))
     block = block or BLOCK
     while True:
         block = min(block, problem.n - 1)

@@ -53,6 +53,14 @@ def test_products_run_in_float32_only_where_that_reaches_the_tolerance(wide, tol
     np.testing.assert_allclose(u.T @ u, np.eye(4), atol=50 * np.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_node_or_two(n):
+    problem = NormalizedProblem(cosine.dense(np.ones((n, 1), np.float32)))
+    values, u = lanczos(problem, n, tol=1e-5, seed=0)
+    np.testing.assert_allclose(values, [0, 1, 1][:n], atol=1e-6)
+    np.testing.assert_allclose(u.T @ u, np.eye(n), atol=1e-6)
+
+
 def test_another_seed_finds_the_same_pairs():
     problem = NormalizedProblem(cosine.dense(features(400)))
     (one, u), (other, w) = (lanczos(problem, 4, tol=1e-6, seed=seed) for seed in (0, 1))
