@@ -11,21 +11,22 @@ import numpy as np
 from eigen import graphs
 from eigen.extractors import Extractor
 from eigen.extractors import extractor as make_extractor
+from eigen.extractors.contract import patch_grid
 from eigen.pairs import Eigenpairs
-from eigen.solve import TOLERANCE, solve
+from eigen.solve import TOLERANCE, Solution, solve
 
 MAX_PATCHES = 10_000
 """The dense graph of so many patches takes 400 MB, and seconds to solve."""
 
 
-def reduced(image: np.ndarray, extractor: Extractor, max_patches: int = MAX_PATCHES) -> np.ndarray:
-    """The picture, or one of the same proportions that has at most about `max_patches` patches.
+def reduced(image: np.ndarray, patch: int, max_patches: int = MAX_PATCHES) -> np.ndarray:
+    """The picture, or one of the same proportions that has at most `max_patches` patches.
 
     The time of a dense graph grows with the square of its nodes: a photo of 12,000 x 8,000 pixels
     has 375,000 patches of 16 pixels, and would take days.
     """
     height, width = image.shape[:2]
-    patches = math.prod(extractor.grid((height, width)))
+    patches = math.prod(patch_grid((height, width), patch))
     if patches <= max_patches:
         return image
     scale = math.sqrt(max_patches / patches)
@@ -87,7 +88,7 @@ def eigenvectors(
     """
     if isinstance(extractor, str):
         extractor = make_extractor(extractor)
-    seen = reduced(image, extractor, max_patches)
+    seen = reduced(image, extractor.patch, max_patches)
     features = extractor([seen])[0]
     grid = extractor.grid(seen.shape[:2])
     spec = coarse_enough(graph or graphs.GraphSpec(), image.shape[:2], max_pixel_nodes)
@@ -123,9 +124,14 @@ def from_graph(
         drop_trivial=drop_trivial,
         seed=seed,
     )
+    return from_solution(solution, graph.grid, size)
+
+
+def from_solution(solution: Solution, grid: tuple[int, int], size: tuple[int, int]) -> Eigenpairs:
+    """A solver's answer on a grid (h, w), as eigenpairs of a picture of `size` (H, W)."""
     return Eigenpairs(
         eigenvalues=solution.eigenvalues,
-        vectors=solution.vectors.T.reshape(k, *graph.grid).astype(np.float32),
+        vectors=solution.vectors.T.reshape(-1, *grid).astype(np.float32),
         residual=solution.residual.astype(np.float32),
         solver=solution.solver,
         size=(int(size[0]), int(size[1])),

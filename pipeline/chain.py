@@ -105,7 +105,7 @@ class ExtractFeatures:
     def __call__(self, entry: Entry) -> PhotoFeatures:
         image = read_image(entry.path)
         extractor = extractor_for(self.config)
-        seen = reduced(image, extractor, self.config.max_patches)
+        seen = reduced(image, extractor.patch, self.config.max_patches)
         grid = extractor.grid(seen.shape[:2])
         return PhotoFeatures(extractor([seen])[0], grid, (image.shape[0], image.shape[1]))
 

@@ -7,7 +7,7 @@ and one record. A photo that fails is entered in the record and the others go on
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from pipeline.config import Config
 from pipeline.outcome import Outcome
 from pipeline.progress import progress
 from pipeline.records import Record
+from pipeline.streaming import stream, streams
 from pipeline.workers import run_ordered
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,12 @@ def fused(job: Job, config: Config) -> None:
     """Photos of the manifest -> eigenvector shard."""
     entries = manifest.read(job.manifest, shard=job.shard)
     weights = _weights(config)
+    if streams(config) and job.scheduler is None:
+        outcomes = stream(entries, config, workers=job.workers)
+    else:
+        outcomes = _outcomes(job, chain.Fused(config), entries)
     with _eigenvector_shard(job, config, weights) as append:
-        _fill(job, "fused", config, chain.Fused(config), entries, append, weights)
+        _fill(job, "fused", config, outcomes, len(entries), append, weights)
 
 
 def features(job: Job, config: Config) -> None:
@@ -68,8 +73,8 @@ def features(job: Job, config: Config) -> None:
             arrays = {"features": photo.features}
             writer.append(arrays, id=id, size=_pair(photo.size), grid=_pair(photo.grid))
 
-        task = chain.ExtractFeatures(config)
-        _fill(job, "features", config, task, entries, append, weights)
+        outcomes = _outcomes(job, chain.ExtractFeatures(config), entries)
+        _fill(job, "features", config, outcomes, len(entries), append, weights)
 
 
 def laplacian(job: Job, config: Config, features: Path) -> None:
@@ -83,8 +88,9 @@ def laplacian(job: Job, config: Config, features: Path) -> None:
             grid = _pair(photo.graph.grid)
             writer.append(arrays, id=id, size=_pair(photo.size), grid=grid, form=form)
 
-        task = chain.BuildGraph(config, features)
-        _fill(job, "laplacian", config, task, _rows(job, source), append, weights)
+        rows = _rows(job, source)
+        outcomes = _outcomes(job, chain.BuildGraph(config, features), rows)
+        _fill(job, "laplacian", config, outcomes, len(rows), append, weights)
 
 
 def eigenvectors(job: Job, config: Config, laplacians: Path) -> None:
@@ -92,24 +98,30 @@ def eigenvectors(job: Job, config: Config, laplacians: Path) -> None:
     source = packed.PackedReader(laplacians, chain.LAPLACIANS)
     weights = _weights_of(source)
     with _eigenvector_shard(job, config, weights) as append:
-        task = chain.SolveGraph(config, laplacians)
-        _fill(job, "eigenvectors", config, task, _rows(job, source), append, weights)
+        rows = _rows(job, source)
+        outcomes = _outcomes(job, chain.SolveGraph(config, laplacians), rows)
+        _fill(job, "eigenvectors", config, outcomes, len(rows), append, weights)
+
+
+def _outcomes(
+    job: Job, task: Callable[[Any], Outcome[Any]], items: Sequence[Any]
+) -> Iterator[Outcome[Any]]:
+    return run_ordered(task, items, workers=job.workers, scheduler=job.scheduler)
 
 
 def _fill(
     job: Job,
     stage: str,
     config: Config,
-    task: Callable[[Any], Outcome[Any]],
-    items: Sequence[Any],
+    outcomes: Iterable[Outcome[Any]],
+    count: int,
     append: Callable[[str, Any], None],
     weights: Mapping[str, str],
 ) -> None:
-    """Run the task over the items, append what it makes in their order, write the record."""
+    """Append what was made of each photo, enter it in the record, write the record."""
     made_with = provenance.collect(config.as_dict(), **weights)
     record = Record(stage, provenance=made_with)
-    outcomes = run_ordered(task, items, workers=job.workers, scheduler=job.scheduler)
-    for outcome in progress(outcomes, len(items), f"{stage} shard {job.shard}"):
+    for outcome in progress(outcomes, count, f"{stage} shard {job.shard}"):
         record.add(outcome)
         if outcome.value is None:
             log.warning("quarantined %s: %s", outcome.id, outcome.reason)

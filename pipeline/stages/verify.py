@@ -62,7 +62,7 @@ def run(
                     f"{places[id].path}: made with weights of SHA-256 {about['weights_sha256']}, "
                     f"these have {extractor.weights_sha256}; give the right file by --weights"
                 )
-            seen = reduced(image, extractor, config.max_patches)
+            seen = reduced(image, extractor.patch, config.max_patches)
             spec = coarse_enough(chain.graph_spec(config), image.shape[:2], config.max_pixel_nodes)
             graph = build(spec, extractor([seen])[0], extractor.grid(seen.shape[:2]), image)
             try:

@@ -1,0 +1,144 @@
+"""Photos to eigenpairs on a GPU that never waits: decode ahead, solve in batches, write behind.
+
+Worker processes decode; a thread of its own feeds the GPU, a window of photos at a time: features
+in batches of equal size, then all the window's graphs at once (`eigen.solvers.batched`). While it
+works, the next window is decoded and the last one written. Nothing but photos comes from the disk,
+nothing but shards goes there, and memory holds two windows whatever the number of photos.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from data.pictures import read_image
+from eigen.graphs import GraphSpec
+from eigen.pairs import Eigenpairs
+from eigen.picture import from_solution, reduced
+from eigen.solve import Solution
+from pipeline.chain import extractor_for, graph_spec
+from pipeline.config import Config
+from pipeline.manifest import Entry
+from pipeline.outcome import Outcome, quarantined
+from pipeline.workers import run_ordered
+
+if TYPE_CHECKING:
+    from eigen.extractors.vit import ViT  # it imports torch
+
+BATCHES_IN_WINDOW = 8
+
+
+def streams(config: Config) -> bool:
+    """Whether photos of this configuration are streamed: a network on a GPU, dense patch graphs."""
+    device = getattr(extractor_for(config), "device", None)
+    on_gpu = device is not None and device.type == "cuda"
+    return on_gpu and graph_spec(config) == GraphSpec() and config.solver in ("auto", "batched")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded photo: as the network sees it, and its own size (H, W)."""
+
+    seen: np.ndarray
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Photo -> pixels. Needs the extractor's grid, not its weights."""
+
+    patch: int
+    max_patches: int
+
+    @quarantined
+    def __call__(self, entry: Entry) -> Picture:
+        image = read_image(entry.path)
+        return Picture(
+            reduced(image, self.patch, self.max_patches), (image.shape[0], image.shape[1])
+        )
+
+
+def stream(
+    entries: Iterable[Entry], config: Config, *, workers: int
+) -> Iterator[Outcome[Eigenpairs]]:
+    """Eigenpairs of photos, in their order.
+
+    Parameters
+    ----------
+    workers : int
+        Processes that decode.
+    """
+    extractor = cast("ViT", extractor_for(config))
+    decode = Decode(extractor.patch, config.max_patches)
+    decoded = run_ordered(decode, entries, workers=workers)
+    window_size = config.batch_size * BATCHES_IN_WINDOW
+    with ThreadPoolExecutor(1, thread_name_prefix="gpu") as gpu:
+        ahead: Future[list[Outcome[Eigenpairs]]] | None = None
+        while window := list(islice(decoded, window_size)):
+            current = gpu.submit(_solve_window, window, extractor, config)
+            if ahead is not None:
+                yield from ahead.result()
+            ahead = current
+        if ahead is not None:
+            yield from ahead.result()
+
+
+def _solve_window(
+    window: Sequence[Outcome[Picture]], extractor: ViT, config: Config
+) -> list[Outcome[Eigenpairs]]:
+    from eigen.solvers.batched import solve_batch
+
+    started = time.perf_counter()
+    pictures = {i: outcome.value for i, outcome in enumerate(window) if outcome.value is not None}
+    features = _features(list(pictures.values()), extractor, config.batch_size)
+    solved = solve_batch(
+        features,
+        config.k,
+        tol=config.tolerance,
+        drop_trivial=config.drop_trivial,
+        seed=config.seed,
+        device=extractor.device,
+    )
+    share = (time.perf_counter() - started) / max(1, len(pictures))
+    results = dict(zip(pictures, solved, strict=True))
+    return [
+        _outcome(outcome, results.get(index), extractor, share)
+        for index, outcome in enumerate(window)
+    ]
+
+
+def _features(pictures: Sequence[Picture], extractor: ViT, batch_size: int) -> list[Any]:
+    """Features of pictures of several sizes, by batches of one size, in the order given."""
+    of_size = defaultdict(list)
+    for index, picture in enumerate(pictures):
+        of_size[picture.seen.shape].append(index)
+    features: list[Any] = [None] * len(pictures)
+    for indices in of_size.values():
+        for start in range(0, len(indices), batch_size):
+            batch = indices[start : start + batch_size]
+            rows = extractor.features_tensor([pictures[i].seen for i in batch])
+            for index, row in zip(batch, rows, strict=True):
+                features[index] = row
+    return features
+
+
+def _outcome(
+    decoded: Outcome[Picture],
+    result: Solution | Exception | None,
+    extractor: ViT,
+    share: float,
+) -> Outcome[Eigenpairs]:
+    seconds = decoded.seconds + share
+    if decoded.value is None:
+        return Outcome(decoded.id, None, decoded.reason, decoded.seconds)
+    if not isinstance(result, Solution):
+        return Outcome(decoded.id, None, str(result), seconds)
+    grid = extractor.grid(decoded.value.seen.shape[:2])
+    return Outcome(decoded.id, from_solution(result, grid, decoded.value.size), "", seconds)
