@@ -7,6 +7,9 @@ row is empty.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
@@ -139,16 +142,16 @@ class CosineAffinity:
 
     def matmat(self, vectors: np.ndarray) -> np.ndarray:
         """W @ vectors; products in the dtype of `vectors`, similarities in that of the features."""
-        n = len(self.features)
-        rows = max(1, BLOCK_ENTRIES // n)
         result = np.zeros(vectors.shape, vectors.dtype)
-        for start in range(0, n, rows):
-            stop = min(start + rows, n)
-            similarity = self.features[start:stop] @ self.features[start:].T
-            np.maximum(similarity, 0, out=similarity)
-            result[start:stop] += similarity @ vectors[start:]
-            beyond = similarity[:, stop - start :]  # the same weights seen from the other end
-            result[stop:] += beyond.T @ vectors[start:stop]
+        side = math.isqrt(BLOCK_ENTRIES)
+        tiles = [slice(start, start + side) for start in range(0, len(vectors), side)]
+        for i, rows in enumerate(tiles):
+            for columns in tiles[i:]:
+                similarity = self.features[rows] @ self.features[columns].T
+                np.maximum(similarity, 0, out=similarity)
+                result[rows] += similarity @ vectors[columns]
+                if columns != rows:  # the same weights, seen from the other end
+                    result[columns] += similarity.T @ vectors[rows]
         return result
 
     def landmark_vectors(self, count: int, *, landmarks: int = 1024, seed: int = 0) -> np.ndarray:
@@ -164,12 +167,26 @@ class CosineAffinity:
         n = len(self.features)
         landmarks = min(landmarks, n)
         chosen = np.random.default_rng([seed, n]).choice(n, landmarks, replace=False)
-        columns = self.features @ self.features[chosen].T
-        np.maximum(columns, 0, out=columns)
-        scale = 1 / np.sqrt(columns.sum(axis=1))
-        columns *= scale[:, None] * scale[chosen]
-        among = columns[chosen]
+        sums = [rows.sum(axis=1) for _, rows in self._columns(chosen)]
+        # A node that resembles no landmark stays 0.
+        scale = 1 / np.sqrt(np.maximum(np.concatenate(sums), 1e-12))[:, None]
+        among = np.concatenate([rows for _, rows in self._columns(chosen, of=chosen)])
         vectors = scipy.linalg.eigh(
-            (among + among.T) / 2, subset_by_index=(max(0, landmarks - count), landmarks - 1)
+            among * scale[chosen] * scale[chosen].T,
+            subset_by_index=(max(0, landmarks - count), landmarks - 1),
         )[1]
-        return np.linalg.qr(columns @ vectors[:, ::-1])[0]
+        weights = scale[chosen] * vectors[:, ::-1]
+        extended = np.empty((n, weights.shape[1]), self.dtype)
+        for place, rows in self._columns(chosen):
+            extended[place] = scale[place] * (rows @ weights)
+        return np.linalg.qr(extended)[0]
+
+    def _columns(
+        self, chosen: np.ndarray, *, of: np.ndarray | slice = slice(None)
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """The chosen columns of W, of some rows, as (where, block of rows)."""
+        features, landmarks = self.features[of], self.features[chosen].T
+        rows = max(1, BLOCK_ENTRIES // len(chosen))
+        for start in range(0, len(features), rows):
+            place = slice(start, start + rows)
+            yield place, np.maximum(features[place] @ landmarks, 0)

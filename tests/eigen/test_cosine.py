@@ -33,7 +33,9 @@ def test_dense(n):
     np.testing.assert_allclose(np.diag(W), 1, atol=1e-6)
 
 
-def test_operator_multiplies_like_the_stored_matrix(monkeypatch):
+@pytest.mark.parametrize("tile", [1 << 24, 2500, 1])
+def test_operator_multiplies_like_the_stored_matrix(monkeypatch, tile):
+    monkeypatch.setattr(cosine, "BLOCK_ENTRIES", tile)
     x = features(150)
     vectors = np.random.default_rng(1).standard_normal((150, 3))
     np.testing.assert_allclose(
@@ -53,6 +55,12 @@ def test_landmark_vectors_are_near_the_leading_ones(landmarks, allowed):
     scale = 1 / np.sqrt(W.sum(axis=1))
     exact = np.linalg.eigh(W * scale[:, None] * scale)[1][:, -3:]
     assert scipy.linalg.subspace_angles(exact, found).max() < allowed
+
+
+def test_a_node_that_resembles_no_landmark_is_left_to_the_solver():
+    x = np.eye(3, dtype=np.float32)[[0] * 50 + [1] * 50 + [2]]
+    found = cosine.CosineAffinity(x).landmark_vectors(2, landmarks=20)
+    assert np.isfinite(found).all()
 
 
 @settings(max_examples=60, deadline=None)
