@@ -4,7 +4,7 @@ Two kinds of edges, both weighted by the colours of their ends and by the simila
 interpolated there:
 
 - *neighbours*: the eight cells around each. They carry the borders, at the resolution of the grid.
-- *links*: the photo is divided into some thousands of blocks, and each block is linked to those
+- *links*: the photo is divided into about a thousand blocks, and each block is linked to those
   nearest to it in colour, place and features. A link is a handful of edges between cells at the
   same position in the two blocks. They join what the eye joins across gaps, cost little memory,
   and weigh the same against the neighbours at any resolution.
@@ -29,7 +29,7 @@ from eigen.upsample import upsample
 FLOOR = 1e-2
 # Down, right and the two diagonals: each pair of neighbours once.
 STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
-BLOCKS = 4000
+BLOCKS = 1000
 EDGES_OF_A_LINK = 8
 # What counts as distance 1 in the search for links: the longer side of the photo times 1/0.3, 100
 # CIELAB units, features at a distance of 1/0.3 (orthogonal ones are at 1.4).
@@ -63,7 +63,7 @@ class PixelSpec:
     step: int = 1
     colour_width: float = 5.0
     feature_power: float = 2.0
-    links: int = 16
+    links: int = 30
 
     def __post_init__(self) -> None:
         for field, least in (("step", 1), ("feature_power", 0), ("links", 0)):

@@ -106,7 +106,7 @@ def test_weight_of_the_links_does_not_depend_on_the_resolution():
         grid = LOWLEVEL.grid(image.shape[:2])
         W = build(spec, features, grid, image)[0]
         alone = build(PixelSpec(**{**vars(spec), "links": 0}), features, grid, image)[0]
-        blocks = min(4000, small.shape[0] * small.shape[1] * scale**2 / 4)
+        blocks = min(1000, small.shape[0] * small.shape[1] * scale**2 / 4)
         shares.append((W.sum() - alone.sum()) / (2 * EDGES_OF_A_LINK * blocks))
     # Links for each block: between half of `links` (all mutual) and all of them.
     assert all(spec.links / 2 <= share <= spec.links for share in shares)
