@@ -30,6 +30,8 @@ OPERATOR_BLOCK = 64
 BASIS_VECTORS, BASIS_BLOCKS = 60, 4
 # Fewer vectors than this for each pair do not separate them: no need to look.
 LEAST_BASIS = 3
+# One more block brings residuals down by less than this: from further away, two are added.
+FAR = 100
 # A pass that leaves at least this part of a vector's length leaves it orthogonal to the basis.
 MOSTLY_NEW = 0.1
 # Below this, float32 products cannot reach the tolerance and the work is done in float64.
@@ -99,17 +101,19 @@ def _solve(
     narrow = problem.W.dtype == np.float32 and tol >= FLOAT32_TOLERANCE
     basis = _Basis(problem, block, np.float32 if narrow else np.float64, keep=k + block, seed=seed)
     residual = _first_block(problem.n, block, seed, start)
-    restarts = 0
+    restarts, next_look = 0, min(LEAST_BASIS * k, problem.n)
     while True:
         basis.append(residual)
         residual = basis.multiply_last()
-        if basis.size < min(LEAST_BASIS * k, problem.n) and not basis.is_full:
+        if basis.size < next_look and not basis.is_full and not basis.is_everything:
             continue
         theta, y = basis.ritz()
         estimate = np.linalg.norm(residual @ y[-residual.shape[1] :, :k], axis=0)
         converged = len(theta) >= k and estimate.max() <= tol / 2
         if converged or basis.is_everything or (basis.is_full and restarts == max_restarts):
             return theta[:k], basis.combine(y[:, :k])
+        if estimate.max() > FAR * tol:
+            next_look = basis.size + 2 * block
         if basis.is_full:
             basis.compress(theta, y)
             restarts += 1
@@ -162,7 +166,8 @@ class _Basis:
             new, r = np.linalg.qr(new)
             left = np.abs(np.diag(r)) / np.maximum(length, np.finfo(new.dtype).tiny)
             nothing = left <= 10 * np.finfo(new.dtype).eps
-            new[:, nothing] = self._rng.standard_normal((len(new), int(nothing.sum())))
+            if nothing.any():
+                new[:, nothing] = self._rng.standard_normal((len(new), int(nothing.sum())))
         self._before_last, self.size = self.size, self.size + width
         self._q[:, self._before_last : self.size] = new
 
