@@ -116,19 +116,25 @@ def _shard_command(*keys: str) -> Callable[[Callable[..., None]], Callable[..., 
 @_shard_command(*STAGE_KEYS["fused"], *MACHINE)
 def fused(config: Config, dataset: str, shard: int, **processes: Any) -> None:
     """Photos to eigenvectors, nothing written in between."""
+    from pipeline import gpu
     from pipeline.stages import shard as stage
 
     layout = _layout(config)
-    stage.fused(_shard_job(layout, dataset, shard, "fused", "eigenvectors", **processes), config)
+    job = _shard_job(layout, dataset, shard, "fused", "eigenvectors", **processes)
+    with gpu.claimed():
+        stage.fused(job, config)
 
 
 @_shard_command(*STAGE_KEYS["features"], *MACHINE)
 def features(config: Config, dataset: str, shard: int, **processes: Any) -> None:
     """Photos to features."""
+    from pipeline import gpu
     from pipeline.stages import shard as stage
 
     layout = _layout(config)
-    stage.features(_shard_job(layout, dataset, shard, "features", "features", **processes), config)
+    job = _shard_job(layout, dataset, shard, "features", "features", **processes)
+    with gpu.claimed():
+        stage.features(job, config)
 
 
 @_shard_command(*STAGE_KEYS["laplacian"])

@@ -1,0 +1,169 @@
+"""JPEG to shard: photos a second of the whole path and of each stage alone.
+
+    python benchmarks/streaming.py --photos 2000 --workers 16                 # a GPU, pascal_k5
+    python benchmarks/streaming.py --photos 2000 --workers 16 --size 480x640 --extractor dino_vits8
+    python benchmarks/streaming.py --photos 24 --device cpu                   # anywhere
+
+The photos are scikit-image's, resized and repeated; the weights are made up, which changes no shape.
+The baseline is the published way, written from its description: photo by photo, features, then
+SciPy's generalised shift-invert on the CPU. It is measured on fewer photos, since its time grows
+linearly.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks._harness import peak_memory_mib, report
+from benchmarks.patch_graph import published
+from data.pictures import read_image
+from data.samples import write_photos
+from eigen import shards
+from pipeline import chain, manifest, streaming
+from pipeline.config import Config, resolve
+from pipeline.stages.shard import Job, fused
+from pipeline.workers import run_ordered
+
+TARGETS = {"pascal_k5": 12_031, "coco_k5": 123_287}
+
+
+def make_photos(folder: Path, count: int, size: tuple[int, int]) -> list[manifest.Entry]:
+    """`count` JPEG files of `size` (H, W), one manifest entry each."""
+    sources = [
+        Image.open(path).convert("RGB").resize(size[::-1]) for path in write_photos(folder / "s")
+    ]
+    entries = []
+    for number in range(count):
+        path = folder / f"{number:06d}.jpg"
+        sources[number % len(sources)].save(path, quality=90)
+        entries.append(manifest.Entry(path.stem, str(path), 0))
+    return entries
+
+
+def rate(run: Callable[[], Any], photos: int) -> tuple[float, Any]:
+    """Photos a second of a run, and its result."""
+    started = time.perf_counter()
+    result = run()
+    return photos / (time.perf_counter() - started), result
+
+
+def published_way(entries: list[manifest.Entry], config: Config) -> None:
+    """Photo by photo: decode, features, dense generalised eigenproblem."""
+    extractor = chain.extractor_for(config)
+    for entry in entries:
+        image = read_image(entry.path)
+        published(extractor([image])[0], None, extractor.grid(image.shape[:2]))
+
+
+def stages(entries: list[manifest.Entry], config: Config, workers: int) -> dict[str, float]:
+    """Photos a second of decoding, features and solving, each alone."""
+    from eigen.solvers.batched import solve_batch
+
+    extractor = chain.extractor_for(config)
+    decode = streaming.Decode(extractor.patch, config.max_patches)
+    decoding, pictures = rate(
+        lambda: [o.value for o in run_ordered(decode, entries, workers=workers)], len(entries)
+    )
+
+    def extract() -> list[Any]:
+        features = streaming._features(pictures, extractor, config.batch_size)
+        float(features[-1].sum())  # waits for the device
+        return features
+
+    extracting, features = rate(extract, len(entries))
+    window = config.batch_size * streaming.BATCHES_IN_WINDOW
+    solving, _ = rate(
+        lambda: [
+            solve_batch(features[i : i + window], config.k, device=extractor.device)
+            for i in range(0, len(features), window)
+        ],
+        len(entries),
+    )
+    return {"decode": decoding, "features": extracting, "solve": solving}
+
+
+@click.command(help=__doc__)
+@click.option("--photos", default=200, show_default=True)
+@click.option("--baseline-photos", default=8, show_default=True)
+@click.option("--size", default="375x500", show_default=True, help="HxW in pixels.")
+@click.option("--extractor", default="dino_vits16", show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--autocast", default="none", show_default=True)
+@click.option("--batch-size", default=32, show_default=True)
+@click.option("--workers", default=2, show_default=True, help="Processes that decode.")
+@click.option("--out", default="results/benchmarks", type=click.Path(path_type=Path))
+def main(
+    photos: int,
+    baseline_photos: int,
+    size: str,
+    extractor: str,
+    device: str,
+    autocast: str,
+    batch_size: int,
+    workers: int,
+    out: Path,
+) -> None:
+    height, width = map(int, size.split("x"))
+    config = resolve(
+        {
+            "extractor": extractor,
+            "weights": "random:0",
+            "device": device,
+            "autocast": autocast,
+            "batch_size": batch_size,
+        }
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        entries = make_photos(Path(folder), photos, (height, width))
+        manifest.write(Path(folder) / "manifest.csv", entries)
+        job = Job(
+            manifest=Path(folder) / "manifest.csv",
+            shard=0,
+            output=Path(folder) / "shard-00000.h5",
+            record=Path(folder) / "record.json",
+            workers=workers,
+        )
+        chain.extractor_for(config)([read_image(entries[0].path)])  # warm
+        whole, _ = rate(lambda: fused(job, config), photos)
+        alone = stages(entries, config, workers)
+        slow, _ = rate(
+            lambda: published_way(entries[:baseline_photos], config), min(photos, baseline_photos)
+        )
+        found = shards.Shard(job.output)
+        residual = float(np.max(found.table()["residual"]))
+    rows = [
+        {"what": "published way", "photos/s": slow},
+        {"what": "JPEG to shard", "photos/s": whole, "ratio": whole / slow, "residual": residual},
+        *({"what": f"{stage} alone", "photos/s": value} for stage, value in alone.items()),
+    ]
+    slowest = min(alone, key=lambda stage: alone[stage])
+    streamed = streaming.streams(config)
+    report(
+        f"streaming_{extractor}_{size}",
+        rows,
+        out,
+        streamed=streamed,
+        bound_by=slowest,
+        seconds_for={name: count / whole for name, count in TARGETS.items()},
+        peak_memory_mib=peak_memory_mib(),
+    )
+    print(
+        f"streamed through a GPU: {streaming.streams(config)}; bound by {min(alone, key=alone.get)}"
+    )
+    for name, count in TARGETS.items():
+        print(f"{name} ({count} photos) at this rate: {count / whole:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
