@@ -1,12 +1,15 @@
 import numpy as np
 import pytest
 import scipy.linalg
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import sparse
 
 from eigen import gallery, solve
 from eigen.laplacian import NormalizedProblem
 from eigen.solvers.lobpcg import lobpcg
 from eigen.solvers.multigrid import Multigrid
+from eigen.solvers.shift_invert import shift_invert
 
 
 def weighted_grid(height, width, seed=0, *, links=0):
@@ -48,6 +51,30 @@ def test_weights_over_four_decades(links, tol):
     np.testing.assert_allclose(values, exact[:5], atol=tol)
     gap = exact[5] - exact[4]
     assert angle(problem, u, vectors[:, :5]) <= 2 * np.linalg.norm(residual) / gap
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    height=st.integers(1, 12),
+    width=st.integers(35, 40),
+    seed=st.integers(0, 10**6),
+    links=st.integers(0, 20),
+)
+def test_sparse_solvers_agree_with_the_dense_one(height, width, seed, links):
+    """Davis and Kahan: vectors differ by no more than their residuals over the gap behind them."""
+    k = 4
+    problem = NormalizedProblem(
+        weighted_grid(height, width, seed, links=links), grid=(height, width)
+    )
+    exact, vectors = scipy.linalg.eigh(problem.dense_laplacian())
+    gap = exact[k] - exact[k - 1]
+    for solver in (lobpcg, shift_invert):
+        values, u = solver(problem, k, tol=1e-7, seed=0)
+        residual = problem.residual(values, u)
+        assert residual.max() <= 1e-7
+        np.testing.assert_allclose(values, exact[:k], atol=1e-7)
+        bound = 2 * (np.linalg.norm(residual) + 1e-14) / max(gap, 1e-14)
+        assert np.sin(angle(problem, u, vectors[:, :k])) <= bound
 
 
 def test_first_vector_is_the_null_vector_exactly():
