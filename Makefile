@@ -1,5 +1,7 @@
 # make test: set up from a fresh clone, run the suite.   make demo: the same, then the whole pipeline and a report.
 PYTHON ?= python3
+# Processes of the test suite, one thread each.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -18,7 +20,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 demo: setup
 	$(BIN)/snakemake --cores all demo

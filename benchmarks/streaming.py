@@ -4,10 +4,10 @@
     python benchmarks/streaming.py --photos 2000 --workers 16 --size 480x640 --extractor dino_vits8
     python benchmarks/streaming.py --photos 24 --device cpu                   # anywhere
 
-The photos are scikit-image's, resized and repeated; the weights are made up, which changes no shape.
-The baseline is the published way, written from its description: photo by photo, features, then
-SciPy's generalised shift-invert on the CPU. It is measured on fewer photos, since its time grows
-linearly.
+The photos are scikit-image's, resized and repeated; the weights are made up, which changes no
+shape. The baseline is the published way, written from its description: photo by photo, features,
+then SciPy's generalised shift-invert on the CPU. It is measured on fewer photos, since its time
+grows linearly.
 """
 
 from __future__ import annotations
