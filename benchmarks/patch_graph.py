@@ -36,6 +36,7 @@ from eigen.solve import Solution, solve
 
 K = 5
 LAMBDA = 10.0
+STRIP = 120
 Row = dict[str, Any]
 
 
@@ -46,11 +47,16 @@ def photo(grid: tuple[int, int], patch: int) -> np.ndarray:
 
 
 def features_of(name: str, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Features (n, d) of the photo by the extractor `name`, and the photo."""
+    """Features (n, d) of the photo by the extractor `name`, and the photo.
+
+    Made in strips of some rows of patches: the photo of a million patches has 64 megapixels.
+    """
     weights = None if name.startswith("lowlevel") else "random:0"
     made = extractor(name, weights=weights, device="cpu")
     image = photo(grid, made.patch)
-    return made([image])[0], image
+    strips = range(0, len(image), STRIP * made.patch)
+    features = [made([image[top : top + STRIP * made.patch]])[0] for top in strips]
+    return np.concatenate(features), image
 
 
 def published(features: np.ndarray, image: np.ndarray | None, grid: tuple[int, int]) -> np.ndarray:
