@@ -151,7 +151,6 @@ def test_a_killed_run_is_finished_by_the_same_command(checkout, photos):
     time.sleep(5)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    run(checkout, "--unlock", settings=settings)
     run(checkout, "--cores", 2, "pascal_k5", settings=settings)
     found = dict(shards.open(whole / "pascal" / "eigenvectors", verify=True))
     assert list(found) == list(expected)
