@@ -36,6 +36,7 @@ BLOCK = 8
 DEPENDENT = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-11}
 # Residuals below this are rounding in float32.
 FLOAT32_FLOOR = 2e-6
+# Aim a little below the tolerance: rounding the result to the graph's precision adds to it.
 MARGIN = 0.9
 # Steps without a smaller residual after which a precision has given what it can.
 PATIENCE = 8
@@ -75,14 +76,14 @@ def lobpcg(
     numpy.linalg.LinAlgError
         W is not sparse, or the search broke down (weights that are not finite).
     """
-    if problem.n < 5 * (k + SPARE):  # the search space would be most of the whole space
+    width = -(-(k - 1 + SPARE) // BLOCK) * BLOCK
+    if problem.n < 5 * width:  # the search space of 3 * width would be most of the whole space
         return dense(problem, k, tol=tol, seed=seed)
     if not problem.is_sparse:
         raise np.linalg.LinAlgError("lobpcg: needs a sparse graph; use lanczos for a dense one")
     laplacian = problem.laplacian()
     multigrid = Multigrid(laplacian, problem.null_vector, grid=problem.grid)
     null = problem.null_vector[:, None]
-    width = -(-(k - 1 + SPARE) // BLOCK) * BLOCK
     guess = multigrid.start(width + 1) if start is None else start
     x = _completed(guess, null, width, seed)
     aim = MARGIN * tol
@@ -91,8 +92,9 @@ def lobpcg(
         x, steps = search.run(x.astype(dtype), wanted=k - 1, aim=max(aim, floor), maxiter=maxiter)
         maxiter -= steps
         values, x, residual = rayleigh_ritz(laplacian, x.astype(np.float64), null)
-        logger.debug("%s: %d steps, residual %.1e", np.dtype(dtype), steps, residual.max())
-        if residual[: k - 1].max(initial=0.0) <= aim or maxiter <= 0:
+        worst = residual[: k - 1].max(initial=0.0)
+        logger.debug("%s: %d steps, residual %.1e", np.dtype(dtype), steps, worst)
+        if worst <= aim or maxiter <= 0:
             break
     return np.append(0.0, values[: k - 1]), np.hstack([null, x[:, : k - 1]])
 

@@ -56,7 +56,7 @@ def test_weights_over_four_decades(links, tol):
 @settings(deadline=None, max_examples=25)
 @given(
     height=st.integers(1, 12),
-    width=st.integers(35, 40),
+    width=st.integers(41, 46),
     seed=st.integers(0, 10**6),
     links=st.integers(0, 20),
 )
