@@ -39,8 +39,11 @@ class NormalizedProblem:
     """
 
     def __init__(self, W: Affinity, *, grid: tuple[int, int] | None = None, check: bool = True):
+        dtype = W.dtype if W.dtype in (np.float32, np.float64) else np.dtype(np.float64)
         if sp.issparse(W):
-            W = sp.csr_array(W)
+            W = sp.csr_array(W, dtype=dtype)
+        elif isinstance(W, np.ndarray):
+            W = W.astype(dtype, copy=False)
         self.degree = affinity.degrees(W)
         if check:
             affinity.check(W, self.degree)

@@ -42,8 +42,8 @@ from eigen.solve import (
 from eigen.solvers.lanczos import LEAST_BASIS, fills_block
 
 BLOCK = 4
-# Sizes of the basis at which the pairs are looked at.
-LOOKS = (25, 33, 41, 57, 73, 97)
+# Sizes of the basis at which the pairs are looked at: steps are cheap, looks are not.
+LOOKS = (41, 65, 97)
 # Part of the free memory of a GPU that one stack may take.
 MEMORY_PART = 0.4
 
@@ -270,13 +270,15 @@ def _look(
     """Members that need no more steps, with k Ritz pairs, or None if not for this method."""
     gram = (residual.mT @ residual).double().cpu().numpy()
     h = projected.double().cpu().numpy()
-    for i in members:
-        if not (np.isfinite(h[i]).all() and np.isfinite(gram[i]).all()):
-            yield i, None
-            continue
-        theta, y = np.linalg.eigh((h[i] + h[i].T) / 2)
-        theta, y = theta[: -k - 1 : -1], y[:, : -k - 1 : -1].copy()
-        last = y[-BLOCK:]
-        estimate = np.sqrt(np.maximum(np.einsum("bk,bc,ck->k", last, gram[i], last), 0))
-        if estimate.max() <= tol / 2:
-            yield i, None if fills_block(theta, BLOCK, tol) else (theta, y)
+    finite = np.isfinite(h).all(axis=(1, 2)) & np.isfinite(gram).all(axis=(1, 2))
+    yield from ((i, None) for i in members if not finite[i])
+    members = [i for i in members if finite[i]]
+    theta, y = np.linalg.eigh((h[members] + h[members].transpose(0, 2, 1)) / 2)
+    theta, y = theta[:, : -k - 1 : -1], y[:, :, : -k - 1 : -1]
+    last = y[:, -BLOCK:]
+    squares = np.einsum("ibk,ibc,ick->ik", last, gram[members], last)
+    converged = np.sqrt(np.maximum(squares, 0)).max(axis=1) <= tol / 2
+    for i, values, vectors in zip(
+        np.array(members)[converged], theta[converged], y[converged], strict=True
+    ):
+        yield i, None if fills_block(values, BLOCK, tol) else (values, vectors.copy())

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from eigen import cosine, gallery
 from eigen.laplacian import NormalizedProblem
@@ -59,6 +60,16 @@ def test_eigenvalues_lie_in_0_to_2(problem):
     values = np.linalg.eigvalsh(problem.dense_laplacian())
     assert values[0] == pytest.approx(0, abs=1e-6)
     assert values[-1] <= 2 + 1e-6
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_array, sp.coo_array, sp.csr_matrix])
+def test_integer_weights_are_computed_with_as_float64(form):
+    W = gallery.path(9).W.toarray().astype(int)
+    problem = NormalizedProblem(form(W))
+    assert problem.W.dtype == np.float64
+    np.testing.assert_allclose(
+        np.linalg.eigvalsh(problem.dense_laplacian()), gallery.path(9).eigenvalues, atol=1e-12
+    )
 
 
 def test_pixel_graphs_join_neighbours_and_patch_graphs_do_not():
