@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from data.vocabulary import Vocabulary
 
 PATH = click.Path(path_type=Path)
+OUR_PACKAGES = ("data", "eigen", "models", "eval", "train")
 HALVES = click.Choice(("none", "bf16", "fp16"))
 
 
@@ -89,6 +90,7 @@ TRAINING = [
     option("-s", "--crop-size", default=512),
     option("--random-scale", default=2.0),
     option("--random-rotate", default=10),
+    option("--reduce", default=1, text="Factor that photos are made smaller by before the crop."),
     option("--shape-loss", type=click.Choice(("none", "reference", "fixed")), default="none"),
     option("--regressor", default="", text="distance_measures_regressor.pth, for --shape-loss."),
     option("--seed", default=0),
@@ -104,13 +106,14 @@ TESTING = [
     option("--resume", "weights", type=PATH, text="Weights to test."),
     option("--pretrained", "weights_too", type=PATH, text="The same as --resume."),
     option("--eig_dir", type=PATH, text="Eigenvectors: shards, or published PNGs."),
-    option("--fusion", default="projection", text="agreement, voting or projection."),
+    option("--fusion", default="voting", text="agreement, voting or projection."),
     option(
         "--missing-eig",
         type=click.Choice(("error", "network")),
         default="error",
         text="Photos without eigenvectors: stop, or take the network's mask.",
     ),
+    option("--seen", is_flag=True, text="Score the seen classes of the tested photos too."),
     option("--pictures", default=6, text="Best and worst cases shown on the page, each."),
 ]
 # A training's options, so that one command line can be given to both.
@@ -132,38 +135,18 @@ def options(*groups: list[Callable]) -> Callable:
 
 
 def errors_in_one_line(command: Callable) -> Callable:
-    """Say what is wrong with the input without a traceback; anything unforeseen keeps its own."""
+    """Say in one line what a user can mend; anything unforeseen keeps its traceback."""
 
     @functools.wraps(command)
     def wrapped(**given: Any) -> None:
-        from data.embeddings import EmbeddingError
-        from data.layout import TreeError
-        from data.pictures import PictureError
-        from data.splits import SplitError
-        from data.vocabulary import VocabularyError
-        from eval.eigen_maps import EigenFolderError
-        from eval.fusion import FusionError
-        from eval.items import ItemError
-        from models.checkpoints import CheckpointError
-        from models.sazs import ArchitectureError
-        from train.distributed import DeviceError
-        from train.engine import NonFiniteLossError, OutOfMemoryError
-        from train.sampling import SamplingError
-        from train.sazs import RecipeError
-        from train.sazs_data import CropError
-        from train.sazs_losses import LossError
-
-        foreseen = (
-            EmbeddingError, TreeError, PictureError, SplitError, VocabularyError, EigenFolderError,
-            FusionError, ItemError, CheckpointError, ArchitectureError, DeviceError,
-            NonFiniteLossError, OutOfMemoryError, SamplingError, RecipeError, CropError, LossError,
-        )  # fmt: skip
-        level = logging.INFO if given.pop("verbose", False) else logging.WARNING
+        level = logging.INFO if given.pop("verbose") else logging.WARNING
         logging.basicConfig(level=level, format="%(asctime)s %(message)s")
         try:
             command(**given)
-        except foreseen as error:
-            raise click.ClickException(str(error)) from error
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] in OUR_PACKAGES:
+                raise click.ClickException(str(error)) from error
+            raise
 
     return wrapped
 
@@ -259,7 +242,7 @@ def _recipe(given: dict[str, Any]):
         click.echo(f"--drate has no effect on {given['arch']}", err=True)
     same = (
         "arch", "init", "pretrained", "mode", "batch_size", "accumulate", "lr_mode", "step",
-        "momentum", "weight_decay", "shape_loss", "regressor", "seed",
+        "momentum", "weight_decay", "shape_loss", "regressor", "seed", "reduce",
     )  # fmt: skip
     return sazs.Recipe(
         **chosen,
@@ -301,9 +284,29 @@ def test(**given: Any) -> None:
         given["fusion"],
     )
     about = {"weights": str(weights), "recipe": dict(recipe), "command": shlex.join(sys.argv)}
-    results = sazs_scores.run(tested, given["out"], about=about, pictures=given["pictures"])
+    results = sazs_scores.run(
+        tested, given["out"], about=about, pictures=given["pictures"], seen=given["seen"]
+    )
     click.echo(sazs_scores.text_table(results))
     click.echo(f"{given['out'] / sazs_scores.SCORES}, {given['out'] / sazs_scores.PAGE}")
+
+
+@main.command()
+@option("-d", "--data-dir", type=PATH, required=True, text="Folder of the generated world.")
+@option("--eig_dir", type=PATH, required=True, text="Eigenvectors of its photos.")
+@option("--filename", "out", default="output", type=PATH, text="Folder of the results.")
+@option("--device", default="auto")
+@option("-v", "--verbose", is_flag=True, show_default=False)
+@errors_in_one_line
+def demo(data_dir: Path, eig_dir: Path, out: Path, device: str) -> None:
+    """Train and score a small network on the generated world, in minutes on two cores."""
+    from train import sazs_demo
+
+    summary = sazs_demo.run(data_dir, eig_dir, out, device=device)
+    for classes in ("seen", "unseen"):
+        scores = ", ".join(f"{name} {miou:.1f}" for name, miou in summary[classes].items())
+        click.echo(f"mIoU of {classes} classes: {scores}")
+    click.echo(f"mIoU of unseen classes by untrained networks: {summary['untrained']:.1f}")
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def segment(
     segmenter: Segmenter,
     *,
     eigenpairs: Eigenpairs | None = None,
-    fusion: str | Method = "projection",
+    fusion: str | Method = "voting",
 ) -> np.ndarray:
     """Which class covers each pixel of a picture.
 

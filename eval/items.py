@@ -58,6 +58,7 @@ class Fold:
     ----------
     train, validation : items of seen classes, from different photos
     test : items of unseen classes, each once
+    seen_test : items of seen classes from the photos that are tested on, each once
     episodes : for each item of `test`, how often the published 1000 episodes have it
     """
 
@@ -66,6 +67,7 @@ class Fold:
     train: Sequence[Item]
     validation: Sequence[Item]
     test: Sequence[Item]
+    seen_test: Sequence[Item]
     episodes: np.ndarray
 
     @property
@@ -102,12 +104,13 @@ def open_fold(
         The data or the lists are missing; the fold does not exist.
     """
     rules = BENCHMARKS[benchmark]
-    unseen = rules.class_ids(fold, "val")
+    rules.class_ids(fold, "val")  # a fold that does not exist is said before files are read
     tree = open_tree(benchmark, data_dir)
     pairs = _read_lists(rules, tree, lists)
     places = _places(tree)
     kept, held = _split(pairs.train_pairs(fold), validation_share)
-    once = [pair for pair in dict.fromkeys(pairs.test_pairs(fold)) if pair.class_id in unseen]
+    once = list(dict.fromkeys(pairs.test_pairs(fold)))
+    seen = [Pair(name, c) for c in rules.class_ids(fold, "trn") for name in pairs.images["val"][c]]
     published = Counter(episodes(pairs, fold, "published"))
     return Fold(
         rules,
@@ -115,6 +118,7 @@ def open_fold(
         _items(kept, places),
         _items(held, places),
         _items(once, places),
+        _items(dict.fromkeys(seen), places),
         np.array([published[pair] for pair in once]),
     )
 

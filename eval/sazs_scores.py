@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,16 @@ from eval.figures import outlines
 from eval.fusion import Method
 from eval.inference import Segmenter
 from eval.items import Fold, Item
-from eval.scoring import ANSWERS, PROTOCOLS, Counts, bootstrap, figures, margins, score
+from eval.scoring import (
+    ANSWERS,
+    PROTOCOLS,
+    Counts,
+    answer_figures,
+    bootstrap,
+    figures,
+    margins,
+    score,
+)
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +57,7 @@ class Subject:
     names: Sequence[str]
     texts: Tensor
     eigen: EigenFolder | None = None
-    method: str = "projection"
+    method: str = "voting"
 
 
 def tuned(subject: Subject, *, most: int = 300) -> tuple[Method, dict[str, Any]]:
@@ -82,7 +91,7 @@ def run(
     *,
     about: Mapping[str, Any],
     pictures: int = 6,
-    progress: Callable[[], None] = lambda: None,
+    seen: bool = False,
 ) -> dict[str, Any]:
     """Score the held-out fold and write the results to `out`.
 
@@ -90,6 +99,7 @@ def run(
     ----------
     about : what to write down beside the scores: weights, recipe, command
     pictures : best, worst, most gained and most lost items shown, each
+    seen : score the seen classes of the tested photos too (each item once, corrected counting)
 
     Returns
     -------
@@ -98,15 +108,7 @@ def run(
     """
     fold = subject.fold
     fuse, how = tuned(subject)
-    counts = score(
-        fold.test,
-        subject.segmenter,
-        subject.texts,
-        reference=f"reference_{fold.benchmark.name}",
-        eigen=subject.eigen,
-        fusion=fuse,
-        progress=progress,
-    )
+    counts = _counts(subject, fold.test, fuse)
     results: dict[str, Any] = {
         "benchmark": fold.benchmark.name,
         "fold": fold.number,
@@ -118,10 +120,25 @@ def run(
         "fused_minus_network": bootstrap(counts),
         "about": dict(about),
     }
+    if seen:
+        found = _counts(subject, fold.seen_test, fuse)
+        once = np.ones(len(fold.seen_test), np.int64)
+        results["seen"] = answer_figures(found, "corrected", once, fold, subject.names)
     with atomic_path(out / SCORES) as temporary:
         temporary.write_text(json.dumps(results, indent=1) + "\n")
     write_page(subject, counts, results, fuse, out / PAGE, pictures=pictures)
     return results
+
+
+def _counts(subject: Subject, items: Sequence[Item], fuse: Method) -> Counts:
+    return score(
+        items,
+        subject.segmenter,
+        subject.texts,
+        reference=f"reference_{subject.fold.benchmark.name}",
+        eigen=subject.eigen,
+        fusion=fuse,
+    )
 
 
 def table(results: Mapping[str, Any]) -> list[list[str | float]]:

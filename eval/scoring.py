@@ -145,7 +145,6 @@ def score(
     fusion: Method,
     part: tuple[int, int] = (0, 1),
     threads: int = 2,
-    progress: Callable[[], None] = lambda: None,
 ) -> Counts:
     """Count all answers of all items.
 
@@ -174,7 +173,6 @@ def score(
         fused = network if maps is None else fusion(margin, maps)
         masks = network[None] if maps is None else maps.masks
         counts.add(numbers[place], network, fused, masks, truth, void)
-        progress()
     return counts
 
 
@@ -187,34 +185,34 @@ def figures(counts: Counts, fold: Fold, names: Sequence[str]) -> dict[str, Any]:
     names : class names by id
     """
     times = {"one_pass": np.ones(len(fold.test), np.int64), "published": fold.episodes}
-    scored = sorted({item.class_id for item in fold.test})
-    absent = [names[c] for c in fold.unseen if c not in scored]
+    absent = [names[c] for c in fold.unseen if c not in counts.class_ids]
     if absent:
         log.warning("no test item shows %s; means are over the other classes", ", ".join(absent))
     return {
         protocol: {
-            counting: {
-                name: _figures(
-                    counts.tally(name, counting, times[protocol], fold.benchmark.classes),
-                    scored,
-                    names,
-                )
-                for name in ANSWERS
-            }
+            counting: answer_figures(counts, counting, times[protocol], fold, names)
             for counting in counts.countings
         }
         for protocol in PROTOCOLS
     }
 
 
-def _figures(tally: Tally, scored: list[int], names: Sequence[str]) -> dict[str, Any]:
-    iou = 100 * tally.class_iou(scored)
-    return {
-        "miou": tally.miou(scored),
-        "fb_iou": tally.fb_iou(scored),
-        "boundary_f": tally.boundary_f(scored),
-        "class_iou": {names[c]: float(value) for c, value in zip(scored, iou, strict=True)},
-    }
+def answer_figures(
+    counts: Counts, counting: str, times: np.ndarray, fold: Fold, names: Sequence[str]
+) -> dict[str, Any]:
+    """Answer -> figures, in percent, with item i taken `times[i]` times."""
+    scored = np.unique(counts.class_ids).tolist()
+    found = {}
+    for name in ANSWERS:
+        tally = counts.tally(name, counting, times, fold.benchmark.classes)
+        iou = 100 * tally.class_iou(scored)
+        found[name] = {
+            "miou": tally.miou(scored),
+            "fb_iou": tally.fb_iou(scored),
+            "boundary_f": tally.boundary_f(scored),
+            "class_iou": {names[c]: float(value) for c, value in zip(scored, iou, strict=True)},
+        }
+    return found
 
 
 def bootstrap(counts: Counts, *, draws: int = 1000, seed: int = 0) -> dict[str, float]:

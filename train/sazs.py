@@ -57,7 +57,7 @@ class Recipe:
     epochs, batch_size, accumulate : batch_size counts the samples of one process and step
     lr, lr_mode, step, momentum, weight_decay : SGD; "poly" or "step" (x 0.1 every `step` epochs)
     drop_rate : channel dropout of the DRN networks
-    crop, scale, rotate : see `data.transforms.augment`
+    crop, scale, rotate, reduce : see `train.sazs_data.Samples` and `data.transforms.augment`
     shape_loss, regressor : see `train.sazs_losses.JointLoss`
     """
 
@@ -77,6 +77,7 @@ class Recipe:
     crop: int = 512
     scale: float = 2.0
     rotate: int = 10
+    reduce: int = 1
     shape_loss: str = "none"
     regressor: str = ""
     seed: int = 0
@@ -84,7 +85,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.lr_mode not in ("poly", "step"):
             raise RecipeError(f"lr-mode {self.lr_mode!r}: expected poly or step")
-        for name in ("epochs", "batch_size", "accumulate", "step"):
+        for name in ("epochs", "batch_size", "accumulate", "step", "reduce"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"{name}: expected at least 1, found {getattr(self, name)}")
         if self.arch.startswith("drn") and self.batch_size < 2:
@@ -153,6 +154,7 @@ def train(
         crop=recipe.crop,
         scale=recipe.scale,
         rotate=recipe.rotate,
+        reduce=recipe.reduce,
         mode=recipe.mode,
         balanced=fold.benchmark.name == "coco",
         classes=fold.benchmark.classes,

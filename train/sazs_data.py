@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ class Samples(Dataset):
     items : items of seen classes
     seed : decides, with the draw, how a sample looks
     crop, scale, rotate : see `data.transforms.augment`
+    reduce : photos are made smaller by this factor first; training on small machines
     mode : "corrected" or "reference", see `targets`
     classes : number of classes of the benchmark
     balanced : bool
@@ -55,6 +57,7 @@ class Samples(Dataset):
         crop: int = 512,
         scale: float = 2.0,
         rotate: int = 10,
+        reduce: int = 1,
         mode: str = "corrected",
         classes: int = 20,
         balanced: bool = False,
@@ -65,7 +68,7 @@ class Samples(Dataset):
                 "is an eighth of it"
             )
         self.items, self.seed, self.mode, self.classes = items, seed, mode, classes
-        self.crop, self.scale, self.rotate = crop, scale, rotate
+        self.crop, self.scale, self.rotate, self.reduce = crop, scale, rotate, reduce
         self._by_class: list[list[int]] = []
         if balanced:
             ids = sorted({item.class_id for item in items})
@@ -82,9 +85,10 @@ class Samples(Dataset):
         if self._by_class:
             number = int(rng.choice(self._by_class[rng.integers(len(self._by_class))]))
         item = self.items[number]
+        image, labels = reduced(item.read_image(), read_label(item.label), self.reduce)
         image, labels = augment(
-            item.read_image(),
-            read_label(item.label),
+            image,
+            labels,
             rng,
             rotate=self.rotate,
             scale=self.scale,
@@ -97,6 +101,14 @@ class Samples(Dataset):
             "edges": torch.from_numpy(edges)[None],
             "class_id": torch.tensor(item.class_id),
         }
+
+
+def reduced(image: np.ndarray, labels: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
+    """Photo and label map at one `factor`-th of their size: areas averaged, labels picked."""
+    if factor == 1:
+        return image, labels
+    labels = labels[factor // 2 :: factor, factor // 2 :: factor]
+    return cv2.resize(image, labels.shape[::-1], interpolation=cv2.INTER_AREA), labels
 
 
 def targets(

@@ -1,0 +1,79 @@
+# SAZS: weights and scores with one fold of classes held out, by network and benchmark.
+#   snakemake results/pascal/sazs/vitl16_384/fold0/scores.json
+#   snakemake results/world/sazs/summary.json        (generated, a few minutes)
+
+
+rule sazs_train:
+    input:
+        lists=LAYOUT.manifest("{benchmark}"),
+    output:
+        weights=f"{CONFIG.results_root}/{{benchmark}}/sazs/{{arch}}/fold{{fold}}/model_final.safetensors",
+    log:
+        f"{CONFIG.results_root}/{{benchmark}}/sazs/{{arch}}/fold{{fold}}/train.log",
+    wildcard_constraints:
+        benchmark="pascal|coco",
+        fold="[0-3]",
+    conda:
+        "../../environment.yml"
+    threads: 4
+    resources:
+        gpu=PLAN.gpus(),
+        mem_mb=16000,
+    params:
+        folder=lambda wildcards, output: os.path.dirname(output.weights),
+        data_dir=CONFIG.datasets_root,
+    shell:
+        "python sazs.py train --benchmark {wildcards.benchmark} --fold {wildcards.fold} --arch {wildcards.arch}"
+        " --data-dir {params.data_dir} --filename {params.folder} --workers {threads} -v 2>&1 | tee {log:q}"
+
+
+rule sazs_test:
+    input:
+        weights=f"{CONFIG.results_root}/{{benchmark}}/sazs/{{arch}}/fold{{fold}}/model_final.safetensors",
+        eigenvectors=LAYOUT.index("{benchmark}"),
+    output:
+        f"{CONFIG.results_root}/{{benchmark}}/sazs/{{arch}}/fold{{fold}}/scores.json",
+        f"{CONFIG.results_root}/{{benchmark}}/sazs/{{arch}}/fold{{fold}}/report.html",
+    log:
+        f"{CONFIG.results_root}/{{benchmark}}/sazs/{{arch}}/fold{{fold}}/test.log",
+    wildcard_constraints:
+        benchmark="pascal|coco",
+        fold="[0-3]",
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        gpu=PLAN.gpus(),
+        mem_mb=16000,
+    params:
+        folder=lambda wildcards, output: os.path.dirname(output[0]),
+        best=lambda wildcards, input: input.weights.replace("model_final", "model_best"),
+        eig_dir=lambda wildcards, input: os.path.dirname(input.eigenvectors),
+        data_dir=CONFIG.datasets_root,
+    shell:
+        "python sazs.py test --benchmark {wildcards.benchmark} --fold {wildcards.fold} --resume {params.best}"
+        " --data-dir {params.data_dir} --eig_dir {params.eig_dir} --filename {params.folder} -v 2>&1 | tee {log:q}"
+
+
+rule sazs_demo:
+    input:
+        photos=LAYOUT.made("world"),
+        eigenvectors=LAYOUT.index("world"),
+    output:
+        f"{CONFIG.results_root}/world/sazs/summary.json",
+        f"{CONFIG.results_root}/world/sazs/scores.json",
+        f"{CONFIG.results_root}/world/sazs/report.html",
+    log:
+        f"{CONFIG.results_root}/world/sazs/demo.log",
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+    params:
+        folder=lambda wildcards, output: os.path.dirname(output[0]),
+        eig_dir=lambda wildcards, input: os.path.dirname(input.eigenvectors),
+        data_dir=LAYOUT.tree("world"),
+    shell:
+        "python sazs.py demo --data-dir {params.data_dir} --eig_dir {params.eig_dir}"
+        " --filename {params.folder} -v 2>&1 | tee {log:q}"

@@ -1,0 +1,260 @@
+"""ZegFormer trained and scored from its configuration.
+
+The configuration is the flat mapping of `train.detectron_config`, with the keys of
+`zegformer_keys.yaml`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from data.files import atomic_path
+from data.vocabulary import Vocabulary
+from data.zegformer_sets import datasets_root, labelled_set
+from data.zegformer_transforms import Augmentation
+from eval.gzs_metrics import class_figures
+from eval.gzs_scoring import Predicts, Score, score
+from eval.zegformer import Segmenter
+from eval.zegformer_tta import Augmented
+from models.zegformer import normalised_batch
+from train import checkpoint, detectron_config
+from train.detectron_config import Config, ConfigError
+from train.distributed import World
+from train.engine import Settings, Training
+from train.schedule import poly
+from train.zegformer_build import BASELINE, NamedClasses, named_classes, network, segmenter, text
+from train.zegformer_criterion import Criterion
+from train.zegformer_data import Samples, batches, targets
+from train.zegformer_optimizer import adamw
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(
+    config: Config, model: nn.Module, world: World, *, out: Path | None = None
+) -> dict[str, float]:
+    """Score every configured test set, photos dealt out among the processes.
+
+    Parameters
+    ----------
+    out : folder for `scores.json`, the predictions and, with TEST.AUG, the same of augmented tests
+
+    Returns
+    -------
+    Figures in percent; with several test sets, each key after "{set}/".
+    """
+    found: dict[str, float] = {}
+    for name in config["DATASETS.TEST"]:
+        classes = named_classes(config, name, "TEST")
+        own = segmenter(config, model, classes)
+        parts: dict[str, Predicts] = {"": own}
+        if config["TEST.AUG.ENABLED"] and out is not None and isinstance(own, Segmenter):
+            parts["_TTA"] = Augmented(
+                own,
+                shorts=config["TEST.AUG.MIN_SIZES"],
+                longest=config["TEST.AUG.MAX_SIZE"],
+                flip=config["TEST.AUG.FLIP"],
+            )
+        for suffix, predicts in parts.items():
+            folder = None if out is None else out / f"inference{suffix}" / name
+            figures = _scored(config, predicts, name, classes.vocabulary, world, folder)
+            prefix = f"{name}{suffix}/" if len(config["DATASETS.TEST"]) > 1 or suffix else ""
+            found |= {prefix + key: value for key, value in figures.items()}
+    return found
+
+
+def _scored(
+    config: Config,
+    model: Predicts,
+    name: str,
+    vocabulary: Vocabulary,
+    world: World,
+    folder: Path | None,
+) -> dict[str, float]:
+    pairs = labelled_set(name).pairs(datasets_root(config["DATASETS.ROOT"]))
+    part = f"sem_seg_predictions{f'_{world.rank}' if world.size > 1 else ''}.json"
+    own = score(
+        model,
+        pairs[world.rank :: world.size],
+        vocabulary,
+        short=config["INPUT.MIN_SIZE_TEST"],
+        longest=config["INPUT.MAX_SIZE_TEST"],
+        boundaries=folder is not None,
+        predictions=None if folder is None else folder / part,
+    )
+    whole = Score(world.sum(own.confusion), world.sum(own.outlines))
+    whole.photos, unread = world.sum(np.array([own.photos, len(own.unread)])).tolist()
+    figures = whole.figures(vocabulary)
+    if folder is not None and world.is_first:
+        _write_scores(folder, whole, figures, vocabulary, unread)
+    if unread:
+        log.warning("%s: %d photos could not be read and are left out", name, unread)
+    return figures
+
+
+def _write_scores(
+    folder: Path, found: Score, figures: dict[str, float], vocabulary: Vocabulary, unread: int
+) -> None:
+    iou, accuracy = class_figures(found.confusion)
+    content = {
+        "photos": found.photos,
+        "unread": unread,
+        "figures": figures,
+        "classes": [
+            {"name": n, "unseen": c in vocabulary.unseen, "IoU": iou[c], "ACC": accuracy[c]}
+            for c, n in enumerate(vocabulary.names)
+        ],
+    }
+    with atomic_path(folder / "scores.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=1))
+
+
+def train(config: Config, world: World, *, resume: bool = False) -> nn.Module:
+    """Train from MODEL.WEIGHTS, or go on; leaves checkpoints and figures in OUTPUT_DIR."""
+    out, seed = Path(config["OUTPUT_DIR"]), max(config["SEED"], 0)
+    if config["SEED"] < 0:
+        log.info("SEED %d: seed 0 is used, so that the training can be repeated", config["SEED"])
+    per_process, rest = divmod(config["SOLVER.IMS_PER_BATCH"], world.size)
+    if rest or not per_process:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH {config['SOLVER.IMS_PER_BATCH']}: expected a multiple of the "
+            f"{world.size} processes"
+        )
+    if world.is_first:
+        with atomic_path(out / "config.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(detectron_config.nested(config)))
+    (set_name,) = config["DATASETS.TRAIN"]
+    classes = named_classes(config, set_name, "TRAIN")
+    _check_classes(config, classes)
+    embeddings = text(config, classes, world.device)
+    model = network(config, embeddings.shape[1])
+    pairs = labelled_set(set_name).pairs(datasets_root(config["DATASETS.ROOT"]))
+    samples = Samples(pairs, _augmentation(config, classes.vocabulary.ignore), seed=seed)
+    optimizer = adamw(
+        model,
+        rate=config["SOLVER.BASE_LR"],
+        weight_decay=config["SOLVER.WEIGHT_DECAY"],
+        norm_decay=config["SOLVER.WEIGHT_DECAY_NORM"],
+        embedding_decay=config["SOLVER.WEIGHT_DECAY_EMBED"],
+        backbone_multiplier=config["SOLVER.BACKBONE_MULTIPLIER"],
+    )
+    schedule = poly(
+        config["SOLVER.MAX_ITER"],
+        power=config["SOLVER.POLY_LR_POWER"],
+        warmup=config["SOLVER.WARMUP_ITERS"],
+        warmup_factor=config["SOLVER.WARMUP_FACTOR"],
+        floor=config["SOLVER.POLY_LR_CONSTANT_ENDING"],
+    )
+    training = Training(
+        model,
+        optimizer,
+        schedule=schedule,
+        loss=_loss(config, embeddings, classes.vocabulary.ignore),
+        settings=_settings(config, out, seed, world),
+        world=world,
+    )
+    latest = out / checkpoint.LATEST
+    if resume and latest.is_file():
+        training.resume(latest)
+
+    def stream(start: int) -> Iterator[dict[str, Any]]:
+        workers = config["DATALOADER.NUM_WORKERS"]
+        return batches(samples, per_process, world=world, seed=seed, workers=workers, start=start)
+
+    training.run(stream, lambda judged: evaluate(config, judged, world))
+    return training.judged
+
+
+def _check_classes(config: Config, classes: NamedClasses) -> None:
+    told = config["MODEL.SEM_SEG_HEAD.NUM_CLASSES"]
+    if told and told != len(classes.vocabulary):
+        raise ConfigError(
+            f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {told}, but {classes.vocabulary.name} has "
+            f"{len(classes.vocabulary)} classes to train on; an evaluation file is for --eval-only"
+        )
+
+
+def _augmentation(config: Config, ignore: int) -> Augmentation:
+    return Augmentation(
+        short_sides=tuple(config["INPUT.MIN_SIZE_TRAIN"]),
+        longest=config["INPUT.MAX_SIZE_TRAIN"],
+        crop=config["INPUT.CROP.SIZE"][0],
+        max_area=config["INPUT.CROP.SINGLE_CATEGORY_MAX_AREA"],
+        colours=config["INPUT.COLOR_AUG_SSD"],
+        padded=config["INPUT.SIZE_DIVISIBILITY"],
+        ignore=ignore,
+    )
+
+
+def _settings(config: Config, out: Path, seed: int, world: World) -> Settings:
+    half = config["SOLVER.AMP.DTYPE"] if config["SOLVER.AMP.ENABLED"] else "none"
+    if half == "fp16" and world.device.type == "cpu":
+        log.info("SOLVER.AMP: float32 on the CPU, which does not train in fp16")
+        half = "none"
+    # What decides the weights; where and how often things are written does not.
+    told = {
+        key: value
+        for key, value in config.items()
+        if key.startswith(("SOLVER.", "INPUT.", "MODEL.")) and key != "MODEL.DEVICE"
+    }
+    return Settings(
+        out=out,
+        steps=config["SOLVER.MAX_ITER"],
+        seed=seed,
+        autocast=half,
+        accumulate=config["SOLVER.ACCUMULATE"],
+        clip_norm=config["SOLVER.CLIP_GRADIENTS.CLIP_VALUE"],
+        save_every=config["SOLVER.CHECKPOINT_PERIOD"],
+        evaluate_every=config["TEST.EVAL_PERIOD"],
+        select="mIoU",
+        identity={"config": told, "seed": seed},
+        recipe={"config": config, "prompts": config["MODEL.PROMPT_ENSEMBLE_TYPE"]},
+        memory_advice="a smaller SOLVER.IMS_PER_BATCH with more SOLVER.ACCUMULATE, smaller "
+        "INPUT.CROP.SIZE and INPUT.SIZE_DIVISIBILITY, or SOLVER.AMP.ENABLED True",
+    )
+
+
+def _loss(config: Config, embeddings: Tensor, ignore: int) -> Callable[..., dict[str, Tensor]]:
+    if config["MODEL.META_ARCHITECTURE"] == BASELINE:
+        return _pixel_loss(embeddings)
+    criterion = Criterion(ignore_unlabelled=config["MODEL.MASK_FORMER.IGNORE_UNLABELLED"])
+
+    def loss(model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
+        images = normalised_batch(batch["image"])
+        predictions = model(images, embeddings, every_layer=True)
+        return criterion(predictions, targets(batch, (images.shape[2], images.shape[3])))
+
+    return loss
+
+
+def _pixel_loss(embeddings: Tensor) -> Callable[..., dict[str, Tensor]]:
+    def loss(model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
+        images = normalised_batch(batch["image"])
+        size = (images.shape[2], images.shape[3])
+        logits = F.interpolate(
+            model(images, embeddings).float(), size=size, mode="bilinear", align_corners=False
+        )
+        truth = torch.stack([_class_map(target) for target in targets(batch, size)])
+        # The sum over labelled pixels, so that a batch without any has loss 0 and not NaN.
+        total = F.cross_entropy(logits, truth, ignore_index=-1, reduction="sum")
+        return {"total": total / (truth >= 0).sum().clamp(min=1)}
+
+    return loss
+
+
+def _class_map(target: Any) -> Tensor:
+    """Target -> (H, W) int64, -1 without a label."""
+    found = torch.full(target.masks.shape[1:], -1, device=target.masks.device)
+    for label, mask in zip(target.labels, target.masks, strict=True):
+        found[mask] = label
+    return found

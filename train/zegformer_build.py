@@ -1,0 +1,216 @@
+"""ZegFormer from its configuration: classes, embeddings, networks and what predicts.
+
+The configuration is the flat mapping of `train.detectron_config`, with the keys of
+`zegformer_keys.yaml`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from data.embeddings import load_embeddings
+from data.vocabulary import Vocabulary, builtin, from_file
+from data.zegformer_sets import labelled_set
+from eval.gzs_scoring import Predicts
+from eval.per_pixel import PixelSegmenter
+from eval.zegformer import Classes, Scoring, Segmenter
+from models import zegformer_weights
+from models.clip_weights import ClipSource
+from models.per_pixel import PerPixelBaseline
+from models.prompts import templates
+from models.text import class_embeddings
+from models.zegformer import ZegFormer
+from train import detectron_config
+from train.checkpoint import read_recipe
+from train.detectron_config import Config, ConfigError, Keys
+
+log = logging.getLogger(__name__)
+
+KEYS = Keys.read(Path(__file__).with_name("zegformer_keys.yaml"))
+BASELINE = "SemanticSegmentorGzero"
+IMAGES_PER_GPU = 4  # published: 32 on 8 GPUs
+
+CLIP_DIM = 512  # of the published ViT-B/16 and ViT-B/32
+
+_PUBLISHED_LISTS = ("_classnames.json", "_pure_class.json")
+
+
+def configuration(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and check a configuration.
+
+    Raises
+    ------
+    ConfigError
+    """
+    config = detectron_config.load(path, overrides, KEYS)
+    crop, side = max(config["INPUT.CROP.SIZE"]), config["INPUT.SIZE_DIVISIBILITY"]
+    if 0 < side < crop:
+        raise ConfigError(
+            f"INPUT.CROP.SIZE {crop} exceeds INPUT.SIZE_DIVISIBILITY {side}: crops would be cut "
+            "again; make them equal"
+        )
+    if config["MODEL.META_ARCHITECTURE"] not in ("MaskFormer", BASELINE):
+        raise ConfigError(f"MODEL.META_ARCHITECTURE: choose MaskFormer or {BASELINE}")
+    return config
+
+
+def fitted(config: Config, gpus: int) -> Config:
+    """The configuration for fewer GPUs, by a rule of thumb: 4 images a GPU, the rate in proportion
+    to the batch, iterations and periods in inverse proportion, so that as many images are seen.
+    """
+    share = min(1.0, IMAGES_PER_GPU * gpus / config["SOLVER.IMS_PER_BATCH"])
+    changed = {
+        "SOLVER.IMS_PER_BATCH": round(config["SOLVER.IMS_PER_BATCH"] * share),
+        "SOLVER.BASE_LR": config["SOLVER.BASE_LR"] * share,
+        **{
+            key: round(config[key] / share)
+            for key in ("SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "TEST.EVAL_PERIOD")
+        },
+    }
+    for key, value in changed.items():
+        log.info("for %d GPUs: %s %s -> %s", gpus, key, config[key], value)
+    return config | changed
+
+
+@dataclass(frozen=True)
+class NamedClasses:
+    """The classes of one data set in one configuration.
+
+    vocabulary : its classes, numbered as its labels. full : the vocabulary they are part of, and
+    ids : where. A table of text embeddings has the rows of `full`.
+    """
+
+    vocabulary: Vocabulary
+    full: Vocabulary
+    ids: list[int]
+
+
+def named_classes(config: Config, set_name: str, role: str) -> NamedClasses:
+    """The classes of a data set: its own, or those of {role}_CLASS_JSON ("TRAIN" or "TEST").
+
+    Raises
+    ------
+    ConfigError
+        NUM_CLASSES or IGNORE_VALUE contradict them.
+    data.vocabulary.VocabularyError
+        The file is missing, or has another number of names than the labels have classes.
+    """
+    entry = labelled_set(set_name)
+    full = builtin(entry.vocabulary)
+    path = config[f"MODEL.SEM_SEG_HEAD.{role}_CLASS_JSON"]
+    # Published configurations name lists that the built-in vocabularies hold.
+    if path and (Path(path).is_file() or not path.endswith(_PUBLISHED_LISTS)):
+        given = from_file(path)
+        if len(given) == len(entry.classes) != len(full):
+            return NamedClasses(given, given, list(range(len(given))))
+        given.check_length(len(full), f"{entry.name} (labels), given {path}")
+        full = given
+    ids = {"seen": full.seen_ids, "unseen": full.unseen_ids, "all": list(range(len(full)))}
+    own = NamedClasses(full.subset(entry.subset), full, ids[entry.subset])
+    if own.vocabulary.ignore != config["MODEL.SEM_SEG_HEAD.IGNORE_VALUE"] and role == "TEST":
+        raise ConfigError(
+            f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {config['MODEL.SEM_SEG_HEAD.IGNORE_VALUE']}, but "
+            f"labels of {entry.name} have {own.vocabulary.ignore}"
+        )
+    return own
+
+
+def text(config: Config, classes: NamedClasses, device: torch.device) -> Tensor:
+    """Unit embeddings (K, D) of classes, from a table if one is configured, else from CLIP."""
+    table = config["MODEL.TEXT_EMBEDDINGS"]
+    if table:
+        rows = load_embeddings(table, classes.full, normalise=True)
+        return torch.from_numpy(rows[classes.ids]).to(device)
+    return class_embeddings(
+        classes.vocabulary.names,
+        templates(config["MODEL.PROMPT_ENSEMBLE_TYPE"]),
+        ClipSource(config["MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED"]),
+        device=device,
+        half=config["MODEL.CLIP_HALF"],
+    ).to(device)
+
+
+def text_dim(config: Config) -> int:
+    """Numbers in a text embedding: those of the configured table, else 512 as of ViT-B/16."""
+    table = config["MODEL.TEXT_EMBEDDINGS"]
+    return load_embeddings(table).shape[1] if table else CLIP_DIM
+
+
+def network(config: Config, text_dim: int) -> nn.Module:
+    """The configured network with its configured weights, on the CPU."""
+    depth = config["MODEL.RESNETS.DEPTH"]
+    temperature = config["MODEL.SEM_SEG_HEAD.TEMPERATURE"]
+    if config["MODEL.META_ARCHITECTURE"] == BASELINE:
+        width = config["MODEL.SEM_SEG_HEAD.CONVS_DIM"]
+        model: nn.Module = PerPixelBaseline(
+            depth=depth, width=width, text_dim=text_dim, temperature=temperature
+        )
+    else:
+        model = ZegFormer(
+            depth=depth,
+            queries=config["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"],
+            dim=config["MODEL.MASK_FORMER.HIDDEN_DIM"],
+            mask_dim=config["MODEL.SEM_SEG_HEAD.MASK_DIM"],
+            text_dim=text_dim,
+            heads=config["MODEL.MASK_FORMER.NHEADS"],
+            layers=config["MODEL.MASK_FORMER.DEC_LAYERS"],
+            feedforward=config["MODEL.MASK_FORMER.DIM_FEEDFORWARD"],
+            dropout=config["MODEL.MASK_FORMER.DROPOUT"],
+            temperature=temperature,
+            unit_no_object=config["MODEL.SEM_SEG_HEAD.NO_OBJECT_UNIT"],
+        )
+    weights = config["MODEL.WEIGHTS"]
+    zegformer_weights.load(model, weights)
+    trained = read_recipe(weights).get("prompts") if Path(weights).is_file() else None
+    if trained not in (None, config["MODEL.PROMPT_ENSEMBLE_TYPE"]):
+        log.warning(
+            "%s was trained with the prompts %r, MODEL.PROMPT_ENSEMBLE_TYPE is %r",
+            weights,
+            trained,
+            config["MODEL.PROMPT_ENSEMBLE_TYPE"],
+        )
+    return model
+
+
+def scoring(config: Config) -> Scoring:
+    """How the configuration scores."""
+    mode = "image"
+    if not config["MODEL.SEM_SEG_HEAD.CLIP_CLASSIFICATION"]:
+        mode = "query"
+    elif config["MODEL.MASK_FORMER.ENSEMBLING_ALL_CLS"]:
+        mode = "ensemble_all"
+    elif config["MODEL.MASK_FORMER.ENSEMBLING"]:
+        mode = "ensemble"
+    return Scoring(
+        mode=mode,
+        lam=config["MODEL.MASK_FORMER.ENSEMBLING_LAMBDA"],
+        gamma=config["MODEL.MASK_FORMER.GZERO_CALIBRATE"],
+        style=config["MODEL.CLIP_CLS_STYLE"],
+        geometry=config["MODEL.CLIP_CROP_GEOMETRY"],
+    )
+
+
+def segmenter(config: Config, model: nn.Module, classes: NamedClasses) -> Predicts:
+    """What predicts photos in the given classes."""
+    device = next(model.parameters()).device
+    vocabulary = classes.vocabulary
+    unseen = torch.from_numpy(~vocabulary.seen_flags)
+    embeddings = text(config, classes, device)
+    if isinstance(model, PerPixelBaseline):
+        gamma = config["MODEL.SEM_SEG_HEAD.GZERO_CALIBRATE"]
+        return PixelSegmenter(model, embeddings, ~unseen, gamma=gamma)
+    how, clip, crop_text = scoring(config), None, None
+    if how.mode != "query":
+        source = ClipSource(config["MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED"])
+        half = config["MODEL.CLIP_HALF"]
+        clip = source.load(device, half=half)
+        crop_text = class_embeddings(
+            vocabulary.names, templates("crops"), source, device=device, half=half
+        )
+    return Segmenter(model, Classes(embeddings, unseen, crop_text), clip=clip, scoring=how)

@@ -1,0 +1,82 @@
+"""Training samples of ZegFormer: random views, and one mask a class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from data.pictures import read_image, read_label
+from data.zegformer_sets import Pair
+from data.zegformer_transforms import Augmentation, class_masks, train_sample
+from train.distributed import World
+from train.sampling import BatchSampler, Draw, generator
+from train.zegformer_matcher import Target
+
+
+class Samples(Dataset):
+    """Draw -> {"image" (3, H, W) uint8, "labels" (n,) int64, "masks" (n, H, W) bool, "valid"}.
+
+    `valid`, (H, W) bool, says which pixels have a label.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], augmentation: Augmentation, *, seed: int) -> None:
+        self.pairs, self.augmentation, self.seed = pairs, augmentation, seed
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+        pair, ignore = self.pairs[draw.item], self.augmentation.ignore
+        image, label = train_sample(
+            read_image(pair.image),
+            read_label(pair.label),
+            self.augmentation,
+            generator(self.seed, draw),
+        )
+        labels, masks = class_masks(label, ignore)
+        return {
+            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            "labels": torch.from_numpy(labels),
+            "masks": torch.from_numpy(masks),
+            "valid": torch.from_numpy(label != ignore),
+        }
+
+
+def together(samples: list[dict[str, Tensor]]) -> dict[str, list[Tensor]]:
+    """A batch: one list an entry, because photos have different numbers of masks."""
+    return {key: [sample[key] for sample in samples] for key in samples[0]}
+
+
+def targets(batch: dict[str, list[Tensor]], size: tuple[int, int]) -> list[Target]:
+    """The batch's targets, padded to `size` (H, W) as the images are."""
+
+    def padded(maps: Tensor) -> Tensor:
+        full = maps.new_zeros(*maps.shape[:-2], *size)
+        full[..., : maps.shape[-2], : maps.shape[-1]] = maps
+        return full
+
+    rows = zip(batch["labels"], batch["masks"], batch["valid"], strict=True)
+    return [Target(labels, padded(masks), padded(valid)) for labels, masks, valid in rows]
+
+
+def batches(
+    samples: Samples, batch_size: int, *, world: World, seed: int, workers: int, start: int
+) -> Iterator[dict[str, Any]]:
+    """Endless batches of this process from number `start` on."""
+    sampler = BatchSampler(
+        len(samples), batch_size, seed=seed, rank=world.rank, size=world.size, start=start
+    )
+    loader: DataLoader = DataLoader(
+        samples,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=together,
+        pin_memory=world.device.type == "cuda",
+        multiprocessing_context="spawn" if workers else None,
+    )
+    return iter(loader)
