@@ -1,8 +1,8 @@
 """One job a GPU on a machine with several.
 
-Snakemake counts GPUs but does not say which one a job gets. So a job that has not been given one (by
-SLURM or by hand, in CUDA_VISIBLE_DEVICES) takes the first whose lock file is free, and holds the lock
-as long as it lives. The kernel drops the lock of a killed job.
+Snakemake counts GPUs but does not say which one a job gets. So a job that has not been given one
+(by SLURM or by hand, in CUDA_VISIBLE_DEVICES) takes the first whose lock file is free, and holds
+the lock as long as it lives. The kernel drops the lock of a killed job.
 """
 
 from __future__ import annotations

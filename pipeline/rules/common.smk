@@ -19,7 +19,8 @@ CONFIG, LAYOUT = PLAN.config, PLAN.layout
 
 if not workflow.deployment_settings.deployment_method:
     # Jobs run the python that runs Snakemake, also where its environment is not activated.
-    shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
+    own_bin = shlex.quote(os.path.dirname(sys.executable))
+    shell.prefix(f"set -euo pipefail; export PATH={own_bin}:$PATH; ")
 
 
 wildcard_constraints:

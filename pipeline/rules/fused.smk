@@ -24,4 +24,4 @@ rule fused:
         options=PLAN.options("fused"),
     shell:
         "python -m pipeline fused --dataset {wildcards.dataset} --shard {wildcards.shard} {params.options}"
-        " --device {resources.device} --batch-size {resources.batch_size} --workers {threads} 2>&1 | tee {log}"
+        " --device {resources.device} --batch-size {resources.batch_size} --workers {threads} 2>&1 | tee {log:q}"

@@ -13,7 +13,7 @@ rule photos:
     params:
         options=PLAN.options("photos"),
     shell:
-        "python -m pipeline photos --dataset {wildcards.dataset} {params.options} 2>&1 | tee {log}"
+        "python -m pipeline photos --dataset {wildcards.dataset} {params.options} 2>&1 | tee {log:q}"
 
 
 rule manifest:
@@ -29,4 +29,4 @@ rule manifest:
         photos=lambda wildcards: PLAN.digest(wildcards.dataset),
         options=PLAN.options("manifest"),
     shell:
-        "python -m pipeline manifest --dataset {wildcards.dataset} {params.options} 2>&1 | tee {log}"
+        "python -m pipeline manifest --dataset {wildcards.dataset} {params.options} 2>&1 | tee {log:q}"

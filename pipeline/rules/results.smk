@@ -20,7 +20,7 @@ rule masks:
         options=PLAN.options("masks"),
     shell:
         "python -m pipeline masks --dataset {wildcards.dataset} --shard {wildcards.shard} {params.options}"
-        " --workers {threads} 2>&1 | tee {log}"
+        " --workers {threads} 2>&1 | tee {log:q}"
 
 
 rule index:
@@ -39,7 +39,7 @@ rule index:
     params:
         options=PLAN.options("index"),
     shell:
-        "python -m pipeline index --dataset {wildcards.dataset} {params.options} 2>&1 | tee {log}"
+        "python -m pipeline index --dataset {wildcards.dataset} {params.options} 2>&1 | tee {log:q}"
 
 
 rule report:
@@ -62,4 +62,4 @@ rule report:
     params:
         options=PLAN.options("report"),
     shell:
-        "python -m pipeline report --dataset {wildcards.dataset} {params.options} 2>&1 | tee {log}"
+        "python -m pipeline report --dataset {wildcards.dataset} {params.options} 2>&1 | tee {log:q}"

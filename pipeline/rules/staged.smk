@@ -26,7 +26,7 @@ rule features:
         options=PLAN.options("features"),
     shell:
         "python -m pipeline features --dataset {wildcards.dataset} --shard {wildcards.shard} {params.options}"
-        " --device {resources.device} --batch-size {resources.batch_size} --workers {threads} 2>&1 | tee {log}"
+        " --device {resources.device} --batch-size {resources.batch_size} --workers {threads} 2>&1 | tee {log:q}"
 
 
 rule laplacian:
@@ -51,7 +51,7 @@ rule laplacian:
         options=PLAN.options("laplacian"),
     shell:
         "python -m pipeline laplacian --dataset {wildcards.dataset} --shard {wildcards.shard} {params.options}"
-        " --workers {threads} 2>&1 | tee {log}"
+        " --workers {threads} 2>&1 | tee {log:q}"
 
 
 rule eigenvectors:
@@ -76,4 +76,4 @@ rule eigenvectors:
         options=PLAN.options("eigenvectors"),
     shell:
         "python -m pipeline eigenvectors --dataset {wildcards.dataset} --shard {wildcards.shard} {params.options}"
-        " --workers {threads} 2>&1 | tee {log}"
+        " --workers {threads} 2>&1 | tee {log:q}"

@@ -34,12 +34,13 @@ def checkout(tmp_path_factory):
 
 @pytest.fixture
 def photos(tmp_path):
-    folder = tmp_path / "VOC2012" / "JPEGImages"
+    root = tmp_path / "a tree"  # shells must not split it
+    folder = root / "VOC2012" / "JPEGImages"
     folder.mkdir(parents=True)
     for number in range(6):
         Image.fromarray(scene(64, 96, number)).save(folder / f"2007_{number:06d}.jpg")
     (folder / "2008_000000.jpg").write_bytes(b"")
-    return tmp_path
+    return root
 
 
 def snakemake(checkout, *words, settings=(), path="", **popen):
@@ -156,6 +157,13 @@ def test_a_killed_run_is_finished_by_the_same_command(checkout, photos):
     assert list(found) == list(expected)
     for id, pairs in expected.items():
         assert found[id].vectors.tobytes() == pairs.vectors.tobytes()
+
+
+def test_a_job_that_fails_says_why_and_ends_the_run(checkout, photos):
+    settings = settings_for(photos, "extractor=dino_vits16", "weights=no/such/file.pth")
+    output = run(checkout, "--cores", 2, "pascal_k5", settings=settings, fails=True)
+    assert "Error: " in output and "no/such/file.pth" in output
+    assert "Waiting at most" not in output, "a failed command must not look like a slow disk"
 
 
 def test_one_shard_on_a_cluster(checkout, photos, tmp_path):
