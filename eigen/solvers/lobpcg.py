@@ -157,8 +157,9 @@ class _Search:
         best, since, old = np.inf, 0, m
         for step in range(maxiter):
             x = basis[:, :m]
-            residual = image[:, :m] - x * values.astype(self.dtype)
-            norms = np.linalg.norm(residual, axis=0)
+            residual = x * -values.astype(self.dtype)
+            residual += image[:, :m]
+            norms = np.sqrt(np.einsum("nm,nm->m", residual, residual))
             worst = norms[:wanted].max(initial=0.0)
             if not np.isfinite(worst):
                 raise np.linalg.LinAlgError("lobpcg: the residual is not finite")
@@ -176,10 +177,11 @@ class _Search:
         self, basis: np.ndarray, image: np.ndarray, residual: np.ndarray, m: int, at: int
     ) -> int:
         """Write the preconditioned residuals and their images at column `at`; how many."""
-        found = self.multigrid.precondition(residual.astype(np.float32)).astype(self.dtype)
+        found = self.multigrid.precondition(residual.astype(np.float32, copy=False))
+        found = found.astype(self.dtype, copy=False)
         known = np.hstack([self.null, basis[:, :m]])
         found -= known @ (known.T @ found)
-        found /= np.linalg.norm(found, axis=0)
+        found /= np.sqrt(np.einsum("nm,nm->m", found, found))
         end = at + found.shape[1]
         basis[:, at:end], image[:, at:end] = found, self.laplacian @ found
         return found.shape[1]
