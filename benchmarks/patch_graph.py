@@ -177,13 +177,22 @@ def against_peer(source: str, grid: tuple[int, int], turns: int) -> Row:
     return compared(row, pair, problem, reference, v_is_u=True)
 
 
-def large(grid: tuple[int, int], *, certify: bool) -> Iterator[Row]:
+def never_stored(features: np.ndarray, device: str) -> cosine.CosineAffinity:
+    """The operator whose products run in NumPy, or in torch on another device than the CPU."""
+    if device == "cpu":
+        return cosine.CosineAffinity(features)
+    from eigen.cosine_torch import DeviceCosineAffinity
+
+    return DeviceCosineAffinity(features, device)
+
+
+def large(grid: tuple[int, int], *, certify: bool, device: str) -> Iterator[Row]:
     """ncut-pytorch's Nystrom, ours from landmarks, and ours certified, one row each.
 
     Where nothing is certified, angles are to 4,096 landmarks, and the column `reference` says so.
     """
     features, _ = features_of("lowlevel8", grid)
-    W = cosine.CosineAffinity(features)
+    W = never_stored(features, device)
     found: dict[str, tuple[float, np.ndarray]] = {"ncut_fn": timed(lambda: peer(features))}
     for count in (256, 1024):
         found[f"{count} landmarks"] = timed(lambda m=count: W.landmark_vectors(K, landmarks=m))
@@ -274,8 +283,9 @@ GRIDS = {"65k": (217, 300), "240k": (400, 600), "1m": (870, 1150)}
 @click.option("--only", multiple=True, type=click.Choice([*ROWS, "scaling", *GRIDS]))
 @click.option("--turns", default=5, help="Paired runs of each row.")
 @click.option("--certify", is_flag=True, help="Certify 240k and 1M too: hours on a CPU.")
+@click.option("--device", default="cpu", help="Where the certified products of 65k and more run.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/benchmarks"))
-def main(only: tuple[str, ...], turns: int, certify: bool, out: Path) -> None:
+def main(only: tuple[str, ...], turns: int, certify: bool, device: str, out: Path) -> None:
     chosen = only or (*ROWS, "scaling", "65k")
     rows = [ROWS[name](turns) for name in chosen if name in ROWS]
     if rows:
@@ -287,7 +297,7 @@ def main(only: tuple[str, ...], turns: int, certify: bool, out: Path) -> None:
         click.echo(f"exponents: {exponents}")
         plot(rows, out / "patch_graph_scaling.png")
     for name in (name for name in GRIDS if name in chosen):
-        rows = list(large(GRIDS[name], certify=certify or name == "65k"))
+        rows = list(large(GRIDS[name], certify=certify or name == "65k", device=device))
         report(f"patch_graph_{name}", rows, out)
 
 

@@ -80,7 +80,7 @@ def solve_batch(
     tensors = [torch.as_tensor(x, device=device) for x in features]
     stacked = [i for i, x in enumerate(tensors) if _fits(x, k)]
     solved: dict[int, Solution | None] = {}
-    with _full_precision():
+    with full_precision():
         for members in _stacks({i: len(tensors[i]) for i in stacked}, device):
             stack = _Stack.of([tensors[i] for i in members])
             solved.update(
@@ -112,7 +112,7 @@ def batched(
         The Krylov space was exhausted, or no look found the pairs converged.
     """
     W = torch.from_numpy(problem.whole_affinity().astype(np.float32, copy=False))
-    with _full_precision():
+    with full_precision():
         found = _krylov(_Stack(W[None], (problem.n,)), k, tol, seed)[0]
     if found is None:
         raise np.linalg.LinAlgError(f"no convergence within {LOOKS[-1]} products")
@@ -139,7 +139,7 @@ def _alone(
 
 
 @contextlib.contextmanager
-def _full_precision() -> Iterator[None]:
+def full_precision() -> Iterator[None]:
     """Float32 products in float32: TF32 keeps 10 bits, and residuals stop at 1e-3."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
