@@ -43,10 +43,13 @@ class ConvergenceError(RuntimeError):
     """
 
     def __init__(self, tol: float, attempts: dict[str, str]):
-        self.attempts = dict(attempts)
-        told = "; ".join(f"{name}: {outcome}" for name, outcome in attempts.items())
-        super().__init__(
-            f"no solver reached a residual of {tol:g} ({told}); "
+        super().__init__(tol, attempts)  # all arguments, so that it can be sent between processes
+        self.tol, self.attempts = tol, attempts
+
+    def __str__(self) -> str:
+        told = "; ".join(f"{name}: {outcome}" for name, outcome in self.attempts.items())
+        return (
+            f"no solver reached a residual of {self.tol:g} ({told}); "
             "raise the tolerance, name another solver, or leave this picture out"
         )
 

@@ -1,6 +1,7 @@
 """What `solve` promises, whichever solver answers: right pairs, true residuals, or an error."""
 
 import importlib
+import pickle
 
 import numpy as np
 import pytest
@@ -185,6 +186,8 @@ def test_what_did_not_converge_is_refused_with_its_residual(slow_lanczos):
     with pytest.raises(solve.ConvergenceError, match=r"lanczos: residual \d") as raised:
         solve.solve(gallery.grid(20, 31).W, 5, solver="lanczos", tol=1e-8)
     assert list(raised.value.attempts) == ["lanczos"]
+    # Workers send their errors home.
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
 
 
 def test_the_next_solver_takes_over(slow_lanczos):
