@@ -138,6 +138,11 @@ class Segmenter:
         """Scored masks of photos, (3, H, W) uint8 RGB each."""
         return self.scored([self.queries(image) for image in images])
 
+    def predict(self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """The best class of each pixel at the given sizes, (H, W) int64 a photo."""
+        found = self.segments(images)
+        return [self.labels(own, size) for own, size in zip(found, sizes, strict=True)]
+
     @torch.inference_mode()
     def queries(self, image: Tensor) -> Queries:
         """The network's masks and logits of one photo."""

@@ -137,6 +137,7 @@ def train(config: Config, world: World, *, resume: bool = False) -> nn.Module:
     classes = named_classes(config, set_name, "TRAIN")
     _check_classes(config, classes)
     embeddings = text(config, classes, world.device)
+    torch.manual_seed(seed)  # fresh weights are part of what the seed decides
     model = network(config, embeddings.shape[1])
     pairs = labelled_set(set_name).pairs(datasets_root(config["DATASETS.ROOT"]))
     samples = Samples(pairs, _augmentation(config, classes.vocabulary.ignore), seed=seed)

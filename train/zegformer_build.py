@@ -109,7 +109,7 @@ def named_classes(config: Config, set_name: str, role: str) -> NamedClasses:
         given = from_file(path)
         if len(given) == len(entry.classes) != len(full):
             return NamedClasses(given, given, list(range(len(given))))
-        given.check_length(len(full), f"{entry.name} (labels), given {path}")
+        full.check_length(len(given), path)
         full = given
     ids = {"seen": full.seen_ids, "unseen": full.unseen_ids, "all": list(range(len(full)))}
     own = NamedClasses(full.subset(entry.subset), full, ids[entry.subset])

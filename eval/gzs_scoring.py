@@ -1,0 +1,176 @@
+"""Photos with labels -> GZS3 or ZS3 figures, and the predictions in the published format.
+
+Photos are read, prepared and predicted a few at a time, so that CLIP's crops of several share its
+batches; memory does not grow with their number. A photo that cannot be read is skipped, counted and
+named.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.files import atomic_path
+from data.pictures import PictureError, read_image, read_label
+from data.vocabulary import Vocabulary
+from data.zegformer_sets import Pair
+from data.zegformer_transforms import test_image
+from eval import boundary, gzs_metrics
+
+log = logging.getLogger(__name__)
+
+
+class Predicts(Protocol):
+    """What is scored: (3, H, W) uint8 images and output sizes -> label maps (H, W) int64."""
+
+    def predict(
+        self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
+    ) -> list[Tensor]: ...
+
+
+@dataclass
+class Score:
+    """Counts over photos; those of parts of a data set add up.
+
+    Attributes
+    ----------
+    confusion : (K + 1, K + 1) int64, see `gzs_metrics`
+    outlines : (4,) int64, see `boundary.matches`, summed over photos and classes
+    photos : int, scored
+    unread : (id, reason) of photos that could not be read
+    """
+
+    confusion: np.ndarray
+    outlines: np.ndarray = field(default_factory=lambda: np.zeros(4, np.int64))
+    photos: int = 0
+    unread: list[tuple[str, str]] = field(default_factory=list)
+
+    def figures(self, vocabulary: Vocabulary) -> dict[str, float]:
+        """All figures in percent; see `gzs_metrics.figures`."""
+        # Where all classes are unseen (ZS3) there is nothing to tell apart.
+        unseen = vocabulary.unseen_ids if vocabulary.seen_ids else []
+        found = gzs_metrics.figures(self.confusion, unseen)
+        if self.outlines.any():
+            found["boundary_F"] = 100 * boundary.f_measure(self.outlines)
+        return found
+
+
+def score(
+    model: Predicts,
+    pairs: Sequence[Pair],
+    vocabulary: Vocabulary,
+    *,
+    short: int,
+    longest: int,
+    together: int = 4,
+    boundaries: bool = False,
+    predictions: Path | None = None,
+    on_photo: Callable[[Pair, np.ndarray, np.ndarray, np.ndarray], None] | None = None,
+) -> Score:
+    """Predict and count labelled photos.
+
+    Parameters
+    ----------
+    model : anything that predicts
+    pairs : photos and label maps in the classes of `vocabulary`
+    short, longest : sides of the network's input, in pixels
+    together : photos predicted at a time
+    boundaries : measure outlines too
+    predictions : file for the predictions as run-length codes, written as they come
+    on_photo : called with (pair, image, label, prediction)
+
+    Raises
+    ------
+    gzs_metrics.LabelMapError
+        A label map of another vocabulary or size.
+    """
+    K = len(vocabulary)
+    found = Score(np.zeros((K + 1, K + 1), np.int64))
+    with _RunLengths(predictions, vocabulary) as codes:
+        for start in range(0, len(pairs), together):
+            read = list(_read(pairs[start : start + together], found))
+            if not read:
+                continue
+            inputs = [_tensor(test_image(i, short=short, longest=longest)) for _, i, _ in read]
+            sizes = [(label.shape[0], label.shape[1]) for _, _, label in read]
+            outputs = model.predict(inputs, sizes)
+            for (pair, image, label), output in zip(read, outputs, strict=True):
+                prediction = output.cpu().numpy()
+                found.confusion += gzs_metrics.confusion(
+                    prediction, label, K, ignore=vocabulary.ignore
+                )
+                if boundaries:
+                    found.outlines += outline_matches(prediction, label, vocabulary.ignore)
+                found.photos += 1
+                codes.add(pair, prediction)
+                if on_photo is not None:
+                    on_photo(pair, image, label, prediction)
+    return found
+
+
+def outline_matches(prediction: np.ndarray, label: np.ndarray, ignore: int) -> np.ndarray:
+    """`boundary.matches` summed over the classes that the photo has or is said to have."""
+    void = label == ignore
+    classes = np.union1d(np.unique(label[~void]), np.unique(prediction[~void]))
+    total = np.zeros(4, np.int64)
+    for c in classes:
+        total += boundary.matches(prediction == c, label == c, void)
+    return total
+
+
+def _read(pairs: Sequence[Pair], found: Score) -> Iterator[tuple[Pair, np.ndarray, np.ndarray]]:
+    for pair in pairs:
+        try:
+            yield pair, read_image(pair.image), read_label(pair.label)
+        except PictureError as error:
+            log.warning("%s: left out: %s", pair.id, error)
+            found.unread.append((pair.id, str(error)))
+
+
+def _tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+class _RunLengths:
+    """Writes the published JSON list one entry at a time; whole or absent."""
+
+    def __init__(self, path: Path | None, vocabulary: Vocabulary) -> None:
+        self._path, self._vocabulary = path, vocabulary
+        self._context: Any = None
+        self._file: Any = None
+        self._separator = "[\n"
+
+    def __enter__(self) -> _RunLengths:
+        if self._path is not None:
+            self._context = atomic_path(self._path)
+            self._file = self._context.__enter__().open("w")
+        return self
+
+    def add(self, pair: Pair, prediction: np.ndarray) -> None:
+        if self._file is None:
+            return
+        from pycocotools import mask as run_lengths
+
+        for c in np.unique(prediction):
+            code = run_lengths.encode(np.asfortranarray(prediction == c))
+            entry = {
+                "file_name": str(pair.image),
+                "category_id": self._vocabulary.label_ids[c],
+                "segmentation": {"size": code["size"], "counts": code["counts"].decode("ascii")},
+            }
+            self._file.write(self._separator + json.dumps(entry))
+            self._separator = ",\n"
+
+    def __exit__(self, *error: Any) -> None:
+        if self._file is not None:
+            self._file.write("\n]\n" if self._separator != "[\n" else "[]\n")
+            self._file.close()
+            self._context.__exit__(*error)

@@ -1,0 +1,46 @@
+"""The per-pixel baseline of the ZegFormer paper, asked about photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.zegformer import normalised_batch
+
+
+class PixelSegmenter:
+    """The per-pixel baseline, asked like `Segmenter`.
+
+    Parameters
+    ----------
+    model : models.per_pixel.PerPixelBaseline
+    text : Tensor, (K, D), unit rows
+    seen : Tensor, (K,) bool
+    gamma : float
+        Subtracted from the probabilities of seen classes, if above 0.
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, text: Tensor, seen: Tensor, *, gamma: float = -1.0
+    ) -> None:
+        self.model = model.eval()
+        device = next(model.parameters()).device
+        self.text, self.seen, self.gamma = text.to(device), seen.to(device), gamma
+
+    @torch.inference_mode()
+    def predict(self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """The best class of each pixel, (H, W) int64 a photo."""
+        found = []
+        for image, size in zip(images, sizes, strict=True):
+            batch = normalised_batch([image.to(self.text.device)], divisor=1)
+            logits = self.model(batch, self.text)
+            own = (image.shape[1], image.shape[2])
+            large = F.interpolate(logits, size=own, mode="bilinear", align_corners=False)
+            maps = F.interpolate(large.softmax(dim=1), size=size, mode="bilinear")[0]
+            if self.gamma > 0:
+                maps = maps - self.gamma * self.seen[:, None, None].to(maps.dtype)
+            found.append(maps.argmax(dim=0))
+        return found

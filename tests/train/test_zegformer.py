@@ -1,0 +1,223 @@
+"""ZegFormer from its configuration to scores, small: training, resuming, scoring, bad input."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+import train_net
+from data.pictures import read_label
+from data.prepare_sets import prepare
+from data.vocabulary import VocabularyError, builtin
+from eval.gzs_scoring import outline_matches
+from models.checkpoints import CheckpointError
+from models.zegformer import ZegFormer
+from train import zegformer, zegformer_build
+from train.detectron_config import ConfigError
+from train.distributed import World
+
+ROOT = Path(__file__).parents[2]
+BASE = ROOT / "configs" / "pascal_voc" / "zegformer_R50_bs32_10k_vit16_voc.yaml"
+WORLD = World(0, 1, torch.device("cpu"))
+SMALL = {
+    "MODEL.WEIGHTS": "''",
+    "MODEL.DEVICE": "cpu",
+    "MODEL.SEM_SEG_HEAD.CONVS_DIM": 32,
+    "MODEL.SEM_SEG_HEAD.MASK_DIM": 32,
+    "MODEL.MASK_FORMER.HIDDEN_DIM": 32,
+    "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES": 4,
+    "MODEL.MASK_FORMER.NHEADS": 2,
+    "MODEL.MASK_FORMER.DIM_FEEDFORWARD": 32,
+    "MODEL.MASK_FORMER.DEC_LAYERS": 2,
+    "INPUT.MIN_SIZE_TRAIN": "[40, 56]",
+    "INPUT.MIN_SIZE_TEST": 48,
+    "INPUT.CROP.SIZE": "[48, 48]",
+    "INPUT.SIZE_DIVISIBILITY": 64,
+    "SOLVER.IMS_PER_BATCH": 2,
+    "SOLVER.MAX_ITER": 3,
+    "SOLVER.CHECKPOINT_PERIOD": 2,
+    "TEST.EVAL_PERIOD": 0,
+    "DATALOADER.NUM_WORKERS": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """Six photos in VOC's layout; the colour of a rectangle tells its class."""
+    root = tmp_path_factory.mktemp("datasets")
+    voc, rng = root / "VOC2012", np.random.default_rng(0)
+    for folder in ("JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation"):
+        (voc / folder).mkdir(parents=True)
+    for i, label in enumerate((1, 5, 9, 16, 20, 3)):
+        mask = np.zeros((50, 60), np.uint8)
+        mask[10:40, 5 : 30 + 4 * i] = label
+        image = rng.integers(0, 60, (50, 60, 3), dtype=np.uint8)
+        image[mask > 0] += np.uint8(7 * label)
+        Image.fromarray(mask).save(voc / f"SegmentationClassAug/p{i}.png")
+        Image.fromarray(image).save(voc / f"JPEGImages/p{i}.jpg")
+    (voc / "ImageSets/Segmentation/trainaug.txt").write_text("p0\np1\np2\np5\n")
+    (voc / "ImageSets/Segmentation/val.txt").write_text("p3\np4\np2\n")
+    prepare("voc", root, workers=1)
+    table = np.random.default_rng(1).standard_normal((20, 16)).astype(np.float32)
+    np.save(root / "text.npy", table)
+    return root
+
+
+def options(root: Path, out: Path, **changes) -> list[str]:
+    own = SMALL | {
+        "DATASETS.ROOT": root,
+        "MODEL.TEXT_EMBEDDINGS": root / "text.npy",
+        "OUTPUT_DIR": out,
+    }
+    own |= {key.replace("__", "."): value for key, value in changes.items()}
+    return [str(part) for pair in own.items() for part in pair]
+
+
+def configured(root: Path, out: Path, **changes):
+    return zegformer_build.configuration(BASE, options(root, out, **changes))
+
+
+def test_a_killed_training_ends_with_the_same_weights(root, tmp_path, monkeypatch):
+    whole = zegformer.train(configured(root, tmp_path / "a"), WORLD)
+    config = configured(root, tmp_path / "b")
+    criterion = zegformer.Criterion.__call__
+    calls = []
+
+    def killed(self, *arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return criterion(self, *arguments)
+
+    monkeypatch.setattr(zegformer.Criterion, "__call__", killed)
+    with pytest.raises(KeyboardInterrupt):
+        zegformer.train(config, WORLD)
+    monkeypatch.undo()
+    resumed = zegformer.train(config, WORLD, resume=True)
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_train_then_score_from_the_command_line(root, tmp_path):
+    run = CliRunner().invoke
+    arguments = ["--config-file", str(BASE), "--debug"]
+    result = run(train_net.main, [*arguments, *options(root, tmp_path)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    scores = tmp_path / "inference" / "pascal_voc_test_seen_sem_seg" / "scores.json"
+    assert json.loads(scores.read_text())["photos"] == 3
+    weights = tmp_path / "model_final.safetensors"
+    changed = options(
+        root,
+        tmp_path / "eval",
+        MODEL__WEIGHTS=weights,
+        DATASETS__TEST="('pascal_voc_val_all_sem_seg',)",
+        TEST__AUG__ENABLED=True,
+        TEST__AUG__MIN_SIZES="[40, 56]",
+    )
+    result = run(train_net.main, [*arguments, "--eval-only", *changed], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    names, values = result.stdout.strip().splitlines()[-2:]
+    assert "hIoU" in names.split(",") and len(names.split(",")) == len(values.split(","))
+    folder = tmp_path / "eval" / "inference" / "pascal_voc_val_all_sem_seg"
+    codes = json.loads((folder / "sem_seg_predictions.json").read_text())
+    assert {entry["category_id"] for entry in codes} <= set(builtin("voc").label_ids)
+    from pycocotools import mask as run_lengths
+
+    own = [entry for entry in codes if entry["file_name"].endswith("p3.jpg")]
+    assert sum(run_lengths.area(entry["segmentation"]) for entry in own) == 50 * 60
+    assert (tmp_path / "eval/inference_TTA/pascal_voc_val_all_sem_seg/scores.json").is_file()
+
+
+def test_baseline_trains_and_predicts(root, tmp_path):
+    config = configured(
+        root, tmp_path, MODEL__META_ARCHITECTURE="SemanticSegmentorGzero", SOLVER__MAX_ITER=1
+    )
+    model = zegformer.train(config, WORLD)
+    assert zegformer.evaluate(config, model, WORLD)["pACC"] >= 0
+
+
+def test_training_learns(root, tmp_path):
+    """The loss on the same few photos falls well below that of the first step."""
+    config = configured(
+        root, tmp_path, SOLVER__MAX_ITER=30, SOLVER__BASE_LR=1e-3, INPUT__COLOR_AUG_SSD=False,
+        SOLVER__BACKBONE_MULTIPLIER=1.0, SOLVER__CLIP_GRADIENTS__CLIP_VALUE=1.0,
+        MODEL__MASK_FORMER__DROPOUT=0.0,
+    )  # fmt: skip
+    zegformer.train(config, WORLD)
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    totals = [row["total"] for row in rows if "total" in row]
+    assert np.median(totals[-10:]) < 0.7 * totals[0]
+
+
+def test_fewer_gpus_follow_the_rule_and_say_so(root, tmp_path, caplog):
+    config = zegformer_build.configuration(BASE)
+    with caplog.at_level(logging.INFO):
+        fitted = zegformer_build.fitted(config, 2)
+    assert fitted["SOLVER.IMS_PER_BATCH"] == 8
+    assert fitted["SOLVER.BASE_LR"] == pytest.approx(2.5e-5)
+    assert fitted["SOLVER.MAX_ITER"] == 40_000
+    assert "for 2 GPUs: SOLVER.IMS_PER_BATCH 32 -> 8" in caplog.text
+    assert zegformer_build.fitted(config, 16) == config
+
+
+def test_bad_input_is_one_clear_line(root, tmp_path):
+    few = tmp_path / "few.json"
+    few.write_text(json.dumps(["cat", "dog"]))
+    cases = [
+        ({"MODEL__SEM_SEG_HEAD__TRAIN_CLASS_JSON": tmp_path / "gone.json"},
+         VocabularyError, r"gone\.json"),
+        ({"MODEL__SEM_SEG_HEAD__TRAIN_CLASS_JSON": few},
+         VocabularyError, r"few\.json.*expected 20 classes.*found 2"),
+        ({"MODEL__SEM_SEG_HEAD__NUM_CLASSES": 20}, ConfigError, "NUM_CLASSES is 20, but voc"),
+        ({"MODEL__WEIGHTS": "gone.pth"}, CheckpointError, r"gone\.pth: no such file"),
+        ({"INPUT__SIZE_DIVISIBILITY": 40}, ConfigError, "exceeds INPUT.SIZE_DIVISIBILITY 40"),
+        ({"SOLVER__IMS_PER_BATCH": 0}, ConfigError, "IMS_PER_BATCH 0"),
+    ]  # fmt: skip
+    for changes, kind, message in cases:
+        with pytest.raises(kind, match=message) as error:
+            zegformer.train(configured(root, tmp_path, **changes), WORLD)
+        assert "\n" not in str(error.value)
+    with torch.device("meta"):
+        weights = ZegFormer(depth=101).state_dict()
+    weights = {k: torch.zeros(1) for k in weights}
+    torch.save({"model": weights}, tmp_path / "deep.pth")
+    with pytest.raises(CheckpointError, match="weights of ResNet-101"):
+        zegformer.train(configured(root, tmp_path, MODEL__WEIGHTS=tmp_path / "deep.pth"), WORLD)
+
+
+def test_another_prompt_set_than_in_training_is_said(root, tmp_path, caplog):
+    zegformer.train(configured(root, tmp_path, SOLVER__MAX_ITER=1), WORLD)
+    config = configured(
+        root, tmp_path, MODEL__WEIGHTS=tmp_path / "model_final.safetensors",
+        MODEL__PROMPT_ENSEMBLE_TYPE="imagenet_select",
+    )  # fmt: skip
+    with caplog.at_level(logging.WARNING):
+        zegformer_build.network(config, 16)
+    assert "was trained with the prompts 'single'" in caplog.text
+
+
+def test_outlines_of_all_classes_are_counted():
+    label = np.zeros((40, 40), np.uint8)
+    label[10:30, 10:30] = 3
+    same = outline_matches(label.astype(int), label, 255)
+    assert same[0] == same[1] == same[2] == same[3] > 0
+    other = outline_matches(np.zeros((40, 40), int), label, 255)
+    assert other[0] == 0 and other[3] == same[3]
+
+
+def test_published_list_names_mean_the_built_in_classes(root, tmp_path):
+    config = configured(
+        root, tmp_path,
+        MODEL__SEM_SEG_HEAD__TRAIN_CLASS_JSON="datasets/VOCZERO/seen_classnames.json",
+    )  # fmt: skip
+    found = zegformer_build.named_classes(config, "pascal_voc_train_seen_sem_seg", "TRAIN")
+    assert found.vocabulary.names == builtin("voc").subset("seen").names
+    label = read_label(root / "VOCZERO/annotations_detectron2/train_seen/p0.png")
+    assert set(np.unique(label)) == {0, 255}
