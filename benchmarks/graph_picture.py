@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
+from PIL import Image
 
 import eigen
 from data.files import atomic_path
@@ -65,7 +66,7 @@ def main(photos: tuple[Path, ...], name: str, width: int, out: Path) -> None:
     columns = 1 + sum(k - 1 for _, _, k in GRAPHS)
     picture = mosaic(tiles, columns=columns, captions=captions, gap=4)
     with atomic_path(out) as temporary:
-        cv2.imwrite(str(temporary), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
+        Image.fromarray(picture).save(temporary, quality=82)
 
 
 if __name__ == "__main__":
