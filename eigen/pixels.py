@@ -51,6 +51,8 @@ class PixelSpec:
     ----------
     step : int
         Side of a node in pixels: 1 makes every pixel a node, 2 a quarter as many nodes.
+    max_nodes : int
+        A photo that would have more nodes gets the least larger step that keeps to them.
     colour_width : float
         Colour difference, in CIELAB units, at which a weight falls to exp(-1/2); smaller cuts at
         fainter edges. 2.3 units are a just noticeable difference.
@@ -61,12 +63,14 @@ class PixelSpec:
     """
 
     step: int = 1
+    max_nodes: int = 500_000
     colour_width: float = 5.0
     feature_power: float = 2.0
     links: int = 30
 
     def __post_init__(self) -> None:
-        for field, least in (("step", 1), ("feature_power", 0), ("links", 0)):
+        least_values = {"step": 1, "max_nodes": 1, "feature_power": 0, "links": 0}
+        for field, least in least_values.items():
             value = getattr(self, field)
             if not least <= value < np.inf:
                 raise PixelSpecError(f"{field}: expected {least} or more, found {value}")
@@ -92,7 +96,7 @@ def build(
     -------
     W : csr_array, shape (n, n), float32
     node_grid : tuple of int
-        (ceil(H / step), ceil(W / step)), whose product is n.
+        (ceil(H / step), ceil(W / step)) for the step in effect; its product is n.
 
     Raises
     ------
@@ -101,7 +105,7 @@ def build(
     """
     check_features(features)
     size = image.shape[:2]
-    node_grid = -(-size[0] // spec.step), -(-size[1] // spec.step)
+    node_grid = _node_grid(spec, size)
     n = node_grid[0] * node_grid[1]
     if n == 1:
         return sparse.csr_array(np.ones((1, 1), np.float32)), node_grid
@@ -134,6 +138,13 @@ def build(
     )
     W.eliminate_zeros()
     return W, node_grid
+
+
+def _node_grid(spec: PixelSpec, size: tuple[int, int]) -> tuple[int, int]:
+    step = spec.step
+    while -(-size[0] // step) * -(-size[1] // step) > spec.max_nodes:
+        step += 1
+    return -(-size[0] // step), -(-size[1] // step)
 
 
 def _shifted(grid: tuple[int, int], down: int, right: int) -> tuple[tuple, tuple]:

@@ -118,6 +118,12 @@ def test_step_two_sees_the_photo_at_half_size():
     assert W.shape == (609, 609)
 
 
+def test_large_photos_get_a_larger_step():
+    image = two_colours(40, 60)
+    grids = [graph_of(image, PixelSpec(max_nodes=most))[1] for most in (2400, 2399, 280, 1)]
+    assert grids == [(40, 60), (20, 30), (14, 20), (1, 1)]
+
+
 def test_same_bytes_whatever_the_global_generator():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     answers = []
@@ -141,7 +147,8 @@ def test_solved_by_lobpcg_to_the_tolerance():
 
 
 @pytest.mark.parametrize(
-    "field, value", [("step", 0), ("colour_width", 0.0), ("feature_power", -1), ("links", -1)]
+    "field, value",
+    [("step", 0), ("max_nodes", 0), ("colour_width", 0.0), ("feature_power", -1), ("links", -1)],
 )
 def test_fields_out_of_range_are_named(field, value):
     with pytest.raises(PixelSpecError, match=field):
