@@ -50,7 +50,7 @@ def load(model: nn.Module, source: str) -> None:
         return
     path = Path(source).expanduser()
     if path.is_file():
-        weights = _read(path)
+        weights = read(path)
     elif path.name in {f"R-{depth}.pkl" for depth in BLOCKS}:
         weights = _torchvision(int(path.stem.removeprefix("R-")), source)
     else:
@@ -84,7 +84,14 @@ def load_trunk(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> 
     load_state(trunk, found, source)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint or trunk under their own names.
+
+    Raises
+    ------
+    CheckpointError
+        Absent, unreadable, or a pickle that wants to run code.
+    """
     if path.suffix != ".pkl":
         content: Any = read_file(path)
         return state_dict(content.get("model", content), path)
@@ -132,7 +139,9 @@ def _check_depth(trunk: ResNet, weights: Mapping[str, Tensor], source: str) -> N
 
 def _warn_of_msra_start(weights: Mapping[str, Tensor], source: str) -> None:
     means = [value for key, value in weights.items() if key.endswith("running_mean")]
-    if means and not any(value.any() for value in means):
+    scale = weights.get("backbone.stem.conv1.norm.weight")
+    # A trunk that started from fresh weights has mean 0 too, but scale 1.
+    if scale is not None and (scale != 1).any() and not any(value.any() for value in means):
         log.warning(
             "%s: every frozen batch norm has mean 0: it was trained from MSRA's R-101.pkl, which "
             "does not suit this input; expect lower scores than published",

@@ -131,9 +131,13 @@ def test_start_from_msra_is_told_by_its_statistics(tmp_path, donor, caplog):
         key: torch.zeros_like(value) if key.endswith("running_mean") else value
         for key, value in donor.state_dict().items()
     }
-    torch.save({"model": weights}, tmp_path / "a.pth")
+    torch.save({"model": weights}, tmp_path / "fresh.pth")
+    weights["backbone.stem.conv1.norm.weight"] = torch.full((64,), 0.3)
+    torch.save({"model": weights}, tmp_path / "msra.pth")
     with caplog.at_level(logging.WARNING):
-        zegformer_weights.load(small(), str(tmp_path / "a.pth"))
+        zegformer_weights.load(small(), str(tmp_path / "fresh.pth"))
+        assert caplog.text == ""
+        zegformer_weights.load(small(), str(tmp_path / "msra.pth"))
     assert "trained from MSRA" in caplog.text
 
 

@@ -1,0 +1,124 @@
+"""The demo on a small untrained network: what it writes, and what it says of bad input."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.pictures import read_image, read_label
+from models.zegformer import ZegFormer
+
+ROOT = Path(__file__).parents[2]
+_spec = importlib.util.spec_from_file_location("demo_script", ROOT / "demo" / "demo.py")
+assert _spec is not None and _spec.loader is not None
+demo = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(demo)
+
+CONFIG = ROOT / "configs" / "pascal_voc" / "zegformer_R50_bs32_10k_vit16_voc.yaml"
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    torch.manual_seed(0)
+    sizes = {"queries": 5, "dim": 32, "mask_dim": 32, "heads": 2, "layers": 1, "feedforward": 32}
+    model = ZegFormer(depth=50, text_dim=16, **sizes)
+    torch.save({"model": model.state_dict()}, folder / "model_final.pth")
+    np.save(folder / "text.npy", np.random.default_rng(0).standard_normal((3, 16)))
+    rng = np.random.default_rng(1)
+    (folder / "photos").mkdir()
+    for name in ("a.jpg", "b.png"):
+        Image.fromarray(rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)).save(
+            folder / "photos" / name
+        )
+    return folder
+
+
+def run(setting: Path, *given: object) -> int:
+    small = {
+        "MODEL.DEVICE": "cpu", "INPUT.MIN_SIZE_TEST": 48,
+        "MODEL.SEM_SEG_HEAD.CONVS_DIM": 32, "MODEL.SEM_SEG_HEAD.MASK_DIM": 32,
+        "MODEL.MASK_FORMER.HIDDEN_DIM": 32, "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES": 5,
+        "MODEL.MASK_FORMER.NHEADS": 2, "MODEL.MASK_FORMER.DEC_LAYERS": 1,
+        "MODEL.MASK_FORMER.DIM_FEEDFORWARD": 32,
+    }  # fmt: skip
+    options = [str(part) for pair in small.items() for part in pair]
+    return demo.main([
+        "--config-file", str(CONFIG), "--checkpoint", str(setting / "model_final.pth"),
+        "--classes", "cat, wild horse, sofa", "--embeddings", str(setting / "text.npy"),
+        *map(str, given), "--opts", *options,
+    ])  # fmt: skip
+
+
+def test_photos_become_overlays_labels_and_scores(setting, tmp_path):
+    assert run(setting, "--input", setting / "photos", "--output", tmp_path / "out") == 0
+    for stem in ("a", "b"):
+        labels = read_label(tmp_path / "out" / f"{stem}_labels.png")
+        told = json.loads((tmp_path / "out" / f"{stem}.json").read_text())
+        assert labels.shape == (40, 56) == tuple(told["size"])
+        assert {entry["id"] for entry in told["classes"]} == set(np.unique(labels))
+        assert sum(entry["share"] for entry in told["classes"]) == pytest.approx(1)
+        assert {entry["name"] for entry in told["classes"]} <= {"cat", "wild horse", "sofa"}
+        assert read_image(tmp_path / "out" / f"{stem}.png").shape == (40, 56, 3)
+
+
+def test_a_glob_a_single_file_and_existing_output(setting, tmp_path, caplog):
+    picture = tmp_path / "one.png"
+    glob = setting / "photos" / "a.*"
+    assert run(setting, "--input", glob, "--output", picture) == 0
+    before = picture.read_bytes()
+    assert run(setting, "--input", glob, "--output", picture) == 1
+    assert "one.png exists; give --overwrite" in caplog.text
+    assert run(setting, "--input", glob, "--output", picture, "--overwrite") == 0
+    assert picture.read_bytes() == before
+
+
+def test_nothing_accepted_is_said(setting, tmp_path, caplog):
+    caplog.set_level("INFO")
+    given = ("--input", setting / "photos" / "a.jpg", "--output", tmp_path)
+    assert run(setting, *given, "--confidence-threshold", "1e9") == 0
+    assert "no mask was accepted" in caplog.text
+    assert (read_label(tmp_path / "a_labels.png") == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--input", "gone.jpg"), "--input gone.jpg: no such photo"),
+        (("--video-input", "gone.mp4"), "--video-input gone.mp4 does not open"),
+    ],
+)
+def test_bad_input_is_one_line(setting, caplog, given, message):
+    assert run(setting, *given) == 1
+    assert message in caplog.records[-1].getMessage()
+    assert "\n" not in caplog.records[-1].getMessage()
+
+
+def test_unreadable_photos_are_left_out(setting, tmp_path, caplog):
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    good = setting / "photos" / "a.jpg"
+    assert run(setting, "--input", tmp_path / "bad.jpg", good, "--output", tmp_path / "out") == 0
+    assert "left out" in caplog.text and (tmp_path / "out" / "a.png").is_file()
+    assert run(setting, "--input", tmp_path / "bad.jpg", "--output", tmp_path / "no") == 1
+
+
+def test_video_is_written_frame_by_frame(setting, tmp_path):
+    clip = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 5, (64, 48))
+    if not writer.isOpened():
+        pytest.skip("this OpenCV writes no video")
+    for value in (0, 120, 240):
+        writer.write(np.full((48, 64, 3), value, np.uint8))
+    writer.release()
+    assert run(setting, "--video-input", clip, "--output", tmp_path / "out") == 0
+    capture = cv2.VideoCapture(str(tmp_path / "out" / "clip.mp4"))
+    assert sum(1 for _ in iter(lambda: capture.read()[0], False)) == 3
+    capture.release()
+    assert run(setting, "--video-input", clip, "--output", tmp_path / "out") == 1
