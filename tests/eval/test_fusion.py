@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -67,6 +67,7 @@ def test_eigenvectors_that_say_nothing_change_nothing(scene, name, planes):
         assert iou(fused, margin > 0) > 0.6
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     margin=hnp.arrays(np.float32, (6, 8), elements=st.floats(-60, 60, width=32)),
     planes=hnp.arrays(np.float32, (3, 6, 8), elements=st.floats(-2, 2, width=32)),

@@ -6,12 +6,13 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.sampling import BatchSampler, Draw, SamplingError, generator
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     samples=st.integers(4, 60),
     batch=st.integers(1, 4),
