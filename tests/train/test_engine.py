@@ -259,3 +259,29 @@ def environment() -> dict[str, str]:
 def test_history_survives_a_torn_last_row(tmp_path):
     (tmp_path / history.FILE).write_text(json.dumps({"step": 1, "a": 2.0}) + '\n{"step": 2, "a"')
     assert history.read(tmp_path) == [{"step": 1, "a": 2.0}]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("autocast", ["none", "bf16", "fp16"])
+def test_trains_on_a_gpu_and_resumes(tmp_path, autocast):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    world = World(0, 1, torch.device("cuda", 0))
+    settings = engine.Settings(
+        out=tmp_path, steps=30, autocast=autocast, ema=0.9, clip_norm=1.0, channels_last=True
+    )
+    for resumes in (False, True):
+        model = Net()
+        run = engine.Training(
+            model,
+            torch.optim.SGD(model.parameters(), lr=0.05),
+            schedule=poly(30),
+            loss=loss,
+            settings=settings,
+            world=world,
+        )
+        if resumes:
+            run.resume(tmp_path / checkpoint.LATEST)
+            assert run.step == 30
+        run.run(batches)
+    assert all(value.isfinite().all() for value in final(tmp_path).values())
