@@ -10,13 +10,15 @@ Ding et al., "Decoupling Zero-Shot Semantic Segmentation", CVPR 2022.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eval import crops, gzs, segments
+from eval import crops, eigen_queries, gzs, segments
+from eval.eigen_maps import EigenMaps
+from eval.eigen_queries import EigenUse
 from eval.segments import Segments
 from models.clip import CLIP
 from models.clip import PIXEL_MEAN as CLIP_MEAN
@@ -105,6 +107,8 @@ class Segmenter:
     classes : Classes
     clip : CLIP, needed by every mode but "query"
     scoring : Scoring
+    eigen_use : EigenUse
+        What eigenvectors do where they are given.
 
     Raises
     ------
@@ -119,8 +123,10 @@ class Segmenter:
         *,
         clip: CLIP | None = None,
         scoring: Scoring | None = None,
+        eigen_use: EigenUse | None = None,
     ) -> None:
         self.model = model.eval()
+        self.eigen_use = eigen_use or EigenUse()
         self.device = next(model.parameters()).device
         self.classes = classes.to(self.device)
         self.clip = clip
@@ -134,14 +140,70 @@ class Segmenter:
             )
 
     @torch.inference_mode()
-    def segments(self, images: Sequence[Tensor]) -> list[Segments]:
-        """Scored masks of photos, (3, H, W) uint8 RGB each."""
-        return self.scored([self.queries(image) for image in images])
+    def segments(
+        self, images: Sequence[Tensor], eigen: Sequence[EigenMaps] | None = None
+    ) -> list[Segments]:
+        """Scored masks of photos.
 
-    def predict(self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+        Parameters
+        ----------
+        images : (3, H, W) uint8 RGB each
+        eigen : eigenvectors of each photo at its size; used as `eigen_use` says
+        """
+        photos = [self.queries(image) for image in images]
+        if eigen is None:
+            return self.scored(photos)
+        candidates = [self._candidates(maps) for maps in eigen]
+        if "refine" in self.eigen_use.ways:
+            photos = [
+                replace(photo, masks=eigen_queries.refined(photo.masks, own, self.eigen_use))
+                for photo, own in zip(photos, candidates, strict=True)
+            ]
+        found = self.scored(photos)
+        if "propose" in self.eigen_use.ways:
+            found = [
+                self._with_proposals(photo, own, extra)
+                for photo, own, extra in zip(photos, found, candidates, strict=True)
+            ]
+        return found
+
+    def predict(
+        self,
+        images: Sequence[Tensor],
+        sizes: Sequence[tuple[int, int]],
+        eigen: Sequence[EigenMaps] | None = None,
+    ) -> list[Tensor]:
         """The best class of each pixel at the given sizes, (H, W) int64 a photo."""
-        found = self.segments(images)
-        return [self.labels(own, size) for own, size in zip(found, sizes, strict=True)]
+        found = self.segments(images, eigen)
+        if eigen is None or "smooth" not in self.eigen_use.ways:
+            return [self.labels(own, size) for own, size in zip(found, sizes, strict=True)]
+        labels = []
+        for own, size, maps in zip(found, sizes, eigen, strict=True):
+            planes = torch.from_numpy(maps.planes).to(self.device)
+            planes = segments.enlarged(planes, size)
+            smooth = eigen_queries.smoothed(self.maps(own, size), planes, self.eigen_use.weight)
+            labels.append(smooth.argmax(dim=0))
+        return labels
+
+    def _candidates(self, maps: EigenMaps) -> Tensor:
+        found = eigen_queries.eigen_segments(maps, smallest=self.eigen_use.smallest)
+        return torch.from_numpy(found).to(self.device)
+
+    def _with_proposals(self, photo: Queries, found: Segments, candidates: Tensor) -> Segments:
+        """Eigen segments as further masks, named by CLIP alone."""
+        if not len(candidates):
+            return found
+        H, W = photo.masks.shape[1:]
+        masks = eigen_queries.as_masks(candidates, (H, W))
+        # Without a learned "no object" the column takes no share.
+        none = torch.full((len(masks), photo.logits.shape[1]), -torch.inf, device=self.device)
+        own = Queries(photo.image, none, masks)
+        (logits,) = self._crop_logits([own])
+        scores = gzs.class_scores(none, logits, self.classes.unseen, mode="image")
+        # A proposal is one opinion beside all queries that cover its pixels.
+        return Segments(
+            torch.cat([found.scores, scores]), torch.cat([found.masks, masks.sigmoid()]), found.size
+        )
 
     @torch.inference_mode()
     def queries(self, image: Tensor) -> Queries:

@@ -1,4 +1,4 @@
-"""ResNet-50 and -101 with frozen batch norm, under detectron2's keys.
+"""ResNets with frozen batch norm, under detectron2's keys.
 
 Maps normalised images (B, 3, H, W) to features at strides 4, 8, 16 and 32, "res2" to "res5". The
 arithmetic is torchvision's: 7x7 stem, the stride of a bottleneck in its 3x3 convolution. Statistics
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+# 14 is not published: one block a stage, for small experiments.
+BLOCKS = {14: (1, 1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 CHANNELS = {"res2": 256, "res3": 512, "res4": 1024, "res5": 2048}
 
 
@@ -81,7 +82,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The trunk of depth 50 or 101; see the module's contract.
+    """The trunk of a depth in `BLOCKS`; see the module's contract.
 
     Raises
     ------

@@ -129,8 +129,8 @@ class ZegFormer(nn.Module):
 
     Parameters
     ----------
-    depth : 50 or 101
-        Of the ResNet.
+    depth : int
+        Of the ResNet: 50 or 101, or another of `models.resnet.BLOCKS`.
     queries, dim, mask_dim, heads, layers, feedforward, dropout
         Of the transformer decoder and its heads.
     text_dim : int

@@ -61,7 +61,7 @@ def test_features_have_the_published_strides_and_channels():
 
 
 def test_unknown_depth_is_refused():
-    with pytest.raises(ValueError, match=r"depth: expected one of \[50, 101\], found 34"):
+    with pytest.raises(ValueError, match=r"depth: expected one of \[14, 50, 101\], found 34"):
         ResNet(34)
 
 
