@@ -12,6 +12,7 @@ include: "pipeline/rules/common.smk"
 include: "pipeline/rules/photos.smk"
 include: f"pipeline/rules/{CONFIG.path}.smk"
 include: "pipeline/rules/results.smk"
+include: "pipeline/rules/sazs.smk"
 
 
 rule all:
@@ -38,6 +39,7 @@ rule folder:
 rule demo:
     input:
         PLAN.targets("world", "samples"),
+        f"{CONFIG.results_root}/world/sazs/report.html",
 
 
 onsuccess:

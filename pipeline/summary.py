@@ -26,4 +26,17 @@ def lines(layout: Layout) -> list[str]:
             f"  masks         {layout.masks(dataset)}/",
             f"  report        {report}",
         ]
+        text += _sazs(Path(layout.results_root) / dataset / "sazs" / "summary.json")
     return text
+
+
+def _sazs(path: Path) -> list[str]:
+    """Scores of the small SAZS of the demo, if it was trained."""
+    if not path.exists():
+        return []
+    scores = json.loads(path.read_text())
+    unseen = ", ".join(f"{name} {miou:.1f}" for name, miou in scores["unseen"].items())
+    return [
+        f"  SAZS          unseen mIoU: {unseen} (untrained {scores['untrained']:.1f})",
+        f"                {path.with_name('report.html')}",
+    ]

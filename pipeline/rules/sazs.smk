@@ -24,7 +24,7 @@ rule sazs_train:
         data_dir=CONFIG.datasets_root,
     shell:
         "python sazs.py train --benchmark {wildcards.benchmark} --fold {wildcards.fold} --arch {wildcards.arch}"
-        " --data-dir {params.data_dir} --filename {params.folder} --workers {threads} -v 2>&1 | tee {log:q}"
+        " --data-dir {params.data_dir:q} --filename {params.folder:q} --workers {threads} -v 2>&1 | tee {log:q}"
 
 
 rule sazs_test:
@@ -51,8 +51,8 @@ rule sazs_test:
         eig_dir=lambda wildcards, input: os.path.dirname(input.eigenvectors),
         data_dir=CONFIG.datasets_root,
     shell:
-        "python sazs.py test --benchmark {wildcards.benchmark} --fold {wildcards.fold} --resume {params.best}"
-        " --data-dir {params.data_dir} --eig_dir {params.eig_dir} --filename {params.folder} -v 2>&1 | tee {log:q}"
+        "python sazs.py test --benchmark {wildcards.benchmark} --fold {wildcards.fold} --resume {params.best:q}"
+        " --data-dir {params.data_dir:q} --eig_dir {params.eig_dir:q} --filename {params.folder:q} -v 2>&1 | tee {log:q}"
 
 
 rule sazs_demo:
@@ -75,5 +75,5 @@ rule sazs_demo:
         eig_dir=lambda wildcards, input: os.path.dirname(input.eigenvectors),
         data_dir=LAYOUT.tree("world"),
     shell:
-        "python sazs.py demo --data-dir {params.data_dir} --eig_dir {params.eig_dir}"
-        " --filename {params.folder} -v 2>&1 | tee {log:q}"
+        "python sazs.py demo --data-dir {params.data_dir:q} --eig_dir {params.eig_dir:q}"
+        " --filename {params.folder:q} -v 2>&1 | tee {log:q}"
