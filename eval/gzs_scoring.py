@@ -24,16 +24,19 @@ from data.vocabulary import Vocabulary
 from data.zegformer_sets import Pair
 from data.zegformer_transforms import test_image
 from eval import boundary, gzs_metrics
+from eval.eigen_maps import EigenFolder, EigenMaps
 
 log = logging.getLogger(__name__)
 
 
 class Predicts(Protocol):
-    """What is scored: (3, H, W) uint8 images and output sizes -> label maps (H, W) int64."""
+    """What is scored: (3, H, W) uint8 images and output sizes -> label maps (H, W) int64.
 
-    def predict(
-        self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
-    ) -> list[Tensor]: ...
+    What takes part with eigenvectors has a third parameter for them.
+    """
+
+    @property
+    def predict(self) -> Callable[..., list[Tensor]]: ...
 
 
 @dataclass
@@ -73,6 +76,7 @@ def score(
     together: int = 4,
     boundaries: bool = False,
     predictions: Path | None = None,
+    eigen: EigenFolder | None = None,
     on_photo: Callable[[Pair, np.ndarray, np.ndarray, np.ndarray], None] | None = None,
 ) -> Score:
     """Predict and count labelled photos.
@@ -85,6 +89,7 @@ def score(
     together : photos predicted at a time
     boundaries : measure outlines too
     predictions : file for the predictions as run-length codes, written as they come
+    eigen : eigenvectors of the photos, for models that use them
     on_photo : called with (pair, image, label, prediction)
 
     Raises
@@ -101,7 +106,8 @@ def score(
                 continue
             inputs = [_tensor(test_image(i, short=short, longest=longest)) for _, i, _ in read]
             sizes = [(label.shape[0], label.shape[1]) for _, _, label in read]
-            outputs = model.predict(inputs, sizes)
+            maps = [] if eigen is None else [_maps(eigen, read, inputs)]
+            outputs = model.predict(inputs, sizes, *maps)
             for (pair, image, label), output in zip(read, outputs, strict=True):
                 prediction = output.cpu().numpy()
                 found.confusion += gzs_metrics.confusion(
@@ -133,6 +139,16 @@ def _read(pairs: Sequence[Pair], found: Score) -> Iterator[tuple[Pair, np.ndarra
         except PictureError as error:
             log.warning("%s: left out: %s", pair.id, error)
             found.unread.append((pair.id, str(error)))
+
+
+def _maps(
+    eigen: EigenFolder, read: Sequence[tuple[Pair, np.ndarray, np.ndarray]], inputs: list[Tensor]
+) -> list[EigenMaps]:
+    """Eigenvectors at the size of the network's input."""
+    return [
+        eigen.maps(pair.id, (image.shape[1], image.shape[2]))
+        for (pair, _, _), image in zip(read, inputs, strict=True)
+    ]
 
 
 def _tensor(image: np.ndarray) -> Tensor:

@@ -22,7 +22,9 @@ from data.files import atomic_path
 from data.vocabulary import Vocabulary
 from data.zegformer_sets import datasets_root, labelled_set
 from data.zegformer_transforms import Augmentation
+from eval import gzs_page
 from eval.gzs_metrics import class_figures
+from eval.gzs_page import Examples
 from eval.gzs_scoring import Predicts, Score, score
 from eval.zegformer import Segmenter
 from eval.zegformer_tta import Augmented
@@ -47,7 +49,8 @@ def evaluate(
 
     Parameters
     ----------
-    out : folder for `scores.json`, the predictions and, with TEST.AUG, the same of augmented tests
+    out : folder for `scores.json`, `report.html` and the predictions; with TEST.AUG also those of
+        augmented tests
 
     Returns
     -------
@@ -83,6 +86,7 @@ def _scored(
 ) -> dict[str, float]:
     pairs = labelled_set(name).pairs(datasets_root(config["DATASETS.ROOT"]))
     part = f"sem_seg_predictions{f'_{world.rank}' if world.size > 1 else ''}.json"
+    examples = Examples(vocabulary)
     own = score(
         model,
         pairs[world.rank :: world.size],
@@ -91,12 +95,16 @@ def _scored(
         longest=config["INPUT.MAX_SIZE_TEST"],
         boundaries=folder is not None,
         predictions=None if folder is None else folder / part,
+        on_photo=None if folder is None else examples,
     )
     whole = Score(world.sum(own.confusion), world.sum(own.outlines))
     whole.photos, unread = world.sum(np.array([own.photos, len(own.unread)])).tolist()
     figures = whole.figures(vocabulary)
     if folder is not None and world.is_first:
         _write_scores(folder, whole, figures, vocabulary, unread)
+        page = folder / "report.html"
+        answers = {"ZegFormer": figures}
+        gzs_page.write(page, name, answers, whole.confusion, vocabulary, examples, config)
     if unread:
         log.warning("%s: %d photos could not be read and are left out", name, unread)
     return figures
