@@ -30,6 +30,10 @@ def dense(
     numpy.linalg.LinAlgError
         LAPACK did not converge.
     """
-    return scipy.linalg.eigh(
-        problem.dense_laplacian(), subset_by_index=(0, k - 1), overwrite_a=True, check_finite=False
-    )
+    laplacian = problem.dense_laplacian()
+    try:
+        return scipy.linalg.eigh(laplacian, subset_by_index=(0, k - 1), check_finite=False)
+    except np.linalg.LinAlgError:
+        # LAPACK's quick driver (syevr) gives up on some matrices with many equal eigenvalues.
+        values, u = scipy.linalg.eigh(laplacian, driver="evd", check_finite=False)
+        return values[:k], u[:, :k]

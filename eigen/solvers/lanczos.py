@@ -33,7 +33,7 @@ LEAST_BASIS = 3
 # One more block brings residuals down by less than this: from further away, two are added.
 FAR = 100
 # A pass that leaves at least this part of a vector's length leaves it orthogonal to the basis.
-MOSTLY_NEW = 0.1
+MOSTLY_NEW, MOST_PASSES = 0.1, 6
 # Below this, float32 products cannot reach the tolerance and the work is done in float64.
 FLOAT32_TOLERANCE = 1e-6
 
@@ -158,9 +158,7 @@ class _Basis:
         """Add the part of `candidates` (n, block) that is new, random directions where none is."""
         width = min(self._block, self._problem.n - self.size)
         new = candidates[:, :width].astype(self._q.dtype)
-        left = np.zeros(width)
-        while left.min() < MOSTLY_NEW:
-            # What little is left of a vector is spoilt by cancellation: it needs another pass.
+        for _ in range(MOST_PASSES):
             length = np.sqrt(np.einsum("nb,nb->b", new, new))
             new -= self._span @ (self._span.T @ new)
             new, r = np.linalg.qr(new)
@@ -168,6 +166,9 @@ class _Basis:
             nothing = left <= 10 * np.finfo(new.dtype).eps
             if nothing.any():
                 new[:, nothing] = self._rng.standard_normal((len(new), int(nothing.sum())))
+            elif left.min() >= MOSTLY_NEW:
+                break
+            # What little is left of a vector is spoilt by cancellation: it needs another pass.
         self._before_last, self.size = self.size, self.size + width
         self._q[:, self._before_last : self.size] = new
 
