@@ -150,26 +150,31 @@ def test_rows_that_were_never_written_are_refused(folder):
 
 def _read_all(path):
     """What a reader sees of a damaged shard: its pairs, or None where it was refused."""
+    shard = shards.Shard(path)
     try:
-        shard = shards.Shard(path)
-        found = {id: shard.pairs(index) for index, id in enumerate(shard.ids())}
-        shard.close()
+        return {id: shard.pairs(index) for index, id in enumerate(shard.ids())}
     except ShardError:
         return None
-    return found
+    finally:
+        shard.close()
+
+
+def _damaged(folder, content):
+    """A new file: HDF5 would show what it has in memory of one that it has open or had just now."""
+    path = folder / f"damaged-{len(list(folder.iterdir()))}.h5"
+    path.write_bytes(content)
+    return path
 
 
 def test_no_truncated_file_shows_wrong_data(folder):
     path, _ = folder
     whole = (path / "shard-00000.h5").read_bytes()
-    damaged = path / "damaged.h5"
     for length in [*range(0, len(whole), len(whole) // 100), len(whole) - 1]:
-        damaged.write_bytes(whole[:length])
-        assert _read_all(damaged) is None, f"cut to {length} of {len(whole)} bytes"
+        assert _read_all(_damaged(path, whole[:length])) is None, f"{length} of {len(whole)} bytes"
 
 
-@pytest.mark.parametrize("where", ["header", "anywhere"])
-def test_no_flipped_bit_shows_wrong_data(folder, where):
+@pytest.mark.parametrize(("where", "least"), [("header", 10), ("anywhere", 120)])
+def test_no_flipped_bit_shows_wrong_data(folder, where, least):
     path, members = folder
     whole = bytearray((path / "shard-00000.h5").read_bytes())
     random.seed(0)
@@ -178,14 +183,13 @@ def test_no_flipped_bit_shows_wrong_data(folder, where):
         place = random.randrange(3000 if where == "header" else len(whole))
         bit = 1 << random.randrange(8)
         whole[place] ^= bit
-        (path / "damaged.h5").write_bytes(whole)
+        found = _read_all(_damaged(path, whole))
         whole[place] ^= bit
-        found = _read_all(path / "damaged.h5")
         refused += found is None
         assert found is None or (
             len(found) == 4 and all(same(found[id], members[id]) for id in found)
         ), f"bit {bit} of byte {place}"
-    assert refused > 5
+    assert refused >= least
 
 
 def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path):
