@@ -102,15 +102,22 @@ def axis_weights(low: float, high: float, length: int, bins: int) -> Tensor:
     return weights.view(bins, samples, length).mean(dim=1).float()
 
 
-def crop(image: Tensor, box: tuple[int, int, int, int], side: int) -> Tensor:
-    """RoIAlign of one box of an image, (C, H, W) -> (C, side, side): two matrix products."""
+def crop(
+    image: Tensor, box: tuple[int, int, int, int], side: int, mask: Tensor | None = None
+) -> Tensor:
+    """RoIAlign of one box of an image, (C, H, W) -> (C, side, side): two matrix products.
+
+    The image is taken as zero outside `mask`, (H, W) bool.
+    """
     x0, y0, x1, y1 = box
     rows = axis_weights(y0, y1, image.shape[1], side).to(image)
     columns = axis_weights(x0, x1, image.shape[2], side).to(image)
     # Nothing outside these carries weight.
-    top, left = max(y0 - 1, 0), max(x0 - 1, 0)
-    part = image[:, top : y1 + 1, left : x1 + 1]
-    return rows[:, top : y1 + 1] @ part @ columns[:, left : x1 + 1].T
+    across, down = slice(max(x0 - 1, 0), x1 + 1), slice(max(y0 - 1, 0), y1 + 1)
+    part = image[:, down, across]
+    if mask is not None:
+        part = part * mask[down, across]
+    return rows[:, down] @ part @ columns[:, across].T
 
 
 def crops(
@@ -160,9 +167,9 @@ def crops(
         boxes = published_boxes(masks) if geometry == "published" else square_boxes(masks, size)
         pictures = image.new_zeros(len(shown), 3, side, side)
         for picture, q in zip(pictures, shown.tolist(), strict=True):
-            seen = image * masks[q] if style == "cropmask" else image
             x0, y0, x1, y1 = boxes[q].tolist()
-            picture.copy_(crop(seen, (x0, y0, x1, y1), side))
+            mask = masks[q] if style == "cropmask" else None
+            picture.copy_(crop(image, (x0, y0, x1, y1), side, mask))
     row = torch.empty(len(masks), dtype=torch.int64, device=image.device)
     row[shown] = torch.arange(len(shown), device=image.device)
     if bool(empty.any()):

@@ -270,7 +270,8 @@ class Segmenter:
 
     def _crop_logits(self, photos: Sequence[Queries]) -> Iterator[Tensor]:
         clip, text = self._clip(), self.classes.crop_text
-        assert text is not None
+        if text is None:
+            raise gzs.ModeError("crops need the classes' crop_text; give it")
         for photo, features in zip(photos, self.crop_features(photos), strict=True):
             scale = clip.logit_scale.exp()
             yield gzs.image_logits(features, text, scale, photo.logits[:, -1])
