@@ -86,12 +86,15 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Nearest neighbour as torch has it: target index i reads floor(i * scale)."""
-    rows, columns = (
-        np.minimum((np.arange(new) * (old / new)).astype(np.int64), old - 1)
-        for old, new in zip(label.shape, size, strict=True)
-    )
-    return label[rows[:, None], columns]
+    """Nearest neighbour by torch, which the published pipeline resizes float64 labels with.
+
+    Where a source position is a whole number but for rounding, only torch itself rounds as torch.
+    """
+    import torch
+
+    values = torch.from_numpy(label.astype(np.float64))[None, None]
+    resized = torch.nn.functional.interpolate(values, size=size, mode="nearest")
+    return resized[0, 0].numpy().astype(label.dtype)
 
 
 def crop_window(
