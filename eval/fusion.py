@@ -188,7 +188,7 @@ METHODS: dict[str, Method] = {
 
 GRIDS: dict[str, dict[str, tuple]] = {
     "agreement": {"accept": (0.4, 0.5, 0.6, 0.7, 0.8)},
-    "voting": {"segments": (8, 16, 32, 64), "weight": (0.3, 0.5, 0.7, 0.9, 1.0)},
+    "voting": {"segments": (8, 16, 32), "weight": (0.3, 0.5, 0.7, 0.9, 1.0)},
     "projection": {"weight": (0.3, 0.5, 0.7, 0.9, 1.0), "ridge": (0.001, 0.01, 0.1)},
 }
 
