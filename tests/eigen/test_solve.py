@@ -89,7 +89,8 @@ def test_more_copies_than_the_block_are_found():
     graph = gallery.components(*[gallery.grid(12, 17)] * 5)
     one_block = lanczos_module._solve(NormalizedProblem(graph.W), 8, 1e-8, 0, None, 2, 20)[0]
     assert np.count_nonzero(one_block > 1 - 1e-9) == 3  # the locked one and a block
-    solution = solve.solve(graph.W, 8, solver="lanczos", tol=1e-8)
+    # A Krylov space of equal components ends early, at residuals of about sqrt(eps) = 1.5e-8.
+    solution = solve.solve(graph.W, 8, solver="lanczos", tol=1e-7)
     np.testing.assert_allclose(solution.eigenvalues, graph.eigenvalues[:8], atol=1e-10)
 
 
