@@ -1,12 +1,12 @@
 # make test: set up from a fresh clone, run the suite.   make demo: the same, then the whole pipeline and a report.
 PYTHON ?= python3
-# Processes of the test suite, one thread each.
+# Processes of the test suite.
 JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup test demo lint bench clean
+.PHONY: setup test demo lint
 
 setup: $(READY)
 
@@ -20,7 +20,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS)
 
 demo: setup
 	$(BIN)/snakemake --cores all demo
