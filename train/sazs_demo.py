@@ -16,13 +16,13 @@ from torch import Tensor
 
 from data import world
 from data.files import atomic_path
-from data.vocabulary import OTHERS
 from eval import sazs_scores
 from eval.eigen_maps import EigenFolder
 from eval.fusion import method
 from eval.inference import Segmenter
 from eval.items import Fold, open_fold
 from eval.scoring import score
+from models.sazs_texts import open_texts
 from train import checkpoint, distributed, sazs
 
 FOLD = 0
@@ -61,7 +61,7 @@ def run(data_dir: Path, eigenvectors: Path, out: Path, *, device: str = "auto") 
     The errors of `eval.items.open_fold`, `EigenFolder` and `train.sazs.train`.
     """
     vocabulary = world.vocabulary(FOLD)
-    texts = torch.from_numpy(world.text_embeddings([OTHERS, *vocabulary.names]))
+    texts = open_texts(data_dir / "VOC2012" / "text_embeddings.npy", vocabulary)
     fold = open_fold("pascal", data_dir, FOLD)
     eigen = EigenFolder(eigenvectors)
     eigen.require(item.photo for item in [*fold.test, *fold.seen_test, *fold.validation])
