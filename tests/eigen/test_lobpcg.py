@@ -147,6 +147,17 @@ def test_too_few_nodes_for_a_search_space_are_solved_densely():
     np.testing.assert_allclose(values, known.eigenvalues[:4], atol=1e-12)
 
 
+def test_long_edges_as_heavy_as_the_short_ones():
+    rng = np.random.default_rng(0)
+    row, column = np.divmod(rng.integers(0, 6400, 20_000), 80)
+    ends = row * 80 + column, (79 - row) * 80 + column
+    far = sparse.csr_array((np.ones(20_000), ends), shape=(6400, 6400))
+    W = (gallery.grid(80, 80).W + far + far.T).tocsr()
+    problem = NormalizedProblem(W, grid=(80, 80))
+    values, u = lobpcg(problem, 6, tol=1e-5, seed=0, maxiter=30)
+    assert problem.residual(values, u).max() <= 1e-5
+
+
 @pytest.mark.parametrize("with_grid", [True, False])
 def test_multigrid_is_symmetric_positive_and_contracts(with_grid):
     problem = NormalizedProblem(weighted_grid(60, 71, links=200), grid=(60, 71))
