@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from data.files import atomic_path
 from data.pictures import PictureError, read_image, read_label
 from data.vocabulary import Vocabulary
 from data.zegformer_sets import Pair
-from data.zegformer_transforms import test_image
+from data.zegformer_transforms import resize_label, test_image
 from eval import boundary, gzs_metrics
 from eval.eigen_maps import EigenFolder, EigenMaps
 
@@ -144,11 +145,15 @@ def _read(pairs: Sequence[Pair], found: Score) -> Iterator[tuple[Pair, np.ndarra
 def _maps(
     eigen: EigenFolder, read: Sequence[tuple[Pair, np.ndarray, np.ndarray]], inputs: list[Tensor]
 ) -> list[EigenMaps]:
-    """Eigenvectors at the size of the network's input."""
-    return [
-        eigen.maps(pair.id, (image.shape[1], image.shape[2]))
-        for (pair, _, _), image in zip(read, inputs, strict=True)
-    ]
+    """Eigenvectors at the size of the network's input; published masks have the photo's."""
+    found = []
+    for (pair, photo, _), image in zip(read, inputs, strict=True):
+        own = eigen.maps(pair.id, (photo.shape[0], photo.shape[1]))
+        size = (image.shape[1], image.shape[2])
+        masks = np.stack([resize_label(mask, size) for mask in own.masks])
+        planes = np.stack([cv2.resize(plane, size[::-1]) for plane in own.planes])
+        found.append(EigenMaps(masks, planes, own.eigenvalues))
+    return found
 
 
 def _tensor(image: np.ndarray) -> Tensor:

@@ -23,7 +23,7 @@ from data.vocabulary import Vocabulary
 from data.zegformer_sets import datasets_root, labelled_set
 from data.zegformer_transforms import Augmentation
 from eval import gzs_page
-from eval.gzs_metrics import class_figures
+from eval.gzs_metrics import class_figures, plain
 from eval.gzs_page import Examples
 from eval.gzs_scoring import Predicts, Score, score
 from eval.zegformer import Segmenter
@@ -117,9 +117,13 @@ def _write_scores(
     content = {
         "photos": found.photos,
         "unread": unread,
-        "figures": figures,
+        "figures": plain(figures),
         "classes": [
-            {"name": n, "unseen": c in vocabulary.unseen, "IoU": iou[c], "ACC": accuracy[c]}
+            {
+                "name": n,
+                "unseen": c in vocabulary.unseen,
+                **plain({"IoU": iou[c], "ACC": accuracy[c]}),
+            }
             for c, n in enumerate(vocabulary.names)
         ],
     }

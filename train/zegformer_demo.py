@@ -25,6 +25,7 @@ from data.zegformer_sets import labelled_set
 from eval import gzs_page
 from eval.eigen_maps import EigenFolder
 from eval.eigen_queries import EigenUse
+from eval.gzs_metrics import plain
 from eval.gzs_page import Examples
 from eval.gzs_scoring import Score, score
 from eval.zegformer import Segmenter
@@ -71,8 +72,9 @@ def run(
         found["refined"] = _score(config, trained, classes, eigen=EigenFolder(eigenvectors))
     figures = {name: own.figures(classes.vocabulary) for name, own in found.items()}
     summary = {name: {key: own[key] for key in REPORTED} for name, own in figures.items()}
+    content = {name: plain(own) for name, own in summary.items()}
     with atomic_path(out / SUMMARY) as temporary:
-        temporary.write_text(json.dumps(summary, indent=1))
+        temporary.write_text(json.dumps(content, indent=1))
     answers = dict(reversed(figures.items()))
     confusion = found["zegformer"].confusion
     title = "ZegFormer on the generated world"

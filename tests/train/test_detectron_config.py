@@ -12,7 +12,9 @@ from train.detectron_config import ConfigError, Keys, load, nested
 
 ROOT = Path(__file__).parents[2]
 KEYS = Keys.read(ROOT / "train" / "zegformer_keys.yaml")
-CONFIGS = sorted((ROOT / "configs").rglob("zegformer_*.yaml"))
+CONFIGS = sorted(
+    p for p in (ROOT / "configs").rglob("zegformer_*.yaml") if p.parent.name != "world"
+)
 
 # depth, iterations, classes, prompts, CLIP, ensembling, gamma, half precision, test set, workers
 PUBLISHED = {
