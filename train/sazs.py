@@ -9,7 +9,7 @@ Liu et al., "Delving into Shape-aware Zero-shot Semantic Segmentation", CVPR 202
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -96,13 +96,15 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Running:
-    """How a training is run; nothing here is meant to change its weights beyond rounding.
+    """How a training is run, besides its recipe.
 
     Attributes
     ----------
     workers : processes that read samples; 0 reads in this one
     save_every : steps between resumable checkpoints; 0 saves after every epoch
     validation_items : most items that are scored after an epoch
+    input_side : square that validation photos are squashed to; None keeps their size
+    autocast, channels_last, compile, ema : see `train.engine.Settings`
     """
 
     workers: int = 2
@@ -124,7 +126,6 @@ def train(
     *,
     running: Running | None = None,
     resume: Path | None = None,
-    progress: Callable[[str], None] = log.info,
 ) -> nn.Module:
     """Train a network; its checkpoints, history and curves lie in `out`.
 
@@ -133,7 +134,6 @@ def train(
     texts : Tensor, (1 + classes, 512), float32
         Row 0 "others", then the classes by id; rows of unseen classes are not looked at.
     resume : path of a checkpoint to go on from
-    progress : is told what is being done, in words
 
     Returns
     -------
@@ -162,7 +162,9 @@ def train(
     sampler = BatchSampler(len(samples), recipe.batch_size, seed=recipe.seed, size=world.size)
     steps_per_epoch = max(1, sampler.batches_per_epoch // recipe.accumulate)
     steps = recipe.epochs * steps_per_epoch
-    progress(f"{len(samples)} samples, {steps} steps, {len(fold.validation)} to validate on")
+    log.info(
+        "%d samples, %d steps, %d items to validate on", len(samples), steps, len(fold.validation)
+    )
     training = Training(
         model,
         torch.optim.SGD(
