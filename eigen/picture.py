@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import cv2
@@ -34,18 +33,6 @@ def reduced(image: np.ndarray, patch: int, max_patches: int = MAX_PATCHES) -> np
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-MAX_PIXEL_NODES = 500_000
-"""Nodes of a pixel graph up to which the solvers are measured."""
-
-
-def coarse_enough(
-    graph: graphs.GraphSpec, size: tuple[int, int], max_nodes: int = MAX_PIXEL_NODES
-) -> graphs.GraphSpec:
-    """The graph, its pixel step raised if a picture of `size` (H, W) had more nodes otherwise."""
-    step = max(graph.pixels.step, math.ceil(math.sqrt(size[0] * size[1] / max_nodes)))
-    return dataclasses.replace(graph, pixels=dataclasses.replace(graph.pixels, step=step))
-
-
 def eigenvectors(
     image: np.ndarray,
     extractor: Extractor | str,
@@ -57,7 +44,6 @@ def eigenvectors(
     drop_trivial: bool = False,
     seed: int = 0,
     max_patches: int = MAX_PATCHES,
-    max_pixel_nodes: int = MAX_PIXEL_NODES,
 ) -> Eigenpairs:
     """Eigenpairs of one picture.
 
@@ -74,8 +60,6 @@ def eigenvectors(
         See `eigen.solve.solve`.
     max_patches : int
         A picture of more patches is reduced first, see `reduced`.
-    max_pixel_nodes : int
-        A pixel graph of more nodes gets a larger step, see `coarse_enough`.
 
     Raises
     ------
@@ -91,8 +75,7 @@ def eigenvectors(
     seen = reduced(image, extractor.patch, max_patches)
     features = extractor([seen])[0]
     grid = extractor.grid(seen.shape[:2])
-    spec = coarse_enough(graph or graphs.GraphSpec(), image.shape[:2], max_pixel_nodes)
-    built = graphs.build(spec, features, grid, image)
+    built = graphs.build(graph or graphs.GraphSpec(), features, grid, image)
     return from_graph(
         built,
         image.shape[:2],

@@ -20,7 +20,7 @@ from eigen import graphs, packed
 from eigen.affinity import Affinity, TriangleAffinity
 from eigen.extractors import Extractor
 from eigen.pairs import Eigenpairs
-from eigen.picture import coarse_enough, from_graph, reduced
+from eigen.picture import from_graph, reduced
 from eigen.pixels import PixelSpec
 from pipeline.config import Config
 from pipeline.manifest import Entry
@@ -56,6 +56,7 @@ def graph_spec(config: Config) -> graphs.GraphSpec:
         colour_weight=config.colour_weight,
         pixels=PixelSpec(
             step=config.pixel_step,
+            max_nodes=config.max_pixel_nodes,
             colour_width=config.pixel_colour_width,
             feature_power=config.pixel_feature_power,
             links=config.pixel_links,
@@ -81,7 +82,6 @@ class Fused:
             extractor_for(self.config),
             graph=graph_spec(self.config),
             max_patches=self.config.max_patches,
-            max_pixel_nodes=self.config.max_pixel_nodes,
             **_solving(self.config),
         )
 
@@ -139,9 +139,8 @@ class BuildGraph:
         reader = _reader(self.features, FEATURES)
         start, stop = reader.column("offset")[row.index : row.index + 2]
         grid, size = (tuple(reader.column(name)[row.index].tolist()) for name in ("grid", "size"))
-        spec = coarse_enough(graph_spec(self.config), size, self.config.max_pixel_nodes)
         features = reader.rows("features", start, stop)
-        graph = graphs.build(spec, features, grid, read_image(row.path))
+        graph = graphs.build(graph_spec(self.config), features, grid, read_image(row.path))
         return PhotoGraph(graph, size)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from data.pictures import SUFFIXES, read_image
 from eigen import shards
 from eigen.graphs import build
-from eigen.picture import coarse_enough, reduced
+from eigen.picture import reduced
 from eigen.verify import Verdict, verify
 from pipeline import chain
 from pipeline.config import Config, resolve
@@ -63,7 +63,7 @@ def run(
                     f"these have {extractor.weights_sha256}; give the right file by --weights"
                 )
             seen = reduced(image, extractor.patch, config.max_patches)
-            spec = coarse_enough(chain.graph_spec(config), image.shape[:2], config.max_pixel_nodes)
+            spec = chain.graph_spec(config)
             graph = build(spec, extractor([seen])[0], extractor.grid(seen.shape[:2]), image)
             try:
                 verdict = verify(found[id], graph)

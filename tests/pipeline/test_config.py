@@ -51,6 +51,13 @@ def test_numbers_may_be_written_as_people_write_them():
     assert resolve({"colour_weight": 10}).colour_weight == 10
 
 
+def test_the_defaults_of_a_graph_are_those_of_the_library():
+    from eigen import GraphSpec
+    from pipeline.chain import graph_spec
+
+    assert graph_spec(resolve({})) == GraphSpec()
+
+
 def test_every_key_of_a_stage_exists():
     for stage, keys in config.STAGE_KEYS.items():
         assert set(keys) <= set(config.properties()), stage
