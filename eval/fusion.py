@@ -186,10 +186,11 @@ METHODS: dict[str, Method] = {
     "projection": Projection(),
 }
 
+# No weight is 1: a pixel's own probability always has a say, or few tuning items choose badly.
 GRIDS: dict[str, dict[str, tuple]] = {
     "agreement": {"accept": (0.4, 0.5, 0.6, 0.7, 0.8)},
-    "voting": {"segments": (8, 16, 32), "weight": (0.3, 0.5, 0.7, 0.9, 1.0)},
-    "projection": {"weight": (0.3, 0.5, 0.7, 0.9, 1.0), "ridge": (0.001, 0.01, 0.1)},
+    "voting": {"segments": (8, 16, 32), "weight": (0.3, 0.5, 0.7, 0.9)},
+    "projection": {"weight": (0.3, 0.5, 0.7, 0.9), "ridge": (0.001, 0.01, 0.1)},
 }
 
 
