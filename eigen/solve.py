@@ -22,8 +22,6 @@ logger = logging.getLogger(__name__)
 
 SOLVERS = ("dense", "lanczos", "batched", "shift_invert", "lobpcg")
 TOLERANCE = 1e-5
-# Solvers stop at an estimate; the certificate is of rotated, rounded vectors and a little larger.
-AIM = 0.8
 DENSE_NODES = 256
 # Beyond this a full eigensolver takes minutes and gigabytes; it is no fallback any more.
 DENSE_FALLBACK_NODES = 6000
@@ -136,7 +134,7 @@ def solve(
             solution = certify(
                 problem,
                 name,
-                *_load(name)(problem, wanted, tol=AIM * tol, seed=seed, start=start),
+                *_load(name)(problem, wanted, tol=tol, seed=seed, start=start),
                 seed=seed,
             )
         except np.linalg.LinAlgError as error:
