@@ -138,7 +138,7 @@ class BuildGraph:
     def __call__(self, row: Row) -> PhotoGraph:
         reader = _reader(self.features, FEATURES)
         start, stop = reader.column("offset")[row.index : row.index + 2]
-        grid, size = (tuple(reader.column(name)[row.index].tolist()) for name in ("grid", "size"))
+        grid, size = _grid_and_size(reader, row.index)
         features = reader.rows("features", start, stop)
         graph = graphs.build(graph_spec(self.config), features, grid, read_image(row.path))
         return PhotoGraph(graph, size)
@@ -154,12 +154,19 @@ class SolveGraph:
     @quarantined
     def __call__(self, row: Row) -> Eigenpairs:
         reader = _reader(self.laplacians, LAPLACIANS)
-        grid, size = (tuple(reader.column(name)[row.index].tolist()) for name in ("grid", "size"))
+        grid, size = _grid_and_size(reader, row.index)
         graph = graphs.Graph(_affinity(reader, row.index, grid[0] * grid[1]), grid)
         return from_graph(graph, size, **_solving(self.config))
 
 
 _reader = functools.cache(packed.PackedReader)
+
+
+def _grid_and_size(
+    reader: packed.PackedReader, index: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    (h, w), (H, W) = (reader.column(name)[index].tolist() for name in ("grid", "size"))
+    return (h, w), (H, W)
 
 
 def affinity_arrays(W: Affinity) -> tuple[str, dict[str, np.ndarray]]:
