@@ -41,10 +41,16 @@ class PerPixelBaseline(nn.Module):
     """
 
     def __init__(
-        self, *, depth: int = 50, width: int = 256, text_dim: int = 512, temperature: float = 0.01
+        self,
+        *,
+        depth: int = 50,
+        width: int = 256,
+        text_dim: int = 512,
+        temperature: float = 0.01,
+        norm: str = "FrozenBN",
     ) -> None:
         super().__init__()
-        self.backbone = ResNet(depth)
+        self.backbone = ResNet(depth, norm)
         self.sem_seg_head = PixelHead(width, text_dim, temperature)
 
     def forward(self, images: Tensor, text: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""ResNets with frozen batch norm, under detectron2's keys.
+"""ResNets under detectron2's keys, whose batch norm is frozen as published, or trains.
 
 Maps normalised images (B, 3, H, W) to features at strides 4, 8, 16 and 32, "res2" to "res5". The
-arithmetic is torchvision's: 7x7 stem, the stride of a bottleneck in its 3x3 convolution. Statistics
-and affine parameters of batch norm are buffers: they never train and keep no running average.
+arithmetic is torchvision's: 7x7 stem, the stride of a bottleneck in its 3x3 convolution. Frozen
+batch norm, statistics and affine parameters alike, is part of pretrained weights; a trunk without
+any hardly learns with it. Both norms have the same keys, so either reads the other's weights.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
 """
@@ -42,12 +43,39 @@ class FrozenBatchNorm(nn.Module):
         )
 
 
+class BatchNorm(FrozenBatchNorm):
+    """Batch norm that trains; the statistics are those of each process's own images."""
+
+    def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
+        super().__init__(channels, eps=eps)
+        for name in ("weight", "bias"):
+            start = getattr(self, name)
+            delattr(self, name)
+            setattr(self, name, nn.Parameter(start))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            training=self.training,
+            eps=self.eps,
+        )
+
+
+NORMS: dict[str, type[FrozenBatchNorm]] = {"FrozenBN": FrozenBatchNorm, "BN": BatchNorm}
+
+
 class ConvNorm(nn.Conv2d):
     """Convolution without bias, then `norm`, which lies inside it as its key says."""
 
-    def __init__(self, inputs: int, outputs: int, size: int, *, stride: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, size: int, *, stride: int = 1, norm: str = "FrozenBN"
+    ) -> None:
         super().__init__(inputs, outputs, size, stride=stride, padding=size // 2, bias=False)
-        self.norm = FrozenBatchNorm(outputs)
+        self.norm = NORMS[norm](outputs)
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,25 +83,25 @@ class ConvNorm(nn.Conv2d):
 
 
 class Stem(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, norm: str) -> None:
         super().__init__()
-        self.conv1 = ConvNorm(3, 64, 7, stride=2)
+        self.conv1 = ConvNorm(3, 64, 7, stride=2, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.max_pool2d(F.relu_(self.conv1(x)), kernel_size=3, stride=2, padding=1)
 
 
 class Bottleneck(nn.Module):
-    def __init__(self, inputs: int, width: int, *, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, *, stride: int, norm: str) -> None:
         super().__init__()
         outputs = 4 * width
         if inputs != outputs or stride != 1:
-            self.shortcut: nn.Module = ConvNorm(inputs, outputs, 1, stride=stride)
+            self.shortcut: nn.Module = ConvNorm(inputs, outputs, 1, stride=stride, norm=norm)
         else:
             self.shortcut = nn.Identity()
-        self.conv1 = ConvNorm(inputs, width, 1)
-        self.conv2 = ConvNorm(width, width, 3, stride=stride)
-        self.conv3 = ConvNorm(width, outputs, 1)
+        self.conv1 = ConvNorm(inputs, width, 1, norm=norm)
+        self.conv2 = ConvNorm(width, width, 3, stride=stride, norm=norm)
+        self.conv3 = ConvNorm(width, outputs, 1, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu_(self.conv1(x))
@@ -82,26 +110,28 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The trunk of a depth in `BLOCKS`; see the module's contract.
+    """The trunk of a depth in `BLOCKS` with a norm of `NORMS`; see the module's contract.
 
     Raises
     ------
     ValueError
-        Another depth.
+        Another depth or norm.
     """
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, norm: str = "FrozenBN") -> None:
         super().__init__()
         if depth not in BLOCKS:
             raise ValueError(f"depth: expected one of {sorted(BLOCKS)}, found {depth}")
+        if norm not in NORMS:
+            raise ValueError(f"norm: expected one of {sorted(NORMS)}, found {norm!r}")
         self.depth = depth
-        self.stem = Stem()
+        self.stem = Stem(norm)
         inputs = 64
         for (name, outputs), count in zip(CHANNELS.items(), BLOCKS[depth], strict=True):
             stage = nn.Sequential()
             for block in range(count):
                 stride = 2 if block == 0 and name != "res2" else 1
-                stage.append(Bottleneck(inputs, outputs // 4, stride=stride))
+                stage.append(Bottleneck(inputs, outputs // 4, stride=stride, norm=norm))
                 inputs = outputs
             self.add_module(name, stage)
 

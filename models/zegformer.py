@@ -140,6 +140,8 @@ class ZegFormer(nn.Module):
     unit_no_object : bool
         Bring the no-object embedding to unit length, as the paper's formula has it. Published
         weights were trained without.
+    norm : str
+        Of the ResNet, one of `models.resnet.NORMS`.
     """
 
     def __init__(
@@ -156,9 +158,10 @@ class ZegFormer(nn.Module):
         dropout: float = 0.1,
         temperature: float = 0.01,
         unit_no_object: bool = False,
+        norm: str = "FrozenBN",
     ) -> None:
         super().__init__()
-        self.backbone = ResNet(depth)
+        self.backbone = ResNet(depth, norm)
         self.sem_seg_head = Head(
             PixelDecoder(width=dim, mask_dim=mask_dim),
             Predictor(

@@ -24,6 +24,7 @@ from models import zegformer_weights
 from models.clip_weights import ClipSource
 from models.per_pixel import PerPixelBaseline
 from models.prompts import templates
+from models.resnet import NORMS
 from models.text import class_embeddings
 from models.zegformer import ZegFormer
 from train import detectron_config
@@ -57,6 +58,9 @@ def configuration(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         )
     if config["MODEL.META_ARCHITECTURE"] not in ("MaskFormer", BASELINE):
         raise ConfigError(f"MODEL.META_ARCHITECTURE: choose MaskFormer or {BASELINE}")
+    norm = config["MODEL.RESNETS.NORM"]
+    if norm not in NORMS:
+        raise ConfigError(f"MODEL.RESNETS.NORM {norm!r}: choose {' or '.join(NORMS)}")
     return config
 
 
@@ -144,12 +148,12 @@ def text_dim(config: Config) -> int:
 
 def network(config: Config, text_dim: int) -> nn.Module:
     """The configured network with its configured weights, on the CPU."""
-    depth = config["MODEL.RESNETS.DEPTH"]
+    depth, norm = config["MODEL.RESNETS.DEPTH"], config["MODEL.RESNETS.NORM"]
     temperature = config["MODEL.SEM_SEG_HEAD.TEMPERATURE"]
     if config["MODEL.META_ARCHITECTURE"] == BASELINE:
         width = config["MODEL.SEM_SEG_HEAD.CONVS_DIM"]
         model: nn.Module = PerPixelBaseline(
-            depth=depth, width=width, text_dim=text_dim, temperature=temperature
+            depth=depth, width=width, text_dim=text_dim, temperature=temperature, norm=norm
         )
     else:
         model = ZegFormer(
@@ -164,6 +168,7 @@ def network(config: Config, text_dim: int) -> nn.Module:
             dropout=config["MODEL.MASK_FORMER.DROPOUT"],
             temperature=temperature,
             unit_no_object=config["MODEL.SEM_SEG_HEAD.NO_OBJECT_UNIT"],
+            norm=norm,
         )
     weights = config["MODEL.WEIGHTS"]
     zegformer_weights.load(model, weights)

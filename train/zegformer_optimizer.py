@@ -8,9 +8,11 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from models.resnet import FrozenBatchNorm
+
 BACKBONE_MULTIPLIER = 0.1
 
-_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, FrozenBatchNorm)
 
 
 def groups(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.per_pixel import PerPixelBaseline
-from models.resnet import CHANNELS, FrozenBatchNorm, ResNet, torchvision_key
+from models.resnet import CHANNELS, BatchNorm, FrozenBatchNorm, ResNet, torchvision_key
 from models.transformer import sine_positions
 from models.zegformer import ZegFormer, normalised_batch
 from tests.parity import zegformer_model as family
@@ -71,6 +71,30 @@ def test_norm_is_frozen():
     norm(torch.rand(4, 2, 5, 5))
     assert list(norm.parameters()) == []
     assert torch.equal(norm.running_mean, torch.full((2,), 3.0))
+
+
+def test_unknown_norm_is_refused():
+    with pytest.raises(ValueError, match=r"norm: expected one of \['BN', 'FrozenBN'\], found 'LN'"):
+        ResNet(50, "LN")
+
+
+def test_norm_that_trains_is_torchs():
+    torch.manual_seed(0)
+    theirs, ours = torch.nn.BatchNorm2d(3).train(), BatchNorm(3).train()
+    x = 2 + 3 * torch.randn(4, 3, 5, 5)
+    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+    assert [name for name, _ in ours.named_parameters()] == ["weight", "bias"]
+
+
+def test_either_norm_reads_the_others_weights():
+    torch.manual_seed(0)
+    trained, frozen = ResNet(14, "BN"), ResNet(14)
+    trained(torch.randn(2, 3, 64, 64))
+    frozen.load_state_dict(trained.state_dict())
+    images = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(frozen(images)["res5"], trained.eval()(images)["res5"])
 
 
 def test_positions_are_the_known_answers():

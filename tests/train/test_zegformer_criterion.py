@@ -148,13 +148,16 @@ def test_half_precision_outputs_do_not_overflow():
     assert terms["total"].dtype == torch.float32
 
 
-def test_optimizer_leaves_the_temperature_alone():
+@pytest.mark.parametrize(
+    ("norm", "of_trunk"),
+    [("FrozenBN", [(1e-5, 1e-4)]), ("BN", [(1e-5, 0.0), (1e-5, 1e-4)])],
+)
+def test_optimizer_leaves_the_temperature_alone(norm, of_trunk):
     with torch.device("meta"):
-        model = ZegFormer(depth=50)
+        model = ZegFormer(depth=50, norm=norm)
     optimizer = adamw(model)
-    assert sorted((g["lr"], g["weight_decay"]) for g in optimizer.param_groups) == [
-        (pytest.approx(1e-5), 1e-4), (1e-4, 0.0), (1e-4, 1e-4),
-    ]  # fmt: skip
+    found = sorted((g["lr"], g["weight_decay"]) for g in optimizer.param_groups)
+    assert found == [pytest.approx(own) for own in [*of_trunk, (1e-4, 0.0), (1e-4, 1e-4)]]
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert id(model.sem_seg_head.predictor.logit_scale) not in trained
     assert id(model.sem_seg_head.predictor.bg_feature) in trained
