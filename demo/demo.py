@@ -1,14 +1,17 @@
 #!/usr/bin/env python
 """Name what is in your own photos, videos or camera, with a trained ZegFormer or SAZS.
 
+python demo/demo.py --checkpoint model_final.safetensors --input a.jpg photos/ "more/*.png" \\
+    --output out/ --classes "cat, sofa"
 python demo/demo.py --config-file configs/coco-stuff/zegformer_R50_..._gzss_eval.yaml \\
-    --input a.jpg photos/ "more/*.png" --output out/ --classes "cat, sofa" \\
-    --opts MODEL.WEIGHTS model_final.safetensors
+    --input photos/ --output out/ --opts MODEL.WEIGHTS model_final.pth
+python demo/demo.py --checkpoint model_final.safetensors --video-input walk.mp4 --output named.mp4
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -18,48 +21,40 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from demo.naming import DemoError, add_options, is_foreseen, log_to_terminal, open_namer, split
+
 if TYPE_CHECKING:
     import numpy as np
 
     from data.vocabulary import Vocabulary
     from eval.named_masks import Predict
 
-OUR_PACKAGES = ("data", "eigen", "models", "eval", "train")
-DEFAULT_CONFIG = "configs/coco-stuff/zegformer_R50_bs32_60k_vit16_coco-stuff_gzss_eval.yaml"
 DEFAULT_OUTPUT = Path("demo_output")
+_ESCAPE = 27
 
 log = logging.getLogger("demo")
-
-
-class DemoError(ValueError):
-    """Input that is not there, or output that cannot be made."""
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", default=DEFAULT_CONFIG, help="ZegFormer's configuration")
-    parser.add_argument("--checkpoint", help="weights of ZegFormer or SAZS; else MODEL.WEIGHTS")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--input", nargs="+", help="photos, folders of photos, or globs")
-    source.add_argument("--video-input", type=Path)
-    source.add_argument("--webcam", action="store_true")
-    parser.add_argument("--output", type=Path, help="folder, or file for a single photo or a video")
-    parser.add_argument("--overwrite", action="store_true")
-    parser.add_argument("--classes", help='"cat, sofa", or a file of names')
-    parser.add_argument("--seen", default="", help="which of --classes had masks in training")
-    parser.add_argument("--embeddings", default="", help="table of text embeddings (.npy)")
+    source.add_argument("--video-input", type=Path, help="a video file")
+    source.add_argument("--webcam", action="store_true", help="camera 0; Ctrl-C or Esc ends")
     parser.add_argument(
-        "--confidence-threshold", type=float, default=-float("inf"), help="unnamed below this score"
+        "--output",
+        type=Path,
+        help=f"folder, or file for one photo or a video; else {DEFAULT_OUTPUT}",
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ..., last")
+    parser.add_argument("--overwrite", action="store_true")
+    add_options(parser)
     return parser.parse_args(given)
 
 
 def photos(inputs: list[str]) -> list[Path]:
-    """The files that paths, folders and globs mean, in order.
+    """The files that paths, folders and globs mean, in order, each once.
 
     Raises
     ------
@@ -80,114 +75,44 @@ def photos(inputs: list[str]) -> list[Path]:
         if not own:
             raise DemoError(f"--input {given}: no such photo, folder with photos, or match")
         found += own
-    return found
+    return list(dict.fromkeys(found))
 
 
-def vocabulary(classes: str, seen: str, default: Vocabulary) -> Vocabulary:
-    """The asked-for classes; none means the configuration's."""
-    from data.vocabulary import from_file, from_names
+def places(args: argparse.Namespace, found: list[Path]) -> list[Path]:
+    """The overlay of each photo; what else is written lies beside it.
 
-    if not classes:
-        return default
-    path = Path(classes).expanduser()
-    looks_like_file = path.suffix in (".txt", ".json")
-    own = (
-        from_file(path)
-        if looks_like_file
-        else from_names([name.strip() for name in classes.split(",")], name="--classes")
-    )
-    if not seen:
-        return own
-    known = {own.index(name.strip()) for name in seen.split(",")}
-    return own.holding_out(set(range(len(own))) - known)
-
-
-def predictor(args: argparse.Namespace) -> tuple[Predict, Vocabulary]:
-    """What predicts, and the classes it knows."""
-    from train.zegformer_build import configuration, named_classes
-
-    overrides = list(args.opts)
-    if args.checkpoint:
-        overrides += ["MODEL.WEIGHTS", args.checkpoint]
-    if args.embeddings:
-        overrides += ["MODEL.TEXT_EMBEDDINGS", args.embeddings]
-    config = configuration(args.config_file, overrides)
-    default = named_classes(config, config["DATASETS.TEST"][0], "TEST")
-    own = vocabulary(args.classes, args.seen, default.vocabulary)
-    if args.checkpoint and _is_sazs(args.checkpoint):
-        return _sazs(args, config, own), own
-    return _zegformer(args, config, default, own), own
-
-
-def _is_sazs(checkpoint: str) -> bool:
-    from models.zegformer_weights import read
-
-    return not any(key.startswith("sem_seg_head.") for key in read(Path(checkpoint)))
-
-
-def _zegformer(args: argparse.Namespace, config: dict, default: Any, own: Vocabulary) -> Predict:
-    from eval.named_masks import with_zegformer
-    from eval.zegformer import Segmenter
-    from train.distributed import device
-    from train.zegformer_build import NamedClasses, network, segmenter, text_dim
-
-    if not config["MODEL.WEIGHTS"]:
-        raise DemoError("no weights: give --checkpoint FILE, or --opts MODEL.WEIGHTS FILE")
-    classes = NamedClasses(own, own, list(range(len(own)))) if args.classes else default
-    model = network(config, text_dim(config)).to(device(config["MODEL.DEVICE"]))
-    found = segmenter(config, model, classes)
-    if not isinstance(found, Segmenter):
-        raise DemoError(
-            "the per-pixel baseline has no demo; choose MODEL.META_ARCHITECTURE MaskFormer"
-        )
-    return with_zegformer(
-        found,
-        short=config["INPUT.MIN_SIZE_TEST"],
-        longest=config["INPUT.MAX_SIZE_TEST"],
-        threshold=args.confidence_threshold,
-    )
-
-
-def _sazs(args: argparse.Namespace, config: dict, own: Vocabulary) -> Predict:
-    import torch
-
-    from data.embeddings import load_embeddings
-    from data.vocabulary import OTHERS
-    from eval.inference import Segmenter
-    from eval.named_masks import with_sazs
-    from models.clip_weights import ClipSource
-    from models.text import text_embeddings
-    from train import sazs
-    from train.distributed import device
-
-    model, _ = sazs.load(args.checkpoint)
-    names = [OTHERS, *own.names]
-    if args.embeddings:
-        texts = torch.from_numpy(load_embeddings(args.embeddings))
-        if len(texts) != len(names):
-            raise DemoError(
-                f"{args.embeddings}: expected {len(names)} rows ({OTHERS!r}, then the classes), "
-                f"found {len(texts)}"
-            )
+    Raises
+    ------
+    DemoError
+        One file for several photos, two photos for one file, or a file that exists.
+    """
+    output = args.output or DEFAULT_OUTPUT
+    if output.suffix:
+        if output.suffix != ".png":
+            raise DemoError(f"--output {output}: expected a folder, or a file that ends in .png")
+        if len(found) > 1:
+            raise DemoError(f"--output {output} is one file, but there are {len(found)} photos")
+        own = [output]
     else:
-        texts = text_embeddings(names, ClipSource("ViT-B/32"))
-    where = device(config["MODEL.DEVICE"])
-    return with_sazs(Segmenter(model.to(where)), texts, threshold=args.confidence_threshold)
+        own = [output / f"{path.stem}.png" for path in found]
+    for n, path in enumerate(own):
+        if path in own[:n]:
+            raise DemoError(
+                f"{found[own.index(path)]} and {found[n]} would both be written to {path}; name "
+                "their files in turn"
+            )
+        if path.exists() and not args.overwrite:
+            raise DemoError(f"{path} exists; give --overwrite or another --output")
+    return own
 
 
-def run_photos(args: argparse.Namespace, predict: Predict, own: Vocabulary) -> None:
+def run_photos(found: list[Path], targets: list[Path], predict: Predict, own: Vocabulary) -> None:
+    """Name the photos; one that cannot be read is left out, and said."""
     from data.pictures import PictureError, read_image
     from eval import named_masks
 
-    found = photos(args.input)
-    folder, stem = _place(args, found)
     failed = 0
-    for path in found:
-        name = stem or path.stem
-        if (folder / f"{name}.png").exists() and not args.overwrite:
-            raise DemoError(
-                f"{folder / f'{name}.png'} exists; give --overwrite or another --output"
-            )
+    for path, target in zip(found, targets, strict=True):
         try:
             image = read_image(path)
         except PictureError as error:
@@ -195,98 +120,142 @@ def run_photos(args: argparse.Namespace, predict: Predict, own: Vocabulary) -> N
             log.warning("left out: %s", error)
             continue
         prediction = predict(image)
-        named_masks.write(folder, name, image, prediction, own)
+        named_masks.write(target.parent, target.stem, image, prediction, own)
         told = ", ".join(own.names[c] for c in prediction.scores)
-        log.info("%s -> %s: %s", path, folder / f"{name}.png", told or "no mask was accepted")
+        log.info("%s -> %s: %s", path, target, told or "no mask was accepted")
     if failed == len(found):
         raise DemoError("no photo could be read")
 
 
-def _place(args: argparse.Namespace, found: list[Path]) -> tuple[Path, str]:
-    """Folder of the results, and their stem if one file was named."""
-    if args.output is None:
-        log.info("no --output: writing to %s", DEFAULT_OUTPUT)
-        return DEFAULT_OUTPUT, ""
-    if args.output.suffix == ".png":
-        if len(found) > 1:
-            raise DemoError(
-                f"--output {args.output} is one file, but there are {len(found)} photos"
-            )
-        return args.output.parent, args.output.stem
-    return args.output, ""
+@contextlib.contextmanager
+def opened(args: argparse.Namespace) -> Iterator[Any]:
+    """The video or camera, as OpenCV's capture.
 
-
-def run_video(args: argparse.Namespace, predict: Predict, own: Vocabulary) -> None:
+    Raises
+    ------
+    DemoError
+        It does not open.
+    """
+    # What OpenCV and FFmpeg say of bad input follows in our words.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     import cv2
 
-    from eval import named_masks
-
-    source: Any = 0 if args.webcam else str(args.video_input)
-    capture = cv2.VideoCapture(source)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    if args.video_input and not args.video_input.is_file():
+        raise DemoError(f"--video-input {args.video_input} does not open: no such file")
+    capture = cv2.VideoCapture(0 if args.webcam else str(args.video_input))
     if not capture.isOpened():
-        what = "camera 0" if args.webcam else f"--video-input {args.video_input}"
-        raise DemoError(f"{what} does not open: absent, or of a format this OpenCV cannot decode")
-    shown = args.output is None and bool(os.environ.get("DISPLAY"))
-    path = _video_path(args) if not shown else None
-    writer = None
+        raise DemoError(
+            "--webcam: camera 0 does not open: absent, or used by another program"
+            if args.webcam
+            else f"--video-input {args.video_input} does not open: no video, or of a format this "
+            "OpenCV cannot decode"
+        )
     try:
-        for frame in _frames(capture):
-            image = frame[..., ::-1].copy()
-            drawn = named_masks.overlay(image, predict(image), own)[..., ::-1]
-            if path is None:
-                cv2.imshow("demo", drawn)
-                if cv2.waitKey(1) == 27:  # escape
-                    break
-                continue
-            if writer is None:
-                rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
-                size = (frame.shape[1], frame.shape[0])
-                writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
-                if not writer.isOpened():
-                    raise DemoError(f"{path}: this OpenCV cannot write mp4v; name a folder instead")
-            writer.write(drawn)
+        yield capture
     finally:
         capture.release()
-        if writer is not None:
-            writer.release()
-            log.info("wrote %s", path)
 
 
-def _frames(capture: Any) -> Iterator[np.ndarray]:
-    while True:
-        there, frame = capture.read()
-        if not there:
-            return
-        yield frame
+def video_place(args: argparse.Namespace) -> Path | None:
+    """The file for the named video; None means a window.
 
-
-def _video_path(args: argparse.Namespace) -> Path:
-    stem = "webcam" if args.webcam else args.video_input.stem
-    place = args.output or DEFAULT_OUTPUT
+    Raises
+    ------
+    DemoError
+        It exists.
+    """
+    if args.output is None and os.environ.get("DISPLAY"):
+        return None
     if args.output is None:
         log.info("no display: writing to %s", DEFAULT_OUTPUT)
+    place = args.output or DEFAULT_OUTPUT
+    stem = "webcam" if args.webcam else args.video_input.stem
     path = place if place.suffix else place / f"{stem}.mp4"
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not args.overwrite:
         raise DemoError(f"{path} exists; give --overwrite or another --output")
     return path
 
 
+def run_video(capture: Any, path: Path | None, predict: Predict, own: Vocabulary) -> None:
+    """Name each frame, in a window or into a file; Ctrl-C ends, and the file is whole."""
+    import cv2
+
+    writer = None
+    frames = 0
+    try:
+        while (frame := capture.read()[1]) is not None:
+            drawn = _named(frame, predict, own)
+            frames += 1
+            if path is None:
+                cv2.imshow("demo", drawn)
+                if cv2.waitKey(1) == _ESCAPE:
+                    break
+                continue
+            writer = writer or _writer(path, capture, frame)
+            writer.write(drawn)
+            if frames % 25 == 0:
+                log.info("%d frames", frames)
+    except KeyboardInterrupt:
+        log.info("stopped")
+    finally:
+        if writer is not None:
+            writer.release()
+            log.info("wrote %s, %d frames", path, frames)
+    if not frames:
+        raise DemoError("the video has no frame that can be read")
+
+
+def _named(frame: np.ndarray, predict: Predict, own: Vocabulary) -> np.ndarray:
+    """OpenCV's BGR in and out."""
+    from eval import named_masks
+
+    image = frame[..., ::-1].copy()
+    return named_masks.overlay(image, predict(image), own)[..., ::-1]
+
+
+def _writer(path: Path, capture: Any, frame: np.ndarray) -> Any:
+    import cv2
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
+    size = (frame.shape[1], frame.shape[0])
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+    if not writer.isOpened():
+        raise DemoError(f"{path}: this OpenCV cannot write it; name a folder, or a file .mp4")
+    return writer
+
+
+def run(args: argparse.Namespace) -> None:
+    """What can be wrong with input and output is said before the network is read."""
+    if not args.input:
+        with opened(args) as capture:
+            path = video_place(args)
+            predict, own = _predictor(args)
+            run_video(capture, path, predict, own)
+        return
+    found = photos(args.input)
+    targets = places(args, found)
+    if args.output is None:
+        log.info("no --output: writing to %s", DEFAULT_OUTPUT)
+    predict, own = _predictor(args)
+    run_photos(found, targets, predict, own)
+
+
+def _predictor(args: argparse.Namespace) -> tuple[Predict, Vocabulary]:
+    namer = open_namer(args)
+    seen = None if args.seen is None else split(args.seen)
+    own = namer.words if args.classes is None else namer.asked(namer.words.names, seen)
+    return namer.predictor(own), own
+
+
 def main(given: list[str] | None = None) -> int:
     args = arguments(given)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("PIL").setLevel(logging.WARNING)
+    log_to_terminal()
     try:
-        if args.input:
-            photos(args.input)  # before weights are read
-        predict, own = predictor(args)
-        if args.input:
-            run_photos(args, predict, own)
-        else:
-            run_video(args, predict, own)
+        run(args)
     except Exception as error:
-        ours = type(error).__module__.partition(".")[0] in OUR_PACKAGES
-        if args.debug or not (ours or isinstance(error, DemoError | OSError)):
+        if args.debug or not is_foreseen(error):
             raise
         log.error("Error: %s", error)
         return 1

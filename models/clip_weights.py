@@ -7,6 +7,7 @@ OpenAI's package, then fetched through open_clip (or found in its cache).
 
 from __future__ import annotations
 
+import logging
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from data.files import sha256
 from models import torchscript
 from models.checkpoints import CheckpointError, load_state, read_file, state_dict
 from models.clip import CLIP, LayerNorm, sizes_of
+
+log = logging.getLogger(__name__)
 
 # The SHA-256 of OpenAI's archives, part of their published addresses.
 PUBLISHED = {
@@ -86,6 +89,9 @@ class ClipSource:
 def _fetched(name: str, cached: Path) -> Path:
     from open_clip import pretrained
 
+    log.info("looking for CLIP %s in the caches and on the hub (offline: a minute or two)", name)
+    # Each of its attempts would be a line, before one error of ours.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     config = pretrained.get_pretrained_cfg(f"{name.replace('/', '-')}-quickgelu", "openai")
     try:
         return Path(pretrained.download_pretrained(config, prefer_hf_hub=True))

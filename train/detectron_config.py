@@ -86,6 +86,12 @@ def load(path: str | Path, overrides: Sequence[str], keys: Keys) -> Config:
     config = dict(keys.live)
     for key, value, source in _file(Path(path), ()):
         _set(config, key, value, source, keys)
+    return override(config, overrides, keys)
+
+
+def override(config: Config, overrides: Sequence[str], keys: Keys) -> Config:
+    """The configuration with values of the command line; see `load`."""
+    config = dict(config)
     if len(overrides) % 2:
         raise ConfigError(f"overrides: {overrides[-1]!r} has no value; give KEY VALUE pairs")
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):

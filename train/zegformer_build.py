@@ -21,6 +21,7 @@ from eval.gzs_scoring import Predicts
 from eval.per_pixel import PixelSegmenter
 from eval.zegformer import Classes, Scoring, Segmenter
 from models import zegformer_weights
+from models.clip import CLIP
 from models.clip_weights import ClipSource
 from models.per_pixel import PerPixelBaseline
 from models.prompts import templates
@@ -201,8 +202,10 @@ def scoring(config: Config) -> Scoring:
     )
 
 
-def segmenter(config: Config, model: nn.Module, classes: NamedClasses) -> Predicts:
-    """What predicts photos in the given classes."""
+def segmenter(
+    config: Config, model: nn.Module, classes: NamedClasses, *, clip: CLIP | None = None
+) -> Predicts:
+    """What predicts photos in the given classes; `clip`: the configured one, if loaded already."""
     device = next(model.parameters()).device
     vocabulary = classes.vocabulary
     unseen = torch.from_numpy(~vocabulary.seen_flags)
@@ -210,11 +213,13 @@ def segmenter(config: Config, model: nn.Module, classes: NamedClasses) -> Predic
     if isinstance(model, PerPixelBaseline):
         gamma = config["MODEL.SEM_SEG_HEAD.GZERO_CALIBRATE"]
         return PixelSegmenter(model, embeddings, ~unseen, gamma=gamma)
-    how, clip, crop_text = scoring(config), None, None
-    if how.mode != "query":
+    how, crop_text = scoring(config), None
+    if how.mode == "query":
+        clip = None
+    else:
         source = ClipSource(config["MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED"])
         half = config["MODEL.CLIP_HALF"]
-        clip = source.load(device, half=half)
+        clip = clip or source.load(device, half=half)
         crop_text = class_embeddings(
             vocabulary.names, templates("crops"), source, device=device, half=half
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -13,14 +12,10 @@ import torch
 from PIL import Image
 
 from data.pictures import read_image, read_label
+from demo import demo
 from models.zegformer import ZegFormer
 
 ROOT = Path(__file__).parents[2]
-_spec = importlib.util.spec_from_file_location("demo_script", ROOT / "demo" / "demo.py")
-assert _spec is not None and _spec.loader is not None
-demo = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(demo)
-
 CONFIG = ROOT / "configs" / "pascal_voc" / "zegformer_R50_bs32_10k_vit16_voc.yaml"
 
 

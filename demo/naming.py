@@ -1,0 +1,287 @@
+"""A checkpoint of ZegFormer or SAZS, asked about photos in words that are chosen at the time.
+
+Text embeddings of the words come from CLIP, or from a table. A table has the rows of `--classes`,
+or else those of the vocabulary that the configuration names, and knows no other words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.vocabulary import OTHERS, Vocabulary, from_file, from_names
+
+if TYPE_CHECKING:
+    from eval.named_masks import Predict
+
+DEFAULT_CONFIG = "configs/coco-stuff/zegformer_R50_bs32_60k_vit16_coco-stuff_gzss_eval.yaml"
+CLIP = "ViT-B/32"  # whose text embeddings SAZS is trained with
+_SHOWN = 24  # names in a message
+OUR_PACKAGES = ("data", "eigen", "models", "eval", "train", "demo")
+
+
+class DemoError(ValueError):
+    """Input that is not there or cannot be used, or output that cannot be made."""
+
+
+@dataclass(frozen=True)
+class Namer:
+    """A network with its weights, and what it may be asked.
+
+    Attributes
+    ----------
+    words : looked for where nothing else is asked
+    trained : names that had masks in training; None where nothing depends on it
+    predictor : what predicts photos in the words of a vocabulary
+    """
+
+    words: Vocabulary
+    trained: Vocabulary | None
+    predictor: Callable[[Vocabulary], Predict]
+
+    def asked(self, names: Sequence[str], seen: Sequence[str] | None = None) -> Vocabulary:
+        """The classes of these names; those in `seen` (default: in `trained`) count as seen."""
+        own = from_names(names, name="the words")
+        if seen is not None:
+            known = {own.index(name) for name in seen}
+        elif self.trained is not None:
+            known = {c for c, name in enumerate(names) if place(name, self.trained) is not None}
+        else:
+            return own
+        return own.holding_out(set(range(len(own))) - known)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say which network, and what it may be asked."""
+    parser.add_argument("--checkpoint", help="weights of ZegFormer or SAZS; else MODEL.WEIGHTS")
+    parser.add_argument(
+        "--config-file",
+        help=f"ZegFormer's; by default what the checkpoint was trained with, else {DEFAULT_CONFIG}",
+    )
+    parser.add_argument("--classes", help='"cat, sofa", or a file of names (.txt, .json)')
+    parser.add_argument(
+        "--seen", help="which of --classes had masks in training; by default found by name"
+    )
+    parser.add_argument("--embeddings", help="table of text embeddings (.npy) instead of CLIP")
+    parser.add_argument("--arch", help="network of a SAZS checkpoint that does not say it")
+    parser.add_argument(
+        "--input-side", type=int, default=512, help="SAZS: square of the photo; 0: its own size"
+    )
+    parser.add_argument(
+        "--confidence-threshold", type=float, default=-float("inf"), help="unnamed below this score"
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ..., last")
+
+
+def is_foreseen(error: Exception) -> bool:
+    """Is it an error that a user can mend, so that its message is enough?"""
+    return type(error).__module__.partition(".")[0] in OUR_PACKAGES or isinstance(error, OSError)
+
+
+def log_to_terminal() -> None:
+    """Say on the terminal what is done, without the steps of others."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for name in ("PIL", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def split(words: str) -> list[str]:
+    """The names in "cat, sofa"; empty ones left out, each once."""
+    return list(dict.fromkeys(filter(None, (word.strip() for word in words.split(",")))))
+
+
+def place(name: str, vocabulary: Vocabulary) -> int | None:
+    """Class id of a name or synonym, whatever its capitals and spaces; None where there is none."""
+    ids = range(len(vocabulary))
+    whole = {_plain(vocabulary.names[c]): c for c in reversed(ids)}
+    parts = {_plain(word): c for c in reversed(ids) for word in vocabulary.synonyms(c)}
+    return (parts | whole).get(_plain(name))
+
+
+def _plain(name: str) -> str:
+    # Data sets disagree on "tv monitor" and "tvmonitor".
+    return "".join(name.casefold().split())
+
+
+def open_namer(args: argparse.Namespace) -> Namer:
+    """Load the network that the options name.
+
+    Raises
+    ------
+    DemoError
+        No weights are named, or a table fits no vocabulary. Errors of the configuration, the
+        checkpoint and the vocabulary come from where these are read.
+    """
+    if args.checkpoint and _is_sazs(args.checkpoint):
+        return _sazs(args)
+    return _zegformer(args)
+
+
+def _is_sazs(checkpoint: str) -> bool:
+    from models.zegformer_weights import read
+
+    return not any(key.startswith("sem_seg_head.") for key in read(Path(checkpoint)))
+
+
+def _listed(classes: str | None, default: Vocabulary) -> Vocabulary:
+    """The classes of `--classes`, all seen; none means the default."""
+    if classes is None:
+        return default
+    path = Path(classes).expanduser()
+    if path.suffix in (".txt", ".json"):
+        return from_file(path)
+    return from_names(split(classes), name="--classes")
+
+
+def _of_table(rows: int, table: str, *known: Vocabulary) -> Vocabulary:
+    """The vocabulary whose classes the rows of a table are."""
+    for vocabulary in known:
+        if len(vocabulary) == rows:
+            return vocabulary
+    expected = " or ".join(dict.fromkeys(f"{len(v)} ({v.name})" for v in known))
+    raise DemoError(f"{table}: expected one row a class, {expected}; found {rows}")
+
+
+def _rows(words: Vocabulary, table: str, known: Vocabulary) -> list[int]:
+    """The rows of words in a table of the classes of `known`."""
+    found = [place(name, known) for name in words.names]
+    strange = [name for name, row in zip(words.names, found, strict=True) if row is None]
+    if strange:
+        some = ", ".join(known.names[:_SHOWN])
+        raise DemoError(
+            f"{', '.join(strange[:5])}: no text embedding in {Path(table).name}, which has "
+            f"{len(known)} names ({some}{', ...' if len(known) > _SHOWN else ''}); other words "
+            "need CLIP: leave --embeddings out"
+        )
+    return [row for row in found if row is not None]
+
+
+def _configuration(args: argparse.Namespace) -> dict[str, Any]:
+    """ZegFormer's configuration: of the file, of the checkpoint's recipe, or the default."""
+    from train.checkpoint import read_recipe
+    from train.detectron_config import override
+    from train.zegformer_build import KEYS, configuration
+
+    overrides = list(args.opts)
+    if args.checkpoint:
+        overrides += ["MODEL.WEIGHTS", args.checkpoint]
+    if args.embeddings:
+        overrides += ["MODEL.TEXT_EMBEDDINGS", args.embeddings]
+    recorded = {}
+    if args.config_file is None and args.checkpoint and Path(args.checkpoint).suffix != ".pkl":
+        recorded = read_recipe(args.checkpoint).get("config", {})
+    if recorded:
+        return override({**KEYS.live, **recorded}, overrides, KEYS)
+    return configuration(args.config_file or DEFAULT_CONFIG, overrides)
+
+
+def _zegformer(args: argparse.Namespace) -> Namer:
+    from data.embeddings import load_embeddings
+    from models.clip_weights import ClipSource
+    from train.distributed import device
+    from train.zegformer_build import NamedClasses, named_classes, network, scoring, text_dim
+
+    config = _configuration(args)
+    if not config["MODEL.WEIGHTS"]:
+        raise DemoError("no weights: give --checkpoint FILE, or --opts MODEL.WEIGHTS FILE")
+    default = named_classes(config, config["DATASETS.TEST"][0], "TEST")
+    words = _listed(args.classes, default.vocabulary)
+    table = config["MODEL.TEXT_EMBEDDINGS"]
+    known = (
+        _of_table(len(load_embeddings(table)), table, words, default.full)
+        if table
+        else default.full
+    )
+    if not table or scoring(config).mode != "query":
+        ClipSource(config["MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED"]).path()  # absent: say so now
+    model = network(config, text_dim(config)).to(device(config["MODEL.DEVICE"]))
+    clip: list[Any] = []  # loaded with the first words that need it
+
+    @functools.lru_cache(maxsize=4)
+    def predictor(own: Vocabulary) -> Predict:
+        if table:
+            classes = NamedClasses(own, known, _rows(own, table, known))
+        else:
+            classes = NamedClasses(own, own, list(range(len(own))))
+        return _zegformer_predictor(config, model, classes, clip, args.confidence_threshold)
+
+    trained = named_classes(config, config["DATASETS.TRAIN"][0], "TRAIN").vocabulary
+    return Namer(words, trained, predictor)
+
+
+def _zegformer_predictor(
+    config: dict[str, Any], model: Any, classes: Any, clip: list[Any], threshold: float
+) -> Predict:
+    from eval.named_masks import with_zegformer
+    from eval.zegformer import Segmenter
+    from train.zegformer_build import segmenter
+
+    found = segmenter(config, model, classes, clip=clip[0] if clip else None)
+    if not isinstance(found, Segmenter):
+        raise DemoError(
+            "the per-pixel baseline has no demo; choose MODEL.META_ARCHITECTURE MaskFormer"
+        )
+    if found.clip is not None:
+        clip[:] = [found.clip]
+    return with_zegformer(
+        found,
+        short=config["INPUT.MIN_SIZE_TEST"],
+        longest=config["INPUT.MAX_SIZE_TEST"],
+        threshold=threshold,
+    )
+
+
+def _sazs(args: argparse.Namespace) -> Namer:
+    from data.embeddings import load_embeddings
+    from data.vocabulary import fewshot
+    from eval.inference import Segmenter
+    from eval.named_masks import with_sazs
+    from models.clip_weights import ClipSource
+    from models.sazs_texts import open_texts
+    from train import sazs
+    from train.distributed import device
+
+    if args.config_file or args.seen:
+        raise DemoError("--config-file and --seen are ZegFormer's, but the checkpoint is of SAZS")
+    where = _device_of(args.opts)
+    model, recipe = sazs.load(args.checkpoint, arch=args.arch)
+    default = fewshot(recipe.get("benchmark", "pascal"), spelling=recipe.get("mode", "corrected"))
+    words = _listed(args.classes, default)
+    table = args.embeddings
+    known = default
+    if not table:
+        ClipSource(CLIP).path()  # absent: say so now
+    else:
+        rows = len(load_embeddings(table))
+        with_others = [v for v in (words, default) if len(v) + 1 == rows]
+        known = with_others[0] if with_others else _of_table(rows, table, words, default)
+    found = Segmenter(model.to(device(where)), side=args.input_side or None)
+
+    @functools.lru_cache(maxsize=4)
+    def predictor(own: Vocabulary) -> Predict:
+        if OTHERS in own.names:
+            raise DemoError(f"{OTHERS!r} is what SAZS calls all the rest; choose another word")
+        if table:
+            rows = [0, *(1 + row for row in _rows(own, table, known))]
+            texts = open_texts(table, known)[rows]
+        else:
+            texts = open_texts(CLIP, own)
+        return with_sazs(found, texts, threshold=args.confidence_threshold)
+
+    return Namer(words, None, predictor)
+
+
+def _device_of(opts: Sequence[str]) -> str:
+    """SAZS's only setting among ZegFormer's: the device."""
+    if not opts:
+        return "auto"
+    if len(opts) != 2 or opts[0] != "MODEL.DEVICE":
+        raise DemoError(f"--opts {' '.join(opts)}: with SAZS only MODEL.DEVICE can be set")
+    return opts[1]
