@@ -12,8 +12,12 @@ import torch
 from PIL import Image
 
 from data.pictures import read_image, read_label
+from data.vocabulary import from_names
 from demo import demo
+from demo.naming import Namer
+from models import sazs
 from models.zegformer import ZegFormer
+from train import checkpoint, zegformer_build
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "pascal_voc" / "zegformer_R50_bs32_10k_vit16_voc.yaml"
@@ -36,19 +40,22 @@ def setting(tmp_path_factory) -> Path:
     return folder
 
 
-def run(setting: Path, *given: object) -> int:
-    small = {
+def small() -> list[object]:
+    options = {
         "MODEL.DEVICE": "cpu", "INPUT.MIN_SIZE_TEST": 48,
         "MODEL.SEM_SEG_HEAD.CONVS_DIM": 32, "MODEL.SEM_SEG_HEAD.MASK_DIM": 32,
         "MODEL.MASK_FORMER.HIDDEN_DIM": 32, "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES": 5,
         "MODEL.MASK_FORMER.NHEADS": 2, "MODEL.MASK_FORMER.DEC_LAYERS": 1,
         "MODEL.MASK_FORMER.DIM_FEEDFORWARD": 32,
     }  # fmt: skip
-    options = [str(part) for pair in small.items() for part in pair]
+    return [part for pair in options.items() for part in pair]
+
+
+def run(setting: Path, *given: object) -> int:
     return demo.main([
         "--config-file", str(CONFIG), "--checkpoint", str(setting / "model_final.pth"),
         "--classes", "cat, wild horse, sofa", "--embeddings", str(setting / "text.npy"),
-        *map(str, given), "--opts", *options,
+        *map(str, given), "--opts", *map(str, small()),
     ])  # fmt: skip
 
 
@@ -88,12 +95,75 @@ def test_nothing_accepted_is_said(setting, tmp_path, caplog):
     [
         (("--input", "gone.jpg"), "--input gone.jpg: no such photo"),
         (("--video-input", "gone.mp4"), "--video-input gone.mp4 does not open"),
+        (("--video-input", __file__), "does not open: no video"),
+        (("--input", __file__, "--output", "a.jpg"), "--output a.jpg: expected a folder, or"),
+        (("--input", __file__, "--classes", " , "), "--classes: expected at least one class"),
+        (("--input", __file__, "--classes", "none.txt"), "cannot read the class names none.txt"),
+        (("--input", __file__, "--seen", "dog"), "the words has no class 'dog'"),
     ],
 )
 def test_bad_input_is_one_line(setting, caplog, given, message):
     assert run(setting, *given) == 1
     assert message in caplog.records[-1].getMessage()
     assert "\n" not in caplog.records[-1].getMessage()
+
+
+def test_photos_of_one_name_are_not_written_over_each_other(setting, tmp_path, caplog):
+    (tmp_path / "a.jpg").write_bytes((setting / "photos" / "a.jpg").read_bytes())
+    assert run(setting, "--input", tmp_path / "a.jpg", setting / "photos" / "a.jpg") == 1
+    assert "would both be written to" in caplog.text
+
+
+def test_output_is_checked_before_weights_are_read(setting, tmp_path, caplog):
+    (tmp_path / "a.png").touch()
+    given = ("--input", setting / "photos" / "a.jpg", "--output", tmp_path)
+    assert run(setting, *given, "--checkpoint", "gone.pth") == 1
+    assert "a.png exists" in caplog.text
+
+
+def test_words_are_looked_up_in_a_table_of_the_vocabulary(setting, tmp_path, caplog):
+    """The table has VOC's 20 rows, the words are two of them and one that is none."""
+    table = tmp_path / "voc.npy"
+    np.save(table, np.random.default_rng(0).standard_normal((20, 16)))
+    given = ("--input", setting / "photos" / "a.jpg", "--output", tmp_path, "--embeddings", table)
+    assert run(setting, *given, "--classes", "TV monitor, cat") == 0
+    names = {entry["name"] for entry in json.loads((tmp_path / "a.json").read_text())["classes"]}
+    assert names <= {"TV monitor", "cat"}
+    assert run(setting, *given, "--overwrite", "--classes", "cat, dragon") == 1
+    assert "dragon: no text embedding in voc.npy, which has 20 names" in caplog.text
+
+
+def test_which_words_had_masks_is_found_by_name():
+    trained = from_names(["cat", "couch, sofa", "tvmonitor"])
+    own = Namer(trained, trained, None).asked(["Sofa", "dragon", "tv monitor"])
+    assert own.unseen_ids == [1]
+    assert Namer(trained, trained, None).asked(["a", "b"], ["b"]).unseen_ids == [0]
+
+
+def test_a_checkpoint_brings_its_configuration(setting, tmp_path):
+    weights = tmp_path / "model.safetensors"
+    config = zegformer_build.configuration(CONFIG, [*map(str, small())])
+    state = torch.load(setting / "model_final.pth", weights_only=True)["model"]
+    checkpoint.save_weights(weights, state, {"config": config})
+    given = ["--input", setting / "photos" / "a.jpg", "--output", tmp_path / "out"]
+    words = ["--classes", "cat, dog, cow", "--embeddings", setting / "text.npy"]
+    assert demo.main(list(map(str, ["--checkpoint", weights, *given, *words]))) == 0
+    assert (tmp_path / "out" / "a.png").is_file()
+
+
+def test_sazs_names_photos(setting, tmp_path, caplog):
+    weights = tmp_path / "sazs.safetensors"
+    torch.manual_seed(0)
+    checkpoint.save_weights(weights, sazs.build("drn_d_22_slim").state_dict(), {})
+    np.save(tmp_path / "text.npy", np.random.default_rng(0).standard_normal((3, 512)))
+    given = [
+        "--checkpoint", weights, "--input", setting / "photos" / "a.jpg", "--input-side", "64",
+        "--classes", "cat, dog", "--embeddings", tmp_path / "text.npy", "--output", tmp_path / "o",
+    ]  # fmt: skip
+    assert demo.main(list(map(str, given))) == 1
+    assert "give --arch" in caplog.text
+    assert demo.main(list(map(str, [*given, "--arch", "drn_d_22_slim"]))) == 0
+    assert read_label(tmp_path / "o" / "a_labels.png").shape == (40, 56)
 
 
 def test_unreadable_photos_are_left_out(setting, tmp_path, caplog):

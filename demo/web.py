@@ -1,0 +1,307 @@
+#!/usr/bin/env python
+"""A page on this machine: a photo and words in, named masks and the photo's eigenvectors out.
+
+python demo/web.py --checkpoint model_final.safetensors
+python demo/web.py --checkpoint model_best.safetensors --embeddings table.npy --classes names.txt
+
+The page answers on 127.0.0.1 alone and loads nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from demo.naming import (
+    DemoError,
+    Namer,
+    add_options,
+    is_foreseen,
+    log_to_terminal,
+    open_namer,
+    split,
+)
+
+if TYPE_CHECKING:
+    import gradio
+    import numpy as np
+
+    from data.vocabulary import Vocabulary
+    from eigen.extractors import Extractor
+    from eval.named_masks import Named
+
+HOST = "127.0.0.1"
+MOST_WORDS = 100
+LONGEST = 1600  # pixels; a larger photo is made smaller first
+EIGENVECTORS = 5
+_BUTTONS: Any = ["download", "fullscreen"]  # none that would share a photo
+_FONT = ("system-ui", "sans-serif")
+_SAID = '<p class="said" role="status">{}</p>'
+# Whatever a library puts into the page, a browser asks nobody but this server.
+_POLICY = (
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; "
+    "frame-ancestors 'self'"
+)
+
+log = logging.getLogger("demo")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the page shows of one photo. Where something was wrong, `said` is all there is.
+
+    overlay : (H, W, 3) uint8 or None
+    legend : HTML, the classes found
+    vectors : eigenvectors as pictures, with captions
+    said : one line of HTML
+    """
+
+    overlay: np.ndarray | None = None
+    legend: str = ""
+    vectors: tuple[tuple[np.ndarray, str], ...] = ()
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What stands behind the page: a network, and an extractor for eigenvectors."""
+
+    namer: Namer
+    extractor: Extractor
+
+    def answer(self, path: str | None, words: str) -> Answer:
+        """Name the words in the photo at `path`."""
+        try:
+            if not path:
+                raise DemoError("No photo yet: drop one, or choose a file.")
+            own = self._asked(words)
+            image, note = _read(path)
+            found = self.namer.predictor(own)(image)
+            vectors, trouble = self._eigenvectors(image)
+        except Exception as error:
+            if not is_foreseen(error):
+                log.exception("%s", path)
+                raise
+            return Answer(said=_line(str(error)))
+        from eval import named_masks
+
+        told = "" if found.scores else "No mask was accepted for these words."
+        return Answer(
+            named_masks.overlay(image, found, own),
+            _legend(found, own),
+            vectors,
+            _line(" ".join(filter(None, (told, note, trouble))) or "Done."),
+        )
+
+    def _asked(self, words: str) -> Vocabulary:
+        names = split(words)
+        if not names:
+            raise DemoError("No words: type what to look for, for example: cat, sofa")
+        if len(names) > MOST_WORDS:
+            raise DemoError(f"{len(names)} words: at most {MOST_WORDS} at a time.")
+        return self.namer.asked(names)
+
+    def _eigenvectors(self, image: np.ndarray) -> tuple[tuple[tuple[np.ndarray, str], ...], str]:
+        """Pictures with captions, or why there are none."""
+        from eigen.picture import eigenvectors
+        from eval.figures import vector_rgb
+
+        try:
+            pairs = eigenvectors(image, self.extractor, EIGENVECTORS, drop_trivial=True)
+        except Exception as error:
+            if not is_foreseen(error):
+                raise
+            return (), f"No eigenvectors: {error}"
+        size = (image.shape[0], image.shape[1])
+        return tuple(
+            (vector_rgb(vector, size=size), f"{n}: {value:.4f}")
+            for n, (vector, value) in enumerate(
+                zip(pairs.vectors, pairs.eigenvalues, strict=True), start=1
+            )
+        ), ""
+
+
+def _line(text: str) -> str:
+    return _SAID.format(html.escape(" ".join(text.split())))
+
+
+def _read(path: str) -> tuple[np.ndarray, str]:
+    """The photo, and what was done to it."""
+    import cv2
+
+    from data.pictures import PictureError, read_image
+
+    try:
+        image = read_image(Path(path))
+    except PictureError as error:
+        # The path is the server's own copy, which says nothing to the one who asks.
+        raise DemoError(f"{Path(path).name} cannot be read: {error.reason}") from error
+    scale = LONGEST / max(image.shape[:2])
+    if scale >= 1:
+        return image, ""
+    width, height = (max(1, round(n * scale)) for n in image.shape[1::-1])
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return small, f"The photo was made smaller first, to {width} x {height} pixels."
+
+
+def _legend(found: Named, own: Vocabulary) -> str:
+    """Colour, name, share of the photo and score of each class, the largest first."""
+    from eval.figures import label_colour
+
+    shares = {c: float((found.labels == c).mean()) for c in found.scores}
+    rows = [
+        "<tr>"
+        f'<td><span class="chip" style="background:rgb{label_colour(c + 1)}"></span></td>'
+        f"<td>{html.escape(own.names[c])}</td><td>{100 * shares[c]:.1f} %</td>"
+        f"<td>{found.scores[c]:.3f}</td></tr>"
+        for c in sorted(shares, key=lambda c: -shares[c])
+    ]
+    if not rows:
+        return ""
+    head = "<tr><th></th><th>class</th><th>of the photo</th><th>mean score</th></tr>"
+    return f'<table class="legend">{head}{"".join(rows)}</table>'
+
+
+_CSS = """
+.legend { border-collapse: collapse; }
+.legend td, .legend th { padding: 2px 10px; text-align: left; }
+.chip { display: inline-block; width: 1em; height: 1em; border-radius: 3px; vertical-align: -2px; }
+#vectors, #vectors .grid-wrap { height: auto; min-height: 0; max-height: none; }
+@media (max-width: 640px) {
+  #vectors .grid-container { grid-template-columns: repeat(2, 1fr) !important; }
+}
+"""
+
+
+def build(page: Page, title: str) -> gradio.Blocks:
+    """The page's controls, tied to `page`."""
+    import gradio as gr
+
+    known = ", ".join(page.namer.words.names[:3])
+
+    def asked(path: str | None, words: str) -> tuple[Any, ...]:
+        found = page.answer(path, words)
+        return found.overlay, found.legend, list(found.vectors), found.said
+
+    with gr.Blocks(title="eigenshape", analytics_enabled=False) as blocks:
+        gr.Markdown(f"# eigenshape\n{title}: name what is in a photo, in your own words.")
+        with gr.Row():
+            with gr.Column():
+                photo = gr.Image(
+                    label="Photo",
+                    type="filepath",
+                    image_mode=None,
+                    sources=["upload", "clipboard"],
+                    buttons=["fullscreen"],
+                )
+                # Gradio's own reader knows fewer pictures, and says less of bad ones.
+                photo.preprocess = _path  # type: ignore[method-assign, assignment]
+                words = gr.Textbox(
+                    label="Words, with commas between", placeholder=f"for example: {known}"
+                )
+                button = gr.Button("Name them", variant="primary")
+                said = gr.HTML()
+            with gr.Column():
+                overlay = gr.Image(label="Named", format="png", interactive=False, buttons=_BUTTONS)
+                legend = gr.HTML()
+        gr.Markdown("Eigenvectors of the photo, blue below 0 and red above, and eigenvalues")
+        vectors = gr.Gallery(
+            elem_id="vectors", show_label=False, format="png", columns=EIGENVECTORS,
+            object_fit="contain", height="auto", interactive=False, buttons=_BUTTONS,
+        )  # fmt: skip
+        gr.on([button.click, words.submit], asked, [photo, words], [overlay, legend, vectors, said])
+    return blocks
+
+
+def _path(upload: Any) -> str | None:
+    return upload.path if upload else None
+
+
+def serve(blocks: gradio.Blocks, port: int | None) -> str:
+    """Start the server in a thread of its own; the page's address.
+
+    Parameters
+    ----------
+    port : int or None
+        None takes the first free one from 7860 on.
+
+    Raises
+    ------
+    OSError
+        The port is taken.
+    """
+    import gradio as gr
+    from starlette.middleware import Middleware
+
+    _, address, _ = blocks.launch(
+        server_name=HOST, server_port=port, share=False, quiet=True, prevent_thread_lock=True,
+        theme=gr.themes.Default(font=_FONT, font_mono=("monospace",)), css=_CSS, ssr_mode=False,
+        footer_links=[], run_history=False, app_kwargs={"middleware": [Middleware(_Policy)]},
+    )  # fmt: skip
+    return address
+
+
+class _Policy:
+    """Adds the policy to every answer of the server."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def sent(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"content-security-policy", _POLICY.encode()))
+            await send(message)
+
+        await self.app(scope, receive, sent)
+
+
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--port", type=int, help="by default the first free one from 7860 on")
+    parser.add_argument("--extractor", default="lowlevel8", help="of the eigenvectors' features")
+    add_options(parser)
+    return parser.parse_args(given)
+
+
+def main(given: list[str] | None = None) -> int:
+    args = arguments(given)
+    log_to_terminal()
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    try:
+        page = Page(open_namer(args), _extractor(args.extractor))
+        title = Path(args.checkpoint or "ZegFormer").name
+        blocks = build(page, title)
+        log.info("open %s in a browser; Ctrl-C ends", serve(blocks, args.port))
+        blocks.block_thread()
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        log.error("Error: the page needs gradio: pip install 'eigenshape[web]'")
+        return 1
+    except Exception as error:
+        if args.debug or not is_foreseen(error):
+            raise
+        log.error("Error: %s", error)
+        return 1
+    return 0
+
+
+def _extractor(name: str) -> Extractor:
+    from eigen.extractors import extractor
+
+    return extractor(name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""The web page: what it answers, and that it does so in a real browser, asking nobody else."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.vocabulary import from_names
+from demo import web
+from demo.naming import Namer
+from eigen.extractors import extractor
+from eval.named_masks import IGNORE, Named
+from models import sazs
+from tests.demo.chromium import CHROMIUM, Browser, until
+from train import checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+
+def left_half(own):
+    """Names the left half of a photo with the first word; "nothing" names nothing."""
+
+    def predict(image):
+        labels = np.full(image.shape[:2], IGNORE, np.uint16)
+        if own.names[0] != "nothing":
+            labels[:, : image.shape[1] // 2] = 0
+        return Named(labels, {c: 0.5 for c in np.unique(labels).tolist() if c != IGNORE})
+
+    return predict
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photos") / "photo.png"
+    pixels = np.random.default_rng(0).integers(0, 60, (96, 128, 3), dtype=np.uint8)
+    pixels[20:60, 30:80] += np.uint8(150)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def page():
+    return web.Page(Namer(from_names(["cat"]), None, left_half), extractor("lowlevel8"))
+
+
+def test_a_photo_and_words_become_masks_legend_and_eigenvectors(page, photo):
+    found = page.answer(str(photo), "cat, <b>, cat,")
+    assert found.overlay.shape == (96, 128, 3)
+    assert "50.0 %" in found.legend and "cat" in found.legend
+    assert len(found.vectors) == 5 and found.vectors[0][0].shape == (96, 128, 3)
+    assert "Done." in found.said
+
+
+def test_names_are_text_and_not_html(page, photo):
+    assert "&lt;b&gt;" in page.answer(str(photo), "<b>").legend
+
+
+def test_large_photos_are_made_smaller(page, tmp_path):
+    Image.new("RGB", (3000, 150)).save(tmp_path / "wide.png")
+    found = page.answer(str(tmp_path / "wide.png"), "cat")
+    assert found.overlay.shape == (80, 1600, 3) and "1600 x 80" in found.said
+
+
+BAD = {
+    "no photo": (None, "cat", "No photo yet"),
+    "no words": ("photo", " , ", "No words"),
+    "too many words": ("photo", ",".join(map(str, range(101))), "101 words: at most 100"),
+    "no picture": ("bad.jpg", "cat", "bad.jpg cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_nothing_else(page, photo, tmp_path, case):
+    name, words, message = BAD[case]
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    path = {"photo": str(photo), "bad.jpg": str(tmp_path / "bad.jpg")}.get(name)
+    found = page.answer(path, words)
+    assert message in found.said and "\n" not in found.said
+    assert str(tmp_path) not in found.said
+    assert found == web.Answer(said=found.said)
+
+
+def test_no_mask_and_no_eigenvectors_are_said(page, photo, tmp_path):
+    found = page.answer(str(photo), "nothing")
+    assert "No mask was accepted" in found.said and not found.legend and found.vectors
+    Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
+    found = page.answer(str(tmp_path / "tiny.png"), "cat")
+    assert "No eigenvectors" in found.said and found.overlay is not None
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The page of an untrained SAZS, in a process of its own."""
+    folder = tmp_path_factory.mktemp("web")
+    torch.manual_seed(0)
+    weights = folder / "sazs.safetensors"
+    arch = "drn_d_22_slim"
+    checkpoint.save_weights(weights, sazs.build(arch).state_dict(), {"arch": arch})
+    np.save(folder / "table.npy", np.random.default_rng(0).standard_normal((3, 512)))
+    (folder / "names.txt").write_text("cat\nsofa\nwild horse\n")
+    command = [
+        *(sys.executable, "demo/web.py", "--checkpoint", weights, "--input-side", "64"),
+        *("--embeddings", folder / "table.npy", "--classes", folder / "names.txt"),
+    ]
+    told = folder / "told.txt"
+    with told.open("w") as file:
+        process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=file)
+        try:
+            words = until(lambda: process.poll() or "open http" in told.read_text(), 120)
+            assert words is True, told.read_text()
+            yield told.read_text().partition("open ")[2].split()[0]
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    own = Browser(tmp_path_factory.mktemp("profile"))
+    yield own
+    own.close()
+
+
+CLICK = "[...document.querySelectorAll('button')].find((b) => b.textContent.trim() == {})?.click()"
+TYPE = """(() => {{
+  const box = document.querySelector('textarea');
+  Object.getOwnPropertyDescriptor(Object.getPrototypeOf(box), 'value').set.call(box, {});
+  box.dispatchEvent(new Event('input', {{ bubbles: true }}));
+}})()"""
+SAID = "document.querySelector('.said')?.textContent ?? ''"
+
+
+def ask(browser, words, expected):
+    """Type the words, click, and wait for a line that holds `expected`."""
+    browser.value(TYPE.format(json.dumps(words)))
+    # The page takes a moment to notice what was typed.
+    until(lambda: [browser.value(CLICK.format('"Name them"')), expected in browser.value(SAID)][1])
+
+
+@pytest.mark.web
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
+@pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
+@pytest.mark.parametrize("width", [1400, 400])
+def test_the_page_in_a_browser(address, browser, photo, tmp_path, width):
+    browser.requests.clear()
+    browser.open(address, width)
+    browser.wait("document.querySelector('textarea') && document.querySelector('[type=file]') && 1")
+    ask(browser, "cat", "No photo yet")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    browser.choose("[type=file]", tmp_path / "bad.png")
+    ask(browser, "cat", "bad.png cannot be read")
+    browser.value(
+        "document.querySelector('[aria-label=Clear], [aria-label=\"Remove Image\"]').click()"
+    )
+    browser.wait("document.querySelector('[type=file]') && 1")
+    browser.choose("[type=file]", photo)
+    ask(browser, "", "No words")
+    ask(browser, "cat, dragon", "dragon: no text embedding in table.npy")
+    ask(browser, "cat, Sofa", "Done.")
+    assert browser.value("document.querySelectorAll('#vectors img').length") == 5
+    assert browser.wait("document.querySelectorAll('.legend td').length") in (4, 8)
+    assert browser.value("document.documentElement.scrollWidth") <= width
+    hosts = {urlsplit(url).hostname for url in browser.requests if url.startswith(("http", "ws"))}
+    assert hosts == {"127.0.0.1"}
