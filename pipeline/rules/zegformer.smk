@@ -1,6 +1,16 @@
-# ZegFormer: label maps of class ids, weights and scores by configuration.
-#   snakemake results/zegformer/coco-stuff/zegformer_R50_bs32_60k_vit16_coco-stuff/model_final.safetensors
-#   snakemake results/world/zegformer/report.html        (generated, a few minutes)
+# ZegFormer: weights and scores, by the name of a published configuration.
+#   snakemake zegformer_R50_bs32_60k_vit16_coco-stuff                (trains)
+#   snakemake zegformer_R50_bs32_60k_vit16_coco-stuff_gzss_eval      (trains if need be, and scores)
+#   snakemake results/world/zegformer/report.html                    (generated, a few minutes)
+from pipeline import published
+
+for name, target in published.targets(CONFIG.results_root).items():
+
+    rule:
+        name:
+            name
+        input:
+            target,
 
 
 rule zegformer_train:
@@ -11,8 +21,8 @@ rule zegformer_train:
     log:
         f"{CONFIG.results_root}/zegformer/{{set}}/{{config}}/train.log",
     wildcard_constraints:
-        set="coco-stuff|pascal_voc|ade20k-full-847-freq",
-        config="zegformer_R[^/]+",
+        set="|".join(published.SETS),
+        config="zegformer_R((?!_gzss_eval)[^/])+",
     conda:
         "../../environment.yml"
     threads: 8
@@ -24,7 +34,35 @@ rule zegformer_train:
         data_dir=CONFIG.datasets_root,
     shell:
         "python train_net.py --config-file {input.config} --resume --fit-gpus"
-        " DATASETS.ROOT {params.data_dir} OUTPUT_DIR {params.folder} 2>&1 | tee {log:q}"
+        " DATASETS.ROOT {params.data_dir:q} OUTPUT_DIR {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule zegformer_score:
+    input:
+        config="configs/{set}/{config}_gzss_eval{variant}.yaml",
+        weights=f"{CONFIG.results_root}/zegformer/{{set}}/{{config}}/model_final.safetensors",
+    output:
+        f"{CONFIG.results_root}/zegformer/{{set}}/{{config}}_gzss_eval{{variant}}/inference/{{tested}}/scores.json",
+        f"{CONFIG.results_root}/zegformer/{{set}}/{{config}}_gzss_eval{{variant}}/inference/{{tested}}/report.html",
+    log:
+        f"{CONFIG.results_root}/zegformer/{{set}}/{{config}}_gzss_eval{{variant}}/{{tested}}.log",
+    wildcard_constraints:
+        set="|".join(published.SETS),
+        config="zegformer_R((?!_gzss_eval)[^/])+",
+        variant="[^/]*",
+        tested="[^/]+",
+    conda:
+        "../../environment.yml"
+    threads: 8
+    resources:
+        gpu=PLAN.gpus(),
+        mem_mb=32000,
+    params:
+        folder=subpath(output[0], ancestor=3),
+        data_dir=CONFIG.datasets_root,
+    shell:
+        "python train_net.py --config-file {input.config} --eval-only MODEL.WEIGHTS {input.weights:q}"
+        " DATASETS.ROOT {params.data_dir:q} OUTPUT_DIR {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule zegformer_demo:

@@ -27,7 +27,7 @@ def checkout(tmp_path_factory):
     for name in ("Snakefile", "environment.yml", "config", "profiles", "pipeline"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, root / name)
-    for name in ("data", "eigen", "eval", "models", "train"):
+    for name in ("configs", "data", "eigen", "eval", "models", "train"):
         (root / name).symlink_to(ROOT / name)
     return root
 
@@ -111,6 +111,21 @@ def test_a_missing_tree_says_what_belongs_where(checkout, tmp_path):
 def test_without_any_photos_the_default_target_is_the_demo(checkout, tmp_path):
     output = run(checkout, "-n", settings=[f"datasets_root={tmp_path}", f"results_root={tmp_path}"])
     assert planned(output)["photos"] == 2
+
+
+@pytest.mark.parametrize("variant", ["", "_847_classes"])
+def test_a_published_evaluation_by_name_trains_its_network_first(checkout, tmp_path, variant):
+    trained = "zegformer_R101_bs32_60k_vit16_coco-stuff"
+    name = f"{trained}_gzss_eval{variant}"
+    settings = [f"datasets_root={tmp_path}", f"results_root={tmp_path}/results"]
+    output = run(checkout, "-n", "-p", name, settings=settings)
+    jobs = {"zegformer_train": 1, "zegformer_score": 1, name: 1, "total": 3}
+    assert jobs.items() <= planned(output).items()
+    weights = f"{tmp_path}/results/zegformer/coco-stuff/{trained}/model_final.safetensors"
+    assert f"{name}.yaml --eval-only MODEL.WEIGHTS {weights}" in output
+    Path(weights).parent.mkdir(parents=True)
+    Path(weights).touch()
+    assert "zegformer_train" not in planned(run(checkout, "-n", name, settings=settings))
 
 
 def test_a_target_from_start_to_end_and_what_is_made_again(checkout, photos):
