@@ -11,8 +11,7 @@ from PIL import Image
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-# Nearest neighbours asked for beyond those kept: as many as lie at one distance on a flat picture.
-_TIES = 12
+from eigen.threads import blas_threads
 
 
 def resize_for_grid(image: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
@@ -59,16 +58,17 @@ def knn_affinity(
     height, width = colours.shape[:2]
     n = height * width
     y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
-    rows, columns = [], []
+    columns = []
     for k, weight in zip(neighbours, position_weight, strict=True):
         points = np.dstack([colours, weight * x, weight * y]).reshape(n, 5)
         # Published distances are between float32 points: their rounding settles most ties.
-        found = nearest(points.astype(np.float32), k)
-        rows.append(np.repeat(np.arange(n), found.shape[1]))
-        columns.append(found.ravel())
-    row, column = np.concatenate(rows), np.concatenate(columns)
-    counts = sparse.csr_array((np.ones(len(row), np.float32), (row, column)), shape=(n, n))
-    return (counts + counts.T).tocsr()
+        columns.append(nearest(points.astype(np.float32), k))
+    column = np.concatenate(columns, axis=1).astype(np.int32)
+    starts = np.arange(0, column.size + 1, column.shape[1], dtype=np.int32)
+    ones = np.ones(column.size, np.float32)
+    counts = sparse.csr_array((ones, column.ravel(), starts), shape=(n, n))
+    counts.sum_duplicates()
+    return counts + counts.T.tocsr()
 
 
 def nearest(points: np.ndarray, k: int) -> np.ndarray:
@@ -85,10 +85,25 @@ def nearest(points: np.ndarray, k: int) -> np.ndarray:
     """
     n = len(points)
     k = min(k, n)
-    distance, index = cKDTree(points).query(points, min(k + _TIES, n))
-    distance, index = distance.reshape(n, -1), index.reshape(n, -1)
-    order = np.lexsort((index, distance), axis=1)[:, :k]
-    return np.take_along_axis(index, order, axis=1)
+    tree = cKDTree(points)
+    found = np.empty((n, k), np.int64)
+    unsettled, asked = np.arange(n), k
+    while len(unsettled):
+        # One more than before, to see whether it is as near as the last one taken; then many more.
+        asked = min(k + 1 if asked == k else 2 * asked, n)
+        distance, index = _query(tree, points[unsettled], asked)
+        tied = (distance[:, 1:] == distance[:, :-1]).any(axis=1)
+        order = np.lexsort((index[tied], distance[tied]), axis=1)
+        index[tied] = np.take_along_axis(index[tied], order, axis=1)
+        found[unsettled] = index[:, :k]
+        unsettled = unsettled[(distance[:, -1] == distance[:, k - 1]) & (asked < n)]
+    return found
+
+
+def _query(tree: cKDTree, points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distances and indices of the k nearest, (n, k) each."""
+    distance, index = tree.query(points, k, workers=blas_threads())
+    return distance.reshape(-1, k), index.reshape(-1, k)
 
 
 def random_walk_affinity(colours: np.ndarray, *, sharpness: float = 900.0) -> sparse.csr_array:

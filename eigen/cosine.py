@@ -18,7 +18,6 @@ from scipy.linalg import blas
 from eigen.affinity import AffinityError, TriangleAffinity
 
 UNIT_TOLERANCE = 1e-3
-ROWS_IN_CACHE = 64
 # Similarities computed at a time where W is not stored (64 MiB).
 BLOCK_ENTRIES = 1 << 24
 
@@ -62,10 +61,9 @@ def dense(features: np.ndarray) -> TriangleAffinity:
     W = np.zeros((n, n), np.float32)
     # BLAS counts by columns: its lower triangle is the upper one of rows.
     blas.ssyrk(1.0, features.T, trans=1, lower=1, c=W.T, overwrite_c=True)
-    for start in range(0, n, ROWS_IN_CACHE):
-        rows = W[start : start + ROWS_IN_CACHE, start:]
-        np.maximum(rows, 0, out=rows)
-    return TriangleAffinity(W)
+    affinity = TriangleAffinity(W)
+    affinity.clip()
+    return affinity
 
 
 def nearest(features: np.ndarray, neighbours: int) -> sp.csr_array:

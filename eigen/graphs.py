@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from eigen import colour, cosine, pixels
 from eigen.affinity import Affinity, AffinityError, weighted_sum
 from eigen.pixels import PixelSpec
+from eigen.threads import one_pool
 
 # A dense float32 affinity of more nodes than this (1.6 GB) is not stored but computed in products.
 STORED_NODES = 20_000
@@ -70,6 +71,7 @@ class Graph:
     grid: tuple[int, int]
 
 
+@one_pool()
 def build(spec: GraphSpec, features: np.ndarray, grid: tuple[int, int], image: np.ndarray) -> Graph:
     """The graph of one picture.
 

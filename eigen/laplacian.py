@@ -48,7 +48,7 @@ class NormalizedProblem:
         if check:
             affinity.check(W, self.degree)
         # Products read half of a dense matrix; from here on it is symmetric.
-        self.W = TriangleAffinity(W) if isinstance(W, np.ndarray) else W
+        self.W = TriangleAffinity(np.triu(W)) if isinstance(W, np.ndarray) else W
         self.grid = grid
         self.sqrt_degree = np.sqrt(self.degree)
         self.null_vector = self.sqrt_degree / np.linalg.norm(self.sqrt_degree)

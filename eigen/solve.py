@@ -17,6 +17,7 @@ import numpy as np
 from eigen.affinity import Affinity
 from eigen.canonical import canonical_vectors
 from eigen.laplacian import NormalizedProblem
+from eigen.threads import one_pool
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Solution:
     solver: str
 
 
+@one_pool()
 def solve(
     W: Affinity | NormalizedProblem,
     k: int,

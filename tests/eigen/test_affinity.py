@@ -54,12 +54,12 @@ def test_self_loops_are_for_isolated_nodes_only():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("n", [1, 2, 31, 32, 33, 100])
+@pytest.mark.parametrize("n", [1, 2, 31, 32, 33, 100, 300])
 def test_triangle_multiplies_like_the_whole_matrix(n, dtype):
     rng = np.random.default_rng(n)
-    upper = rng.uniform(0, 1, (n, n)).astype(dtype)
-    whole = np.triu(upper) + np.triu(upper, 1).T
-    stored = TriangleAffinity(upper)  # what is below the diagonal is something else
+    upper = np.triu(rng.uniform(0, 1, (n, n)).astype(dtype))
+    whole = upper + np.triu(upper, 1).T
+    stored = TriangleAffinity(upper)
     np.testing.assert_array_equal(stored.toarray(), whole)
     for vectors in (rng.standard_normal((n, 3)), rng.standard_normal((n, 1)).astype(dtype)):
         product = stored.matmat(vectors)
@@ -67,6 +67,16 @@ def test_triangle_multiplies_like_the_whole_matrix(n, dtype):
         exact = whole.astype(np.float64) @ vectors
         allowed = 1e-12 if vectors.dtype == np.float64 else 1e-4
         np.testing.assert_allclose(product, exact, atol=allowed)
+    exact = whole.sum(axis=1, dtype=np.float64)
+    np.testing.assert_allclose(stored.degrees(), exact, rtol=1e-14)
+
+
+def test_clipping_zeroes_what_is_negative_and_nothing_else():
+    rows = affinity.ROWS_AT_ONCE + 3
+    upper = np.triu(np.random.default_rng(0).standard_normal((rows, rows)).astype(np.float32))
+    stored = TriangleAffinity(upper.copy())
+    stored.clip()
+    np.testing.assert_array_equal(stored.array, np.maximum(upper, 0))
 
 
 def forms():
