@@ -7,21 +7,24 @@ Projection Network for Zero- and Few-Label Semantic Segmentation", CVPR 2019.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.pixel_decoder import PixelDecoder
-from models.resnet import ResNet
+from models.resnet import RES2_CHANNELS, ResNet
 
 
 class PixelHead(nn.Module):
     """Pixel features -> cosine logits, under the published keys."""
 
-    def __init__(self, width: int, text_dim: int, temperature: float) -> None:
+    def __init__(
+        self, inputs: Mapping[str, int], width: int, text_dim: int, temperature: float
+    ) -> None:
         super().__init__()
-        self.pixel_decoder = PixelDecoder(width=width, mask_dim=width)
+        self.pixel_decoder = PixelDecoder(width=width, mask_dim=width, inputs=inputs)
         self.projection_layer = nn.Conv2d(width, text_dim, 1)
         scale = torch.tensor([math.log(1 / temperature)])
         self.logit_scale = nn.Parameter(scale, requires_grad=False)
@@ -48,10 +51,11 @@ class PerPixelBaseline(nn.Module):
         text_dim: int = 512,
         temperature: float = 0.01,
         norm: str = "FrozenBN",
+        res2: int = RES2_CHANNELS,
     ) -> None:
         super().__init__()
-        self.backbone = ResNet(depth, norm)
-        self.sem_seg_head = PixelHead(width, text_dim, temperature)
+        self.backbone = ResNet(depth, norm, res2)
+        self.sem_seg_head = PixelHead(self.backbone.channels, width, text_dim, temperature)
 
     def forward(self, images: Tensor, text: Tensor) -> Tensor:
         return self.sem_seg_head(self.backbone(images), text)

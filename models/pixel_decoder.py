@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.resnet import CHANNELS
+from models.resnet import channels
 
 
 def lecun_start(conv: nn.Conv2d) -> nn.Conv2d:
@@ -42,13 +42,17 @@ class PixelDecoder(nn.Module):
         Channels inside the pyramid.
     mask_dim : int
         Channels of the result, which mask embeddings are multiplied with.
+    inputs : mapping
+        Channels of "res2" to "res5"; those of the published trunks unless given.
     """
 
-    def __init__(self, *, width: int = 256, mask_dim: int = 256) -> None:
+    def __init__(
+        self, *, width: int = 256, mask_dim: int = 256, inputs: Mapping[str, int] | None = None
+    ) -> None:
         super().__init__()
-        *lateral, top = CHANNELS.values()
-        for level, channels in enumerate(lateral, start=1):
-            self.add_module(f"adapter_{level}", ConvGroupNorm(channels, width, 1))
+        *lateral, top = (inputs or channels()).values()
+        for level, count in enumerate(lateral, start=1):
+            self.add_module(f"adapter_{level}", ConvGroupNorm(count, width, 1))
             self.add_module(f"layer_{level}", ConvGroupNorm(width, width, 3))
         self.layer_4 = ConvGroupNorm(top, width, 3)
         self.mask_features = lecun_start(nn.Conv2d(width, mask_dim, 3, padding=1))

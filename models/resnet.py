@@ -18,7 +18,13 @@ from torch.nn import functional as F
 
 # 14 is not published: one block a stage, for small experiments.
 BLOCKS = {14: (1, 1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-CHANNELS = {"res2": 256, "res3": 512, "res4": 1024, "res5": 2048}
+STAGES = ("res2", "res3", "res4", "res5")
+RES2_CHANNELS = 256
+
+
+def channels(res2: int = RES2_CHANNELS) -> dict[str, int]:
+    """Channels of each stage: twice those of the stage before it."""
+    return {name: res2 << level for level, name in enumerate(STAGES)}
 
 
 class FrozenBatchNorm(nn.Module):
@@ -112,22 +118,25 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """The trunk of a depth in `BLOCKS` with a norm of `NORMS`; see the module's contract.
 
+    `res2` is the number of channels of the first stage; another than 256 is not published.
+
     Raises
     ------
     ValueError
         Another depth or norm.
     """
 
-    def __init__(self, depth: int, norm: str = "FrozenBN") -> None:
+    def __init__(self, depth: int, norm: str = "FrozenBN", res2: int = RES2_CHANNELS) -> None:
         super().__init__()
         if depth not in BLOCKS:
             raise ValueError(f"depth: expected one of {sorted(BLOCKS)}, found {depth}")
         if norm not in NORMS:
             raise ValueError(f"norm: expected one of {sorted(NORMS)}, found {norm!r}")
         self.depth = depth
+        self.channels = channels(res2)
         self.stem = Stem(norm)
         inputs = 64
-        for (name, outputs), count in zip(CHANNELS.items(), BLOCKS[depth], strict=True):
+        for (name, outputs), count in zip(self.channels.items(), BLOCKS[depth], strict=True):
             stage = nn.Sequential()
             for block in range(count):
                 stride = 2 if block == 0 and name != "res2" else 1
@@ -138,7 +147,7 @@ class ResNet(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         x = self.stem(images)
         features = {}
-        for name in CHANNELS:
+        for name in STAGES:
             features[name] = x = self.get_submodule(name)(x)
         return features
 

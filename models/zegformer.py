@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.pixel_decoder import PixelDecoder, lecun_start
-from models.resnet import CHANNELS, ResNet
+from models.resnet import RES2_CHANNELS, ResNet
 from models.transformer import Transformer
 
 # Of RGB in 0 to 255.
@@ -62,6 +62,7 @@ class Predictor(nn.Module):
     def __init__(
         self,
         *,
+        inputs: int,
         queries: int,
         dim: int,
         mask_dim: int,
@@ -79,7 +80,7 @@ class Predictor(nn.Module):
             dim=dim, heads=heads, layers=layers, feedforward=feedforward, dropout=dropout
         )
         self.query_embed = nn.Embedding(queries, dim)
-        self.input_proj = lecun_start(nn.Conv2d(CHANNELS["res5"], dim, 1))
+        self.input_proj = lecun_start(nn.Conv2d(inputs, dim, 1))
         self.mask_embed = MaskEmbedding(dim, mask_dim)
         self.projection_layer = nn.Linear(dim, text_dim)
         bound = text_dim**-0.5
@@ -140,8 +141,8 @@ class ZegFormer(nn.Module):
     unit_no_object : bool
         Bring the no-object embedding to unit length, as the paper's formula has it. Published
         weights were trained without.
-    norm : str
-        Of the ResNet, one of `models.resnet.NORMS`.
+    norm, res2
+        Of the ResNet, see there.
     """
 
     def __init__(
@@ -159,12 +160,14 @@ class ZegFormer(nn.Module):
         temperature: float = 0.01,
         unit_no_object: bool = False,
         norm: str = "FrozenBN",
+        res2: int = RES2_CHANNELS,
     ) -> None:
         super().__init__()
-        self.backbone = ResNet(depth, norm)
+        self.backbone = ResNet(depth, norm, res2)
         self.sem_seg_head = Head(
-            PixelDecoder(width=dim, mask_dim=mask_dim),
+            PixelDecoder(width=dim, mask_dim=mask_dim, inputs=self.backbone.channels),
             Predictor(
+                inputs=self.backbone.channels["res5"],
                 queries=queries,
                 dim=dim,
                 mask_dim=mask_dim,

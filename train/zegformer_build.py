@@ -149,16 +149,19 @@ def text_dim(config: Config) -> int:
 
 def network(config: Config, text_dim: int) -> nn.Module:
     """The configured network with its configured weights, on the CPU."""
-    depth, norm = config["MODEL.RESNETS.DEPTH"], config["MODEL.RESNETS.NORM"]
+    trunk = {
+        "depth": config["MODEL.RESNETS.DEPTH"],
+        "norm": config["MODEL.RESNETS.NORM"],
+        "res2": config["MODEL.RESNETS.RES2_OUT_CHANNELS"],
+    }
     temperature = config["MODEL.SEM_SEG_HEAD.TEMPERATURE"]
     if config["MODEL.META_ARCHITECTURE"] == BASELINE:
         width = config["MODEL.SEM_SEG_HEAD.CONVS_DIM"]
         model: nn.Module = PerPixelBaseline(
-            depth=depth, width=width, text_dim=text_dim, temperature=temperature, norm=norm
+            width=width, text_dim=text_dim, temperature=temperature, **trunk
         )
     else:
         model = ZegFormer(
-            depth=depth,
             queries=config["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"],
             dim=config["MODEL.MASK_FORMER.HIDDEN_DIM"],
             mask_dim=config["MODEL.SEM_SEG_HEAD.MASK_DIM"],
@@ -169,7 +172,7 @@ def network(config: Config, text_dim: int) -> nn.Module:
             dropout=config["MODEL.MASK_FORMER.DROPOUT"],
             temperature=temperature,
             unit_no_object=config["MODEL.SEM_SEG_HEAD.NO_OBJECT_UNIT"],
-            norm=norm,
+            **trunk,
         )
     weights = config["MODEL.WEIGHTS"]
     zegformer_weights.load(model, weights)

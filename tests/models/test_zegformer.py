@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.per_pixel import PerPixelBaseline
-from models.resnet import CHANNELS, BatchNorm, FrozenBatchNorm, ResNet, torchvision_key
+from models.resnet import BatchNorm, FrozenBatchNorm, ResNet, torchvision_key
 from models.transformer import sine_positions
 from models.zegformer import ZegFormer, normalised_batch
 from tests.parity import zegformer_model as family
@@ -51,12 +51,14 @@ def test_trunk_is_torchvisions():
     torch.testing.assert_close(found, x)
 
 
-def test_features_have_the_published_strides_and_channels():
-    features = ResNet(50)(torch.zeros(1, 3, 96, 64))
-    found = {name: tuple(x.shape[1:]) for name, x in features.items()}
-    assert found == {
-        name: (channels, 96 // stride, 64 // stride)
-        for (name, channels), stride in zip(CHANNELS.items(), (4, 8, 16, 32), strict=True)
+@pytest.mark.parametrize("res2", [256, 32])
+def test_features_have_the_published_strides_and_channels(res2):
+    features = ResNet(14, res2=res2)(torch.zeros(1, 3, 96, 64))
+    assert {name: tuple(x.shape[1:]) for name, x in features.items()} == {
+        "res2": (res2, 24, 16),
+        "res3": (2 * res2, 12, 8),
+        "res4": (4 * res2, 6, 4),
+        "res5": (8 * res2, 3, 2),
     }
 
 

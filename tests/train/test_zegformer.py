@@ -29,6 +29,7 @@ WORLD = World(0, 1, torch.device("cpu"))
 SMALL = {
     "MODEL.WEIGHTS": "''",
     "MODEL.DEVICE": "cpu",
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 32,
     "MODEL.SEM_SEG_HEAD.CONVS_DIM": 32,
     "MODEL.SEM_SEG_HEAD.MASK_DIM": 32,
     "MODEL.MASK_FORMER.HIDDEN_DIM": 32,
