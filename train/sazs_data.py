@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from data.edges import outlines, reference_edges, shrink_edges
 from data.pictures import read_label
@@ -17,6 +17,7 @@ from data.transforms import augment
 from eval.items import Item
 from train.distributed import World
 from train.sampling import BatchSampler, Draw, generator
+from train.unread import KEY, check_size, readable
 
 STRIDE = 8  # of the network's output
 
@@ -29,7 +30,8 @@ class Samples(Dataset):
     """Draw -> one training sample.
 
     A sample is a mapping: `image` (S, S, 3) uint8, `target` (S/8, S/8) uint8 with 0 "others", 1
-    class, 255 void, `edges` (1, S/8, S/8) uint8, `class_id` int64.
+    class, 255 void, `edges` (1, S/8, S/8) uint8, `class_id` int64. Photos that cannot be read are
+    named under `train.unread.KEY`, and others taken.
 
     Parameters
     ----------
@@ -79,13 +81,13 @@ class Samples(Dataset):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
         rng = generator(self.seed, draw)
         number = draw.item
         if self._by_class:
             number = int(rng.choice(self._by_class[rng.integers(len(self._by_class))]))
-        item = self.items[number]
-        image, labels = reduced(item.read_image(), read_label(item.label), self.reduce)
+        (item, image, labels), unread = readable(self._read, number, len(self))
+        image, labels = reduced(image, labels, self.reduce)
         image, labels = augment(
             image,
             labels,
@@ -100,7 +102,14 @@ class Samples(Dataset):
             "target": torch.from_numpy(target),
             "edges": torch.from_numpy(edges)[None],
             "class_id": torch.tensor(item.class_id),
+            KEY: unread,
         }
+
+    def _read(self, number: int) -> tuple[Item, np.ndarray, np.ndarray]:
+        item = self.items[number]
+        image, labels = item.read_image(), read_label(item.label)
+        check_size(image, labels, item.label)
+        return item, image, labels
 
 
 def reduced(image: np.ndarray, labels: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
@@ -139,9 +148,15 @@ def targets(
     return target[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE].copy(), edges
 
 
+def together(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch: stacked tensors, and one list of the photos that were passed over."""
+    unread = [photo for sample in samples for photo in sample.pop(KEY)]
+    return default_collate(samples) | {KEY: unread}
+
+
 def batches(
     samples: Samples, batch_size: int, world: World, *, workers: int, start: int
-) -> Iterator[dict[str, Tensor]]:
+) -> Iterator[dict[str, Any]]:
     """Endless batches from number `start` on; which samples they hold depends on the seed alone."""
     sampler = BatchSampler(
         len(samples),
@@ -155,6 +170,7 @@ def batches(
         samples,
         batch_sampler=sampler,
         num_workers=workers,
+        collate_fn=together,
         pin_memory=world.device.type == "cuda",
         # Forked workers would inherit locks of the decoders' threads.
         multiprocessing_context="forkserver" if workers else None,

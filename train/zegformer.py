@@ -34,6 +34,7 @@ from train.detectron_config import Config, ConfigError
 from train.distributed import World
 from train.engine import Settings, Training
 from train.schedule import poly
+from train.unread import Quarantine
 from train.zegformer_build import BASELINE, NamedClasses, named_classes, network, segmenter, text
 from train.zegformer_criterion import Criterion
 from train.zegformer_data import Samples, batches, targets
@@ -180,11 +181,15 @@ def train(config: Config, world: World, *, resume: bool = False) -> nn.Module:
     if resume and latest.is_file():
         training.resume(latest)
 
+    quarantine = Quarantine(out, world.rank)
+
     def stream(start: int) -> Iterator[dict[str, Any]]:
         workers = config["DATALOADER.NUM_WORKERS"]
-        return batches(samples, per_process, world=world, seed=seed, workers=workers, start=start)
+        found = batches(samples, per_process, world=world, seed=seed, workers=workers, start=start)
+        return quarantine.sift(found)
 
     training.run(stream, lambda judged: evaluate(config, judged, world))
+    quarantine.log_count()
     return training.judged
 
 

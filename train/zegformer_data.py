@@ -15,13 +15,15 @@ from data.zegformer_sets import Pair
 from data.zegformer_transforms import Augmentation, class_masks, train_sample
 from train.distributed import World
 from train.sampling import BatchSampler, Draw, generator
+from train.unread import KEY, check_size, readable
 from train.zegformer_matcher import Target
 
 
 class Samples(Dataset):
     """Draw -> {"image" (3, H, W) uint8, "labels" (n,) int64, "masks" (n, H, W) bool, "valid"}.
 
-    `valid`, (H, W) bool, says which pixels have a label.
+    `valid`, (H, W) bool, says which pixels have a label. A photo that cannot be read is named under
+    `train.unread.KEY`, and another is taken.
     """
 
     def __init__(self, pairs: Sequence[Pair], augmentation: Augmentation, *, seed: int) -> None:
@@ -30,26 +32,30 @@ class Samples(Dataset):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
-        pair, ignore = self.pairs[draw.item], self.augmentation.ignore
-        image, label = train_sample(
-            read_image(pair.image),
-            read_label(pair.label),
-            self.augmentation,
-            generator(self.seed, draw),
-        )
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        ignore = self.augmentation.ignore
+        (image, label), unread = readable(self._read, draw.item, len(self))
+        image, label = train_sample(image, label, self.augmentation, generator(self.seed, draw))
         labels, masks = class_masks(label, ignore)
         return {
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
             "labels": torch.from_numpy(labels),
             "masks": torch.from_numpy(masks),
             "valid": torch.from_numpy(label != ignore),
+            KEY: unread,
         }
 
+    def _read(self, item: int) -> tuple[np.ndarray, np.ndarray]:
+        pair = self.pairs[item]
+        image, label = read_image(pair.image), read_label(pair.label)
+        check_size(image, label, pair.label)
+        return image, label
 
-def together(samples: list[dict[str, Tensor]]) -> dict[str, list[Tensor]]:
+
+def together(samples: list[dict[str, Any]]) -> dict[str, list[Any]]:
     """A batch: one list an entry, because photos have different numbers of masks."""
-    return {key: [sample[key] for sample in samples] for key in samples[0]}
+    unread = [photo for sample in samples for photo in sample.pop(KEY)]
+    return {key: [sample[key] for sample in samples] for key in samples[0]} | {KEY: unread}
 
 
 def targets(batch: dict[str, list[Tensor]], size: tuple[int, int]) -> list[Target]:

@@ -1,0 +1,96 @@
+"""Training photos that cannot be read."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from data.pictures import PictureError
+from train.unread import KEY, Quarantine, UnreadError, check_size, readable
+
+
+def reader(bad):
+    def read(item):
+        if item in bad:
+            raise PictureError(f"folder/p{item}.jpg", "truncated")
+        return item * 10
+
+    return read
+
+
+def test_the_next_photo_takes_the_place():
+    assert readable(reader({}), 3, 5) == (30, [])
+    found, unread = readable(reader({3, 4}), 3, 5)
+    assert found == 0
+    assert unread == [("p3", "folder/p3.jpg: truncated"), ("p4", "folder/p4.jpg: truncated")]
+
+
+@pytest.mark.parametrize("count", [4, 10**6])
+def test_when_none_can_be_read_the_training_ends(count):
+    with pytest.raises(UnreadError, match=r"in a row cannot be read, among them folder/p1\.jpg"):
+        readable(reader(set(range(200))), 1, count)
+
+
+def test_a_label_of_another_size_is_unread(tmp_path):
+    check_size(np.zeros((4, 5, 3)), np.zeros((4, 5)), tmp_path)
+    with pytest.raises(PictureError, match=r"is \(5, 4\), but the photo \(4, 5\)"):
+        check_size(np.zeros((4, 5, 3)), np.zeros((5, 4)), tmp_path)
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_quarantine_names_each_photo_once_over_resumed_trainings(tmp_path, caplog):
+    photo, other = ("a", "a.jpg: bad"), ("b", "b.jpg: bad, with, commas")
+    stream = [{"x": 1, KEY: [photo]}, {"x": 2, KEY: []}, {"x": 3, KEY: [photo, other]}]
+    quarantine = Quarantine(tmp_path)
+    assert list(quarantine.sift(iter(stream))) == [{"x": 1}, {"x": 2}, {"x": 3}]
+    again = Quarantine(tmp_path)
+    list(again.sift(iter([{KEY: [photo]}])))
+    assert rows(tmp_path / "quarantine.csv") == [
+        {"id": "a", "stage": "train", "reason": "a.jpg: bad"},
+        {"id": "b", "stage": "train", "reason": "b.jpg: bad, with, commas"},
+    ]
+    assert caplog.text.count("left out of the training: a.jpg: bad") == 1
+    again.log_count()
+    assert "2 training photos could not be read" in caplog.text
+    assert Quarantine(tmp_path, rank=1).path.name == "quarantine_1.csv"
+
+
+def test_no_bad_photo_no_file(tmp_path):
+    quarantine = Quarantine(tmp_path)
+    list(quarantine.sift(iter([{KEY: []}])))
+    quarantine.log_count()
+    assert not list(tmp_path.iterdir())
+
+
+def test_samples_of_both_systems_pass_over_bad_photos(tmp_path):
+    from PIL import Image
+
+    from data.zegformer_sets import Pair
+    from data.zegformer_transforms import Augmentation
+    from eval.items import Item
+    from train import sazs_data, zegformer_data
+    from train.sampling import Draw
+
+    for name in ("good", "bad"):
+        Image.new("RGB", (40, 40), (200, 0, 0)).save(tmp_path / f"{name}.jpg")
+        Image.fromarray(np.full((40, 40), 3, np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "bad.jpg").write_bytes((tmp_path / "bad.jpg").read_bytes()[:200])
+    paths = [(tmp_path / f"{name}.jpg", tmp_path / f"{name}.png") for name in ("bad", "good")]
+    items = [Item(p[0].stem, 2, *p) for p in paths]
+    pairs = [Pair(p[0].stem, *p) for p in paths]
+    view = Augmentation(short_sides=(40,), longest=80, crop=32, padded=32)
+    for samples, together in (
+        (sazs_data.Samples(items, seed=0, crop=32), sazs_data.together),
+        (zegformer_data.Samples(pairs, view, seed=0), zegformer_data.together),
+    ):
+        batch = together([samples[Draw(0, 0)], samples[Draw(0, 1)]])
+        assert [photo for photo, _ in batch[KEY]] == ["bad"]
+        assert len(batch["image"]) == 2
+        assert torch.equal(samples[Draw(0, 0)]["image"], batch["image"][0])

@@ -1,0 +1,103 @@
+"""Training photos that cannot be read: others take their place, and they are named.
+
+A sample stays a function of its draw: which photo takes the place depends on the files alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from data.files import atomic_path
+from data.pictures import PictureError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Unread = tuple[str, str]
+"""Id and reason."""
+
+KEY = "unread"
+"""Entry of a batch with the photos that were passed over for it."""
+
+_IN_A_ROW = 100
+
+
+class UnreadError(ValueError):
+    """So many photos cannot be read that it is not the photos."""
+
+
+def readable(read: Callable[[int], T], item: int, count: int) -> tuple[T, list[Unread]]:
+    """What `read` gives for the first of the items `item`, `item` + 1, ... that it can read.
+
+    Parameters
+    ----------
+    read : item -> anything; raises `PictureError`
+    count : number of items; after the last comes the first
+
+    Raises
+    ------
+    UnreadError
+        None of them, or of a hundred in a row, can be read.
+    """
+    unread: list[Unread] = []
+    for step in range(min(count, _IN_A_ROW)):
+        try:
+            return read((item + step) % count), unread
+        except PictureError as error:
+            unread.append((error.path.stem, str(error)))
+    raise UnreadError(
+        f"{len(unread)} training photos in a row cannot be read, among them {unread[0][1]}; is "
+        "their disk there?"
+    )
+
+
+def check_size(image: Any, label: Any, path: Path) -> None:
+    """Raise `PictureError` unless a label map at `path` has the size of its photo."""
+    if label.shape[:2] != image.shape[:2]:
+        raise PictureError(path, f"is {label.shape[:2]}, but the photo {image.shape[:2]}")
+
+
+class Quarantine:
+    """The photos that a training passed over, in `quarantine.csv`: id, stage, reason.
+
+    Parameters
+    ----------
+    folder : of the training's files
+    rank : of the process; every process has a file of its own
+    """
+
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        self.path = folder / ("quarantine.csv" if rank == 0 else f"quarantine_{rank}.csv")
+        self._reasons: dict[str, str] = {}
+        if self.path.is_file():
+            with self.path.open(newline="") as file:
+                self._reasons = {row["id"]: row["reason"] for row in csv.DictReader(file)}
+
+    def sift(self, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The batches, without the entry `KEY`, whose photos are noted."""
+        for batch in batches:
+            self._note(batch.pop(KEY))
+            yield batch
+
+    def _note(self, unread: list[Unread]) -> None:
+        new = {id: reason for id, reason in unread if id not in self._reasons}
+        if not new:
+            return
+        self._reasons |= new
+        for reason in new.values():
+            log.warning("left out of the training: %s", reason)
+        with atomic_path(self.path) as temporary, temporary.open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["id", "stage", "reason"])
+            rows.writerows([id, "train", reason] for id, reason in self._reasons.items())
+
+    def log_count(self) -> None:
+        """Say how many photos were left out, if any."""
+        if self._reasons:
+            log.warning(
+                "%d training photos could not be read, see %s", len(self._reasons), self.path
+            )
