@@ -93,6 +93,7 @@ TRAINING = [
     option("--reduce", default=1, text="Factor that photos are made smaller by before the crop."),
     option("--shape-loss", type=click.Choice(("none", "reference", "fixed")), default="none"),
     option("--regressor", default="", text="distance_measures_regressor.pth, for --shape-loss."),
+    option("--overlap", default=0.0, text="Weight of a Dice loss; for few photos."),
     option("--seed", default=0),
     option("--ema", default=0.0, text="Decay of the averaged weights; 0 keeps none."),
     option("--channels-last", is_flag=True),
@@ -106,7 +107,7 @@ TESTING = [
     option("--resume", "weights", type=PATH, text="Weights to test."),
     option("--pretrained", "weights_too", type=PATH, text="The same as --resume."),
     option("--eig_dir", type=PATH, text="Eigenvectors: shards, or published PNGs."),
-    option("--fusion", default="voting", text="agreement, voting or projection."),
+    option("--fusion", default="projection", text="agreement, voting or projection."),
     option(
         "--missing-eig",
         type=click.Choice(("error", "network")),
@@ -242,7 +243,7 @@ def _recipe(given: dict[str, Any]):
         click.echo(f"--drate has no effect on {given['arch']}", err=True)
     same = (
         "arch", "init", "pretrained", "mode", "batch_size", "accumulate", "lr_mode", "step",
-        "momentum", "weight_decay", "shape_loss", "regressor", "seed", "reduce",
+        "momentum", "weight_decay", "shape_loss", "regressor", "overlap", "seed", "reduce",
     )  # fmt: skip
     return sazs.Recipe(
         **chosen,
@@ -294,18 +295,28 @@ def test(**given: Any) -> None:
 @main.command()
 @option("-d", "--data-dir", type=PATH, required=True, text="Folder of the generated world.")
 @option("--eig_dir", type=PATH, required=True, text="Eigenvectors of its photos.")
+@option("--fold", default=0, text="Fold of classes that is held out, 0 to 3.")
 @option("--filename", "out", default="output", type=PATH, text="Folder of the results.")
 @option("--device", default="auto")
 @option("-v", "--verbose", is_flag=True, show_default=False)
 @errors_in_one_line
-def demo(data_dir: Path, eig_dir: Path, out: Path, device: str) -> None:
+def demo(data_dir: Path, eig_dir: Path, fold: int, out: Path, device: str) -> None:
     """Train and score a small network on the generated world, in minutes on two cores."""
+    import torch
+
     from train import sazs_demo
 
-    summary = sazs_demo.run(data_dir, eig_dir, out, device=device)
+    # Threads that share their cores with other processes spend their time waiting for each other,
+    # and their number would change the weights by rounding.
+    torch.set_num_threads(1)
+    summary = sazs_demo.run(data_dir, eig_dir, out, fold=fold, device=device)
     for classes in ("seen", "unseen"):
         scores = ", ".join(f"{name} {miou:.1f}" for name, miou in summary[classes].items())
         click.echo(f"mIoU of {classes} classes: {scores}")
+    gain = summary["fused_minus_network"]
+    click.echo(
+        f"fused - network, unseen: {gain['gain']:+.1f} [{gain['low']:+.1f}, {gain['high']:+.1f}]"
+    )
     click.echo(f"mIoU of unseen classes by untrained networks: {summary['untrained']:.1f}")
 
 

@@ -90,7 +90,7 @@ def segment(
     segmenter: Segmenter,
     *,
     eigenpairs: Eigenpairs | None = None,
-    fusion: str | Method = "voting",
+    fusion: str | Method = "projection",
 ) -> np.ndarray:
     """Which class covers each pixel of a picture.
 

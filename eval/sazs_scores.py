@@ -57,7 +57,7 @@ class Subject:
     names: Sequence[str]
     texts: Tensor
     eigen: EigenFolder | None = None
-    method: str = "voting"
+    method: str = "projection"
 
 
 def tuned(subject: Subject, *, most: int = 300) -> tuple[Method, dict[str, Any]]:

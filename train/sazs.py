@@ -32,6 +32,7 @@ from train.sampling import BatchSampler
 from train.sazs_data import Samples, batches
 from train.sazs_losses import JointLoss
 from train.schedule import poly, step_decay
+from train.unread import Quarantine
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Recipe:
     lr, lr_mode, step, momentum, weight_decay : SGD; "poly" or "step" (x 0.1 every `step` epochs)
     drop_rate : channel dropout of the DRN networks
     crop, scale, rotate, reduce : see `train.sazs_data.Samples` and `data.transforms.augment`
-    shape_loss, regressor : see `train.sazs_losses.JointLoss`
+    shape_loss, regressor, overlap : see `train.sazs_losses.JointLoss`
     """
 
     arch: str = "vitl16_384"
@@ -80,6 +81,7 @@ class Recipe:
     reduce: int = 1
     shape_loss: str = "none"
     regressor: str = ""
+    overlap: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -183,10 +185,14 @@ def train(
     if resume is not None:
         training.resume(resume)
 
-    def stream(first: int) -> Iterator[dict[str, Tensor]]:
-        return batches(samples, recipe.batch_size, world, workers=running.workers, start=first)
+    quarantine = Quarantine(out, world.rank)
+
+    def stream(first: int) -> Iterator[dict[str, Any]]:
+        found = batches(samples, recipe.batch_size, world, workers=running.workers, start=first)
+        return quarantine.sift(found)
 
     training.run(stream, _evaluator(recipe, running, fold, texts, world))
+    quarantine.log_count()
     return training.judged.eval()
 
 
@@ -245,7 +251,9 @@ def _loss(recipe: Recipe, texts: Tensor, world: World) -> Loss:
     regressor = None
     if recipe.shape_loss != "none" and recipe.regressor:
         regressor = load_regressor(recipe.regressor).to(world.device)
-    joint = JointLoss(mode=recipe.mode, shape=recipe.shape_loss, regressor=regressor)
+    joint = JointLoss(
+        mode=recipe.mode, shape=recipe.shape_loss, regressor=regressor, overlap=recipe.overlap
+    )
 
     def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         edge_logits, features = model(sazs.normalised(batch["image"]))

@@ -1,4 +1,4 @@
-"""The four terms of SAZS' objective, and their sum.
+"""The terms of SAZS' objective, and their sum.
 
 Shapes throughout: log-probabilities (B, 2, h, w), edge logits (B, 1, h, w), target (B, h, w) with
 0 "others", 1 the class, 255 void; edge target (B, 1, h, w) with 0, 1, and values above 1 for cells
@@ -6,7 +6,7 @@ that count as neither.
 
 The published objective is seg + 0.3 edge + 0.1 attention + 0.3 shape. Its shape term sends a
 log-softmax over one channel, hence zeros, to the regressor: a constant without gradient. `fixed`
-sends probabilities instead.
+sends probabilities instead. A fifth term, `overlap`, is ours and off by default.
 
 Liu et al., CVPR 2023; the attention term comes from Takikawa et al., "Gated-SCNN", ICCV 2019.
 """
@@ -35,6 +35,19 @@ def segmentation_loss(log_prob: Tensor, target: Tensor) -> Tensor:
     counted = target != VOID
     summed = F.nll_loss(log_prob, target.long(), ignore_index=VOID, reduction="sum")
     return summed / counted.sum().clamp(min=1)
+
+
+def overlap_loss(log_prob: Tensor, target: Tensor) -> Tensor:
+    """1 - soft Dice coefficient of the class over the batch, void left out, both areas plus 1.
+
+    The likelihood alone answers "others" wherever it is unsure, which leaves an empty mask for a
+    class that fills a fifth of its photos. The overlap is what a mask is scored by.
+
+    Milletari, Navab, Ahmadi, "V-Net", 3DV 2016, section 3.
+    """
+    counted = target != VOID
+    predicted, true = log_prob[:, 1].exp() * counted, (target == 1).float()
+    return 1 - (2 * (predicted * true).sum() + 1) / (predicted.sum() + true.sum() + 1)
 
 
 def edge_loss(edge_logits: Tensor, edges: Tensor) -> Tensor:
@@ -117,12 +130,14 @@ class JointLoss:
     mode : "corrected" (attention averaged over the images) or "reference" (summed, as published)
     shape : "none", "reference" or "fixed"
     regressor : needed unless `shape` is "none"
+    overlap : weight of `overlap_loss`; 0, as published, leaves it out
     edge, attention, inverse : weights of the terms beside the segmentation loss
     """
 
     mode: str = "corrected"
     shape: str = "none"
     regressor: nn.Module | None = None
+    overlap: float = 0.0
     edge: float = 0.3
     attention: float = 0.1
     inverse: float = 0.3
@@ -141,7 +156,7 @@ class JointLoss:
     def __call__(
         self, log_prob: Tensor, edge_logits: Tensor, target: Tensor, edges: Tensor
     ) -> dict[str, Tensor]:
-        """Terms "seg", "edge", "attention", "shape" (if any) and "total", computed in float32."""
+        """Terms "seg", "edge", "attention", "total", and "shape" and "overlap" if any; float32."""
         log_prob, edge_logits = log_prob.float(), edge_logits.float()
         attention = attention_loss(log_prob, edge_logits, target)
         if self.mode == "corrected":
@@ -155,4 +170,7 @@ class JointLoss:
         if self.regressor is not None and self.shape != "none":
             terms["shape"] = shape_loss(edge_logits, edges, self.regressor, kind=self.shape)
             total = total + self.inverse * terms["shape"]
+        if self.overlap:
+            terms["overlap"] = overlap_loss(log_prob, target)
+            total = total + self.overlap * terms["overlap"]
         return {**terms, "total": total}

@@ -88,6 +88,21 @@ def test_corrected_attention_does_not_grow_with_the_batch():
         assert (twice["attention"] / once["attention"]).item() == pytest.approx(ratio, rel=1e-5)
 
 
+def test_overlap_is_that_of_the_areas_and_joins_the_total():
+    logits, edge_logits, target, edges = known_inputs()
+    certain = 60 * F.one_hot((logits[:, 1] > logits[:, 0]).long(), 2).permute(0, 3, 1, 2).float()
+    log_prob = F.log_softmax(certain, dim=1)
+    answer = (logits[:, 1] > logits[:, 0]).numpy()
+    counted, true = target.numpy() != 255, target.numpy() == 1
+    dice = (2 * (answer & true).sum() + 1) / ((answer & counted).sum() + true.sum() + 1)
+    assert losses.overlap_loss(log_prob, target).item() == pytest.approx(1 - dice, abs=1e-5)
+    plain, more = (
+        JointLoss(overlap=weight)(log_prob, edge_logits, target, edges) for weight in (0.0, 2.0)
+    )
+    assert "overlap" not in plain
+    assert more["total"].item() == pytest.approx(plain["total"].item() + 2 * (1 - dice), rel=1e-5)
+
+
 def test_degenerate_batches_are_finite_with_finite_gradients():
     logits, edge_logits, target, edges = known_inputs()
     silent, void = torch.full_like(edge_logits, -9.0), torch.full_like(target, 255)
