@@ -7,7 +7,7 @@ rule sazs_train:
     input:
         lists=LAYOUT.manifest("{benchmark}"),
     output:
-        weights=f"{CONFIG.results_root}/{{benchmark}}/sazs/{{arch}}/fold{{fold}}/model_final.safetensors",
+        weights=f"{CONFIG.results_root}/{{benchmark}}/sazs/{{arch}}/fold{{fold}}/model_best.safetensors",
     log:
         f"{CONFIG.results_root}/{{benchmark}}/sazs/{{arch}}/fold{{fold}}/train.log",
     wildcard_constraints:
@@ -20,16 +20,18 @@ rule sazs_train:
         gpu=PLAN.gpus(),
         mem_mb=16000,
     params:
-        folder=lambda wildcards, output: os.path.dirname(output.weights),
+        # Not declared: Snakemake removes the outputs of a killed job, and these files it goes on from.
+        folder=lambda wildcards, output: f"{os.path.dirname(output.weights)}/training",
         data_dir=CONFIG.datasets_root,
     shell:
         "python sazs.py train --benchmark {wildcards.benchmark} --fold {wildcards.fold} --arch {wildcards.arch}"
         " --data-dir {params.data_dir:q} --filename {params.folder:q} --workers {threads} -v 2>&1 | tee {log:q}"
+        " && ln -f {params.folder:q}/model_best.safetensors {output.weights:q}"
 
 
 rule sazs_test:
     input:
-        weights=f"{CONFIG.results_root}/{{benchmark}}/sazs/{{arch}}/fold{{fold}}/model_final.safetensors",
+        weights=f"{CONFIG.results_root}/{{benchmark}}/sazs/{{arch}}/fold{{fold}}/model_best.safetensors",
         eigenvectors=LAYOUT.index("{benchmark}"),
     output:
         f"{CONFIG.results_root}/{{benchmark}}/sazs/{{arch}}/fold{{fold}}/scores.json",
@@ -47,11 +49,10 @@ rule sazs_test:
         mem_mb=16000,
     params:
         folder=lambda wildcards, output: os.path.dirname(output[0]),
-        best=lambda wildcards, input: input.weights.replace("model_final", "model_best"),
         eig_dir=lambda wildcards, input: os.path.dirname(input.eigenvectors),
         data_dir=CONFIG.datasets_root,
     shell:
-        "python sazs.py test --benchmark {wildcards.benchmark} --fold {wildcards.fold} --resume {params.best:q}"
+        "python sazs.py test --benchmark {wildcards.benchmark} --fold {wildcards.fold} --resume {input.weights:q}"
         " --data-dir {params.data_dir:q} --eig_dir {params.eig_dir:q} --filename {params.folder:q} -v 2>&1 | tee {log:q}"
 
 

@@ -128,6 +128,18 @@ def test_a_published_evaluation_by_name_trains_its_network_first(checkout, tmp_p
     assert "zegformer_train" not in planned(run(checkout, "-n", name, settings=settings))
 
 
+def test_scores_of_sazs_ask_for_the_weights_they_read(checkout, photos):
+    settings = settings_for(photos)
+    folder = photos / "results" / "pascal" / "sazs" / "vits16_384" / "fold1"
+    output = run(checkout, "-n", "-p", folder / "scores.json", settings=settings)
+    assert {"sazs_train": 1, "sazs_test": 1}.items() <= planned(output).items()
+    assert f"--resume '{folder}/model_best.safetensors'" in output
+    assert f"--filename '{folder}/training'" in output
+    folder.mkdir(parents=True)
+    (folder / "model_final.safetensors").touch()
+    assert "sazs_train" in planned(run(checkout, "-n", folder / "scores.json", settings=settings))
+
+
 def test_a_target_from_start_to_end_and_what_is_made_again(checkout, photos):
     settings = settings_for(photos)
     output = run(checkout, "--cores", 2, "pascal_k5", settings=settings)
