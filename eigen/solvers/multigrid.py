@@ -29,6 +29,12 @@ AGGREGATE_SIDE = 3
 PROLONGATION_DAMPING = 4 / 3
 # The first guess comes from the finest level that a dense solver still manages at once.
 START_NODES = 1000
+START_STEPS = 2
+# Of a normalised Gram matrix; a residual that is nothing but rounding adds no direction.
+DEPENDENT = 1e-6
+START_STEPS = 2
+# Of a normalised Gram matrix; a residual that is nothing but rounding adds no direction.
+DEPENDENT = 1e-6
 SMOOTHING_DEGREE = 2
 # The smoother damps the upper part of the spectrum, from 1/6 of its end; aggregates of 3 x 3 nodes
 # represent what lies below.
@@ -99,20 +105,43 @@ class Multigrid:
     def start(self, count: int) -> np.ndarray:
         """Guess for the `count` smallest eigenvectors, (n, <= count) float64.
 
-        The dense solution on a coarse level, in the inner product of the fine one, prolonged.
+        The dense solution on a coarse level, prolonged level by level, and improved on each but the
+        finest by `START_STEPS` steps of preconditioned descent. All in the inner product of the
+        fine level.
         """
         depth = next(
             (i for i, level in enumerate(self._levels) if level.matrix.shape[0] <= START_NODES),
             len(self._up),
         )
-        basis = sparse.eye_array(self._levels[0].matrix.shape[0], format="csr")
+        masses = [sparse.eye_array(self._levels[0].matrix.shape[0], format="csr")]
         for up in self._up[:depth]:
-            basis = basis @ up.astype(np.float64)
+            masses.append((up.T @ (masses[-1] @ up)).tocsr())
         matrix = self._levels[depth].matrix.toarray().astype(np.float64)
-        _, coarse = scipy.linalg.eigh(
-            matrix, (basis.T @ basis).toarray(), subset_by_index=(0, min(count, len(matrix)) - 1)
+        _, x = scipy.linalg.eigh(
+            matrix,
+            masses[depth].toarray().astype(np.float64),
+            subset_by_index=(0, min(count, len(matrix)) - 1),
         )
-        return self._scale * (basis @ coarse)
+        for finer in reversed(range(depth)):
+            x = self._up[finer] @ x
+            for _ in range(START_STEPS if finer else 0):
+                x = self._descent(x, finer, masses[finer])
+        return self._scale * x
+
+    def _descent(self, x: np.ndarray, depth: int, mass: sparse.csr_array) -> np.ndarray:
+        """Ritz vectors of a level from x and its preconditioned residuals, as many as x has."""
+        matrix = self._levels[depth].matrix
+        weighted = mass @ x
+        quotient = np.linalg.solve(x.T @ weighted, x.T @ (matrix @ x))
+        residual = matrix @ x - weighted @ quotient
+        space = np.hstack([x, self._cycle(residual.astype(np.float32), depth)])
+        gram = space.T @ (mass @ space)
+        scale = 1 / np.sqrt(np.maximum(np.diag(gram), np.finfo(np.float32).tiny))
+        lengths, directions = np.linalg.eigh(gram * scale * scale[:, None])
+        kept = lengths > DEPENDENT
+        orthonormal = scale[:, None] * directions[:, kept] / np.sqrt(lengths[kept])
+        energy = orthonormal.T @ (space.T @ (matrix @ space)) @ orthonormal
+        return space @ (orthonormal @ np.linalg.eigh(energy)[1][:, : x.shape[1]])
 
 
 class _Level:

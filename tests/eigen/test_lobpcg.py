@@ -175,11 +175,12 @@ def test_multigrid_is_symmetric_positive_and_contracts(with_grid):
     assert (energy < 0.05 * np.einsum("nm,nm->m", x, laplacian @ x)).all()
 
 
-def test_first_guess_of_the_coarse_levels_is_near():
-    known = gallery.grid(60, 90)
-    problem = NormalizedProblem(known.W, grid=(60, 90))
-    guess = Multigrid(problem.laplacian(), problem.null_vector, grid=(60, 90)).start(6)
+@pytest.mark.parametrize("grid", [(60, 90), (150, 150)])
+def test_first_guess_of_the_coarse_levels_is_near(grid):
+    known = gallery.grid(*grid)
+    problem = NormalizedProblem(known.W, grid=grid)
+    guess = Multigrid(problem.laplacian(), problem.null_vector, grid=grid).start(6)
     guess /= np.linalg.norm(guess, axis=0)
     quotient = np.einsum("nk,nk->k", guess, problem.laplacian() @ guess)
-    # A random vector has about 1, the sixth eigenvalue is 0.002.
+    # The last prolongation adds a half; two of them without a step of descent between, 0.9.
     assert (quotient <= 1.6 * known.eigenvalues[:6] + 1e-6).all()
