@@ -75,7 +75,7 @@ TRAINING = [
     option("--resume", type=PATH, text="Checkpoint to go on from; found in the folder by itself."),
     option("--restart", is_flag=True, text="Do not go on from the folder's checkpoint."),
     option("--pretrained", default="", text="Weights of a whole network to start from."),
-    option("--init", default="hub", text="Start of the trunk: hub, a file, or none."),
+    option("--init", text="Start of the trunk: hub (where there is one), a file, or none."),
     option(
         "--epochs", type=int, text="As published for network and benchmark.", show_default=False
     ),
@@ -234,15 +234,18 @@ def train(**given: Any) -> None:
 
 
 def _recipe(given: dict[str, Any]):
+    from models.sazs import ARCHITECTURES
     from train import sazs
 
     chosen = sazs.published_defaults(given["arch"], given["benchmark"])
+    known = ARCHITECTURES.get(given["arch"])
+    chosen["init"] = given["init"] or ("hub" if known is None or known.hub else "none")
     asked = {"lr": given["lr"], "epochs": given["epochs"], "drop_rate": given["drate"]}
     chosen |= {name: value for name, value in asked.items() if value is not None}
     if given["drate"] is not None and not given["arch"].startswith("drn"):
         click.echo(f"--drate has no effect on {given['arch']}", err=True)
     same = (
-        "arch", "init", "pretrained", "mode", "batch_size", "accumulate", "lr_mode", "step",
+        "arch", "pretrained", "mode", "batch_size", "accumulate", "lr_mode", "step",
         "momentum", "weight_decay", "shape_loss", "regressor", "overlap", "seed", "reduce",
     )  # fmt: skip
     return sazs.Recipe(

@@ -99,7 +99,7 @@ def _fetched(name: str, cached: Path) -> Path:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise CheckpointError(
             f"CLIP weights {name} could not be fetched ({reason}). Put OpenAI's file at {cached}, "
-            "or give the path of a file (CLIP_PRETRAINED in ZegFormer's configuration)"
+            "or give the path of a file (--embeddings; CLIP_PRETRAINED for ZegFormer)"
         ) from error
 
 

@@ -209,6 +209,53 @@ def test_published_command_line_is_accepted(monkeypatch, tmp_path):
         assert f"{name} has no effect" in output
 
 
+SEED = """
+train --arch {} --fold 2 --batch_size 6 --random-scale 2 --random-rotate 10 --lr 0.0002 --drate 0.9
+--lr-mode poly --benchmark pascal
+"""
+
+
+@pytest.mark.parametrize("arch", networks.ARCHITECTURES)
+def test_command_of_the_instructions_asks_for_the_published_start(
+    world, monkeypatch, tmp_path, arch
+):
+    seen = {}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "datasets").symlink_to(world)
+    monkeypatch.setattr(command_line, "_texts", lambda *given: torch.zeros(21, 512))
+    monkeypatch.setattr(
+        sazs, "train", lambda recipe, fold, *rest, **named: seen.update(r=recipe, f=fold)
+    )
+    run(*shlex.split(SEED.format(arch)))
+    recipe, fold = seen["r"], seen["f"]
+    assert (recipe.arch, recipe.lr, recipe.lr_mode, recipe.batch_size) == (arch, 0.0002, "poly", 6)
+    assert (recipe.scale, recipe.rotate, recipe.crop) == (2, 10, 512)
+    assert recipe.drop_rate == 0.9
+    assert recipe.init == ("none" if arch == "drn_d_22_slim" else "hub")
+    assert (fold.benchmark.name, fold.number) == ("pascal", 2)
+
+
+def test_command_of_the_instructions_starts_on_a_made_tree(world, monkeypatch, tmp_path):
+    steps = []
+
+    def one_step(training, batches, evaluate):
+        before = training.model.edgeocr_cls_head.weight.detach().clone()
+        training._take_step(batches(0))
+        training.history.close()
+        steps.append(not torch.equal(before, training.model.edgeocr_cls_head.weight))
+
+    embeddings = torch.from_numpy(np.load(world / "VOC2012" / "text_embeddings.npy"))
+    texts = torch.cat([torch.zeros(1, 512), embeddings])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "datasets").symlink_to(world)
+    # What would be fetched: CLIP's text features and the ImageNet start.
+    monkeypatch.setattr(command_line, "_texts", lambda *given: texts)
+    monkeypatch.setattr(networks, "load_initial", lambda model, arch, source: None)
+    monkeypatch.setattr(sazs.Training, "run", one_step)
+    run(*shlex.split(SEED.format("vitti16_384")))
+    assert steps == [True]
+
+
 @pytest.mark.parametrize(
     ("arch", "benchmark", "expected"),
     [
