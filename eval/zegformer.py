@@ -68,7 +68,8 @@ class Scoring:
     mode, lam : see `gzs.class_scores`
     gamma : subtracted from what seen classes score at each pixel
     style, geometry : see `crops`
-    crops_at_once : crops in one pass of CLIP; changes memory and speed, no result
+    crops_at_once : crops in one pass of CLIP, by default what suits the device; changes memory and
+        speed, no result
     """
 
     mode: str = "ensemble"
@@ -76,7 +77,7 @@ class Scoring:
     gamma: float = 0.1
     style: str = "cropmask"
     geometry: str = "published"
-    crops_at_once: int = 64
+    crops_at_once: int | None = None
 
     def __post_init__(self) -> None:
         crops.check(self.style, self.geometry)
@@ -262,9 +263,9 @@ class Segmenter:
         clip = self._clip()
         shown = [self.crops_of(photo, clip.image_size) for photo in photos]
         pictures = torch.cat([picture for picture, _ in shown])
-        features = torch.cat([
-            clip.encode_image(part) for part in pictures.split(self.scoring.crops_at_once)
-        ])  # fmt: skip
+        # A few at a time stay in a processor's cache, many keep a GPU busy.
+        at_once = self.scoring.crops_at_once or (8 if self.device.type == "cpu" else 64)
+        features = torch.cat([clip.encode_image(part) for part in pictures.split(at_once)])
         of_photos = features.split([len(picture) for picture, _ in shown])
         return [own[row] for own, (_, row) in zip(of_photos, shown, strict=True)]
 

@@ -100,12 +100,15 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
         nn.init.xavier_uniform_(self.in_proj_weight)
 
-    def forward(self, x: Tensor, *, causal: bool) -> Tensor:
+    def forward(self, x: Tensor, *, causal: bool, rows: int | None = None) -> Tensor:
+        """(B, L, width) -> (B, rows, width): what the first `rows` tokens (all) gather."""
         B, L, width = x.shape
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        q, k, v = qkv.view(B, L, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        q = F.linear(x[:, :rows], weight[:width], bias[:width])
+        k, v = F.linear(x, weight[width:], bias[width:]).view(B, L, 2, -1).unbind(2)
+        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
         out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-        return self.out_proj(out.transpose(1, 2).reshape(B, L, width))
+        return self.out_proj(out.transpose(1, 2).flatten(2))
 
 
 class QuickGELU(nn.Module):
@@ -128,8 +131,8 @@ class Block(nn.Module):
         self.mlp.add_module("gelu", QuickGELU())
         self.mlp.add_module("c_proj", nn.Linear(4 * width, width))
 
-    def forward(self, x: Tensor, *, causal: bool) -> Tensor:
-        x = x + self.attn(self.ln_1(x), causal=causal)
+    def forward(self, x: Tensor, *, causal: bool, rows: int | None = None) -> Tensor:
+        x = x[:, :rows] + self.attn(self.ln_1(x), causal=causal, rows=rows)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -138,10 +141,12 @@ class Transformer(nn.Module):
         super().__init__()
         self.resblocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
 
-    def forward(self, x: Tensor, *, causal: bool) -> Tensor:
-        for block in self.resblocks:
+    def forward(self, x: Tensor, *, causal: bool, rows: int | None = None) -> Tensor:
+        """The first `rows` tokens (all) after the last block, which computes no others."""
+        *earlier, last = self.resblocks
+        for block in earlier:
             x = block(x, causal=causal)
-        return x
+        return last(x, causal=causal, rows=rows)
 
 
 class ImageTower(nn.Module):
@@ -163,7 +168,7 @@ class ImageTower(nn.Module):
         patches = self.conv1(images).flatten(2).transpose(1, 2)
         start = self.class_embedding.expand(len(images), 1, -1)
         x = self.ln_pre(torch.cat([start, patches], dim=1) + self.positional_embedding)
-        x = self.transformer(x, causal=False)
+        x = self.transformer(x, causal=False, rows=1)
         return self.ln_post(x[:, 0]) @ self.proj
 
 
