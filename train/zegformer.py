@@ -37,7 +37,7 @@ from train.schedule import poly
 from train.unread import Quarantine
 from train.zegformer_build import BASELINE, NamedClasses, named_classes, network, segmenter, text
 from train.zegformer_criterion import Criterion
-from train.zegformer_data import Samples, batches, targets
+from train.zegformer_data import Samples, batches, labelled, targets
 from train.zegformer_optimizer import adamw
 
 log = logging.getLogger(__name__)
@@ -153,6 +153,8 @@ def train(config: Config, world: World, *, resume: bool = False) -> nn.Module:
     torch.manual_seed(seed)  # fresh weights are part of what the seed decides
     model = network(config, embeddings.shape[1])
     pairs = labelled_set(set_name).pairs(datasets_root(config["DATASETS.ROOT"]))
+    if config["DATASETS.ONLY_LABELLED"]:
+        pairs = labelled(pairs, classes.vocabulary.ignore)
     samples = Samples(pairs, _augmentation(config, classes.vocabulary.ignore), seed=seed)
     optimizer = adamw(
         model,
@@ -220,10 +222,11 @@ def _settings(config: Config, out: Path, seed: int, world: World) -> Settings:
         log.info("SOLVER.AMP: float32 on the CPU, which does not train in fp16")
         half = "none"
     # What decides the weights; where and how often things are written does not.
+    decisive = ("SOLVER.", "INPUT.", "MODEL.", "DATASETS.ONLY_LABELLED")
     told = {
         key: value
         for key, value in config.items()
-        if key.startswith(("SOLVER.", "INPUT.", "MODEL.")) and key != "MODEL.DEVICE"
+        if key.startswith(decisive) and key != "MODEL.DEVICE"
     }
     return Settings(
         out=out,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +12,29 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data.pictures import read_image, read_label
+from data.pictures import PictureError, read_image, read_label
 from data.zegformer_sets import Pair
 from data.zegformer_transforms import Augmentation, class_masks, train_sample
 from train.distributed import World
 from train.sampling import BatchSampler, Draw, generator
 from train.unread import KEY, check_size, readable
 from train.zegformer_matcher import Target
+
+log = logging.getLogger(__name__)
+
+
+def labelled(pairs: Sequence[Pair], ignore: int) -> list[Pair]:
+    """The pairs whose label map has a class, or cannot be read (`Samples` names those)."""
+
+    def has_class(path: Path) -> bool:
+        try:
+            return bool((read_label(path) != ignore).any())
+        except PictureError:
+            return True
+
+    kept = [pair for pair in pairs if has_class(pair.label)]
+    log.info("%d of %d photos show no class to train on", len(pairs) - len(kept), len(pairs))
+    return kept
 
 
 class Samples(Dataset):

@@ -159,6 +159,16 @@ def test_training_learns(root, tmp_path):
     assert np.median(totals[-10:]) < 0.7 * totals[0]
 
 
+def test_photos_of_unseen_classes_alone_are_left_out_on_request(root, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    config = configured(
+        root, tmp_path, SOLVER__MAX_ITER=1, SOLVER__IMS_PER_BATCH=1, DATASETS__ONLY_LABELLED=True,
+        DATASETS__TRAIN="['pascal_voc_test_seen_sem_seg']",
+    )  # fmt: skip
+    zegformer.train(config, WORLD)
+    assert "2 of 3 photos show no class to train on" in caplog.text
+
+
 def test_fewer_gpus_follow_the_rule_and_say_so(root, tmp_path, caplog):
     config = zegformer_build.configuration(BASE)
     with caplog.at_level(logging.INFO):
