@@ -100,7 +100,7 @@ def score(
     """
     K = len(vocabulary)
     found = Score(np.zeros((K + 1, K + 1), np.int64))
-    with _RunLengths(predictions, vocabulary) as codes:
+    with _Entries(predictions) as entries:
         for start in range(0, len(pairs), together):
             read = list(_read(pairs[start : start + together], found))
             if not read:
@@ -117,7 +117,9 @@ def score(
                 if boundaries:
                     found.outlines += outline_matches(prediction, label, vocabulary.ignore)
                 found.photos += 1
-                codes.add(pair, prediction)
+                if predictions is not None:
+                    for entry in _run_lengths(pair, prediction, vocabulary):
+                        entries.add(entry)
                 if on_photo is not None:
                     on_photo(pair, image, label, prediction)
     return found
@@ -160,34 +162,37 @@ def _tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
-class _RunLengths:
-    """Writes the published JSON list one entry at a time; whole or absent."""
+def join_predictions(parts: Sequence[Path], path: Path) -> None:
+    """Predictions of consecutive photos, one file a process, as one file; the parts go."""
+    with _Entries(path) as whole:
+        for part in parts:
+            with part.open() as file:
+                for line in file:
+                    entry = line.strip().removesuffix(",")
+                    if entry not in ("[", "]", "[]"):
+                        whole.add(entry)
+    for part in parts:
+        part.unlink()
 
-    def __init__(self, path: Path | None, vocabulary: Vocabulary) -> None:
-        self._path, self._vocabulary = path, vocabulary
+
+class _Entries:
+    """Writes a JSON list one entry, and one line, at a time; whole or absent. None: nothing."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
         self._context: Any = None
         self._file: Any = None
         self._separator = "[\n"
 
-    def __enter__(self) -> _RunLengths:
+    def __enter__(self) -> _Entries:
         if self._path is not None:
             self._context = atomic_path(self._path)
             self._file = self._context.__enter__().open("w")
         return self
 
-    def add(self, pair: Pair, prediction: np.ndarray) -> None:
-        if self._file is None:
-            return
-        from pycocotools import mask as run_lengths
-
-        for c in np.unique(prediction):
-            code = run_lengths.encode(np.asfortranarray(prediction == c))
-            entry = {
-                "file_name": str(pair.image),
-                "category_id": self._vocabulary.label_ids[c],
-                "segmentation": {"size": code["size"], "counts": code["counts"].decode("ascii")},
-            }
-            self._file.write(self._separator + json.dumps(entry))
+    def add(self, entry: str) -> None:
+        if self._file is not None:
+            self._file.write(self._separator + entry)
             self._separator = ",\n"
 
     def __exit__(self, *error: Any) -> None:
@@ -195,3 +200,16 @@ class _RunLengths:
             self._file.write("\n]\n" if self._separator != "[\n" else "[]\n")
             self._file.close()
             self._context.__exit__(*error)
+
+
+def _run_lengths(pair: Pair, prediction: np.ndarray, vocabulary: Vocabulary) -> Iterator[str]:
+    """The published entry of each class of a prediction."""
+    from pycocotools import mask as run_lengths
+
+    for c in np.unique(prediction):
+        code = run_lengths.encode(np.asfortranarray(prediction == c))
+        yield json.dumps({
+            "file_name": str(pair.image),
+            "category_id": vocabulary.label_ids[c],
+            "segmentation": {"size": code["size"], "counts": code["counts"].decode("ascii")},
+        })  # fmt: skip

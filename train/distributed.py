@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +46,14 @@ class World:
         tensor = torch.from_numpy(np.ascontiguousarray(counts)).to(self.device)
         dist.all_reduce(tensor)
         return tensor.cpu().numpy()
+
+    def gather(self, own: list[Any]) -> list[Any]:
+        """The lists of all processes as one, in the order of their ranks; plain values only."""
+        if self.size == 1:
+            return own
+        parts: list[Any] = [None] * self.size
+        dist.all_gather_object(parts, own)
+        return [entry for part in parts for entry in part]
 
     def barrier(self) -> None:
         """Wait until every process has come here."""
@@ -127,9 +137,12 @@ def spread(
     on_gpu = world.device.type == "cuda"
     if sync_batchnorm and on_gpu:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    return DistributedDataParallel(
-        model,
-        device_ids=[world.device.index] if on_gpu else None,
-        broadcast_buffers=False,
-        find_unused_parameters=find_unused,
-    )
+    with warnings.catch_warnings():
+        # Its successor is not known to every torch that we run on.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return DistributedDataParallel(
+            model,
+            device_ids=[world.device.index] if on_gpu else None,
+            broadcast_buffers=False,
+            find_unused_parameters=find_unused,
+        )

@@ -192,7 +192,7 @@ def train(
         return quarantine.sift(found)
 
     training.run(stream, _evaluator(recipe, running, fold, texts, world))
-    quarantine.log_count()
+    quarantine.log_count(world)
     return training.judged.eval()
 
 

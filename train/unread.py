@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from data.files import atomic_path
 from data.pictures import PictureError
+from train.distributed import World
 
 log = logging.getLogger(__name__)
 
@@ -95,9 +96,12 @@ class Quarantine:
             rows.writerow(["id", "stage", "reason"])
             rows.writerows([id, "train", reason] for id, reason in self._reasons.items())
 
-    def log_count(self) -> None:
-        """Say how many photos were left out, if any."""
-        if self._reasons:
+    def log_count(self, world: World) -> None:
+        """Say how many photos the processes left out together, if any."""
+        count = len(set(world.gather(list(self._reasons))))
+        if count:
             log.warning(
-                "%d training photos could not be read, see %s", len(self._reasons), self.path
+                "%d training photos could not be read, see quarantine*.csv in %s",
+                count,
+                self.path.parent,
             )

@@ -25,7 +25,7 @@ from data.zegformer_transforms import Augmentation
 from eval import gzs_page
 from eval.gzs_metrics import class_figures, plain
 from eval.gzs_page import Examples
-from eval.gzs_scoring import Predicts, Score, score
+from eval.gzs_scoring import Predicts, Score, join_predictions, score
 from eval.zegformer import Segmenter
 from eval.zegformer_tta import Augmented
 from models.zegformer import normalised_batch
@@ -41,6 +41,8 @@ from train.zegformer_data import Samples, batches, labelled, targets
 from train.zegformer_optimizer import adamw
 
 log = logging.getLogger(__name__)
+
+_PREDICTIONS = "sem_seg_predictions.json"
 
 
 def evaluate(
@@ -86,38 +88,41 @@ def _scored(
     folder: Path | None,
 ) -> dict[str, float]:
     pairs = labelled_set(name).pairs(datasets_root(config["DATASETS.ROOT"]))
-    part = f"sem_seg_predictions{f'_{world.rank}' if world.size > 1 else ''}.json"
+    first, last = (len(pairs) * (world.rank + n) // world.size for n in (0, 1))
+    parts = [_PREDICTIONS.replace(".", f"_{rank}.") for rank in range(world.size)]
     examples = Examples(vocabulary)
     own = score(
         model,
-        pairs[world.rank :: world.size],
+        pairs[first:last],
         vocabulary,
         short=config["INPUT.MIN_SIZE_TEST"],
         longest=config["INPUT.MAX_SIZE_TEST"],
         boundaries=folder is not None,
-        predictions=None if folder is None else folder / part,
+        predictions=None if folder is None else folder / parts[world.rank],
         on_photo=None if folder is None else examples,
     )
     whole = Score(world.sum(own.confusion), world.sum(own.outlines))
-    whole.photos, unread = world.sum(np.array([own.photos, len(own.unread)])).tolist()
+    whole.photos = int(world.sum(np.array([own.photos]))[0])
+    whole.unread = world.gather(own.unread)
     figures = whole.figures(vocabulary)
     if folder is not None and world.is_first:
-        _write_scores(folder, whole, figures, vocabulary, unread)
+        join_predictions([folder / part for part in parts], folder / _PREDICTIONS)
+        _write_scores(folder, whole, figures, vocabulary)
         page = folder / "report.html"
         answers = {"ZegFormer": figures}
         gzs_page.write(page, name, answers, whole.confusion, vocabulary, examples, config)
-    if unread:
-        log.warning("%s: %d photos could not be read and are left out", name, unread)
+    if whole.unread:
+        log.warning("%s: %d photos could not be read and are left out", name, len(whole.unread))
     return figures
 
 
 def _write_scores(
-    folder: Path, found: Score, figures: dict[str, float], vocabulary: Vocabulary, unread: int
+    folder: Path, found: Score, figures: dict[str, float], vocabulary: Vocabulary
 ) -> None:
     iou, accuracy = class_figures(found.confusion)
     content = {
         "photos": found.photos,
-        "unread": unread,
+        "unread": [{"id": id, "reason": reason} for id, reason in found.unread],
         "figures": plain(figures),
         "classes": [
             {
@@ -191,7 +196,7 @@ def train(config: Config, world: World, *, resume: bool = False) -> nn.Module:
         return quarantine.sift(found)
 
     training.run(stream, lambda judged: evaluate(config, judged, world))
-    quarantine.log_count()
+    quarantine.log_count(world)
     return training.judged
 
 

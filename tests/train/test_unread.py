@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from data.pictures import PictureError
+from train.distributed import World
 from train.unread import KEY, Quarantine, UnreadError, check_size, readable
+
+WORLD = World(0, 1, torch.device("cpu"))
 
 
 def reader(bad):
@@ -57,7 +60,7 @@ def test_quarantine_names_each_photo_once_over_resumed_trainings(tmp_path, caplo
         {"id": "b", "stage": "train", "reason": "b.jpg: bad, with, commas"},
     ]
     assert caplog.text.count("left out of the training: a.jpg: bad") == 1
-    again.log_count()
+    again.log_count(WORLD)
     assert "2 training photos could not be read" in caplog.text
     assert Quarantine(tmp_path, rank=1).path.name == "quarantine_1.csv"
 
@@ -65,7 +68,7 @@ def test_quarantine_names_each_photo_once_over_resumed_trainings(tmp_path, caplo
 def test_no_bad_photo_no_file(tmp_path):
     quarantine = Quarantine(tmp_path)
     list(quarantine.sift(iter([{KEY: []}])))
-    quarantine.log_count()
+    quarantine.log_count(WORLD)
     assert not list(tmp_path.iterdir())
 
 

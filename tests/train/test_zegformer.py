@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +140,34 @@ def test_train_then_score_from_the_command_line(root, tmp_path):
     own = [entry for entry in codes if entry["file_name"].endswith("p3.jpg")]
     assert sum(run_lengths.area(entry["segmentation"]) for entry in own) == 50 * 60
     assert (tmp_path / "eval/inference_TTA/pascal_voc_val_all_sem_seg/scores.json").is_file()
+
+
+def test_two_processes_train_and_give_the_scores_of_one(root, tmp_path):
+    """By the command a user types; with a training photo that cannot be read."""
+    own = tmp_path / "datasets"
+    shutil.copytree(root, own)
+    bad = own / "VOCZERO" / "images" / "train" / "p2.jpg"
+    content = bad.read_bytes()
+    bad.unlink()  # it may be a link to the photo
+    bad.write_bytes(content[:200])
+    command = [sys.executable, "train_net.py", "--num-gpus", "2", "--config-file", str(BASE)]
+    command += options(own, tmp_path / "two", SOLVER__MAX_ITER=4)
+    ran = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert "1 training photos could not be read" in ran.stderr
+    assert any("p2,train," in path.read_text() for path in (tmp_path / "two").glob("quar*.csv"))
+
+    weights = tmp_path / "two" / "model_final.safetensors"
+    config = configured(own, tmp_path / "one", MODEL__WEIGHTS=weights)
+    zegformer.evaluate(config, zegformer_build.network(config, 16), WORLD, out=tmp_path / "one")
+    made = "inference/pascal_voc_test_seen_sem_seg"
+    for name in ("scores.json", "sem_seg_predictions.json"):
+        two, one = (tmp_path / processes / made / name for processes in ("two", "one"))
+        assert two.read_text() == one.read_text()
+    assert not list((tmp_path / "two" / made).glob("sem_seg_predictions_*"))
 
 
 def test_baseline_trains_and_predicts(root, tmp_path):
