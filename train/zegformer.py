@@ -154,6 +154,7 @@ def train(config: Config, world: World, *, resume: bool = False) -> nn.Module:
     (set_name,) = config["DATASETS.TRAIN"]
     classes = named_classes(config, set_name, "TRAIN")
     _check_classes(config, classes)
+    _check_tests(config)
     embeddings = text(config, classes, world.device)
     torch.manual_seed(seed)  # fresh weights are part of what the seed decides
     model = network(config, embeddings.shape[1])
@@ -207,6 +208,13 @@ def _check_classes(config: Config, classes: NamedClasses) -> None:
             f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {told}, but {classes.vocabulary.name} has "
             f"{len(classes.vocabulary)} classes to train on; an evaluation file is for --eval-only"
         )
+
+
+def _check_tests(config: Config) -> None:
+    """Raise now what would end the first evaluation, perhaps hours later."""
+    for name in config["DATASETS.TEST"]:
+        labelled_set(name).pairs(datasets_root(config["DATASETS.ROOT"]))
+        named_classes(config, name, "TEST")
 
 
 def _augmentation(config: Config, ignore: int) -> Augmentation:

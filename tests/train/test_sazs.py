@@ -20,6 +20,7 @@ from models import sazs as networks
 from train import checkpoint, history, sazs
 from train.sampling import Draw
 from train.sazs_data import CropError, Samples, targets
+from train.unread import KEY
 
 SMALL = [
     "--arch", "drn_d_22_slim", "--init", "none", "--crop-size", "32", "--batch_size", "4",
@@ -300,6 +301,7 @@ def test_samples_depend_on_their_draw_alone(world):
     items = open_fold("pascal", world, 0).train
     samples = Samples(items, seed=3, crop=64)
     one, again = samples[Draw(1, 4)], samples[Draw(1, 4)]
+    assert one.pop(KEY) == again.pop(KEY) == []
     assert all(torch.equal(one[key], again[key]) for key in one)
     assert not torch.equal(one["image"], samples[Draw(2, 4)]["image"])
     assert one["image"].shape == (64, 64, 3)

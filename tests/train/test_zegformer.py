@@ -20,6 +20,7 @@ import train_net
 from data.pictures import read_label
 from data.prepare_sets import prepare
 from data.vocabulary import VocabularyError, builtin
+from data.zegformer_sets import SetError
 from eval.gzs_scoring import outline_matches
 from models.checkpoints import CheckpointError
 from models.zegformer import ZegFormer
@@ -220,6 +221,9 @@ def test_bad_input_is_one_clear_line(root, tmp_path):
          VocabularyError, r"gone\.json"),
         ({"MODEL__SEM_SEG_HEAD__TRAIN_CLASS_JSON": few},
          VocabularyError, r"few\.json.*expected 20 classes.*found 2"),
+        ({"MODEL__SEM_SEG_HEAD__TEST_CLASS_JSON": tmp_path / "gone.json"},
+         VocabularyError, r"gone\.json"),
+        ({"DATASETS__TEST": "['voc']"}, SetError, "'voc' is not known; choose coco_2017"),
         ({"MODEL__SEM_SEG_HEAD__NUM_CLASSES": 20}, ConfigError, "NUM_CLASSES is 20, but voc"),
         ({"MODEL__WEIGHTS": "gone.pth"}, CheckpointError, r"gone\.pth: no such file"),
         ({"INPUT__SIZE_DIVISIBILITY": 40}, ConfigError, "exceeds INPUT.SIZE_DIVISIBILITY 40"),
