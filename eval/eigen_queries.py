@@ -108,6 +108,23 @@ def as_masks(segments: Tensor, size: tuple[int, int]) -> Tensor:
     return F.pad(logits, (0, size[1] - W, 0, size[0] - H), value=-8.0)
 
 
+def named_by_queries(scores: Tensor, masks: Tensor, segments: Tensor) -> Tensor:
+    """Class scores (S, K) of segments: those of the queries, each times its IoU with the segment.
+
+    Parameters
+    ----------
+    scores : Tensor, (Q, K)
+    masks : Tensor, (Q, H', W')
+        The queries' probabilities at the padded size.
+    segments : Tensor, (S, H, W) bool
+    """
+    H, W = segments.shape[1:]
+    own, other = masks[:, :H, :W].flatten(1), segments.flatten(1).to(masks.dtype)
+    overlap = other @ own.T
+    union = other.sum(1)[:, None] + own.sum(1)[None] - overlap
+    return overlap / union.clamp(min=1) @ scores
+
+
 def smoothed(maps: Tensor, planes: Tensor, weight: float) -> Tensor:
     """Score maps drawn towards what the eigenvectors can express.
 

@@ -191,16 +191,18 @@ class Segmenter:
         return torch.from_numpy(found).to(self.device)
 
     def _with_proposals(self, photo: Queries, found: Segments, candidates: Tensor) -> Segments:
-        """Eigen segments as further masks, named by CLIP alone."""
+        """Eigen segments as further masks, named by CLIP, or in mode "query" by the queries."""
         if not len(candidates):
             return found
         H, W = photo.masks.shape[1:]
         masks = eigen_queries.as_masks(candidates, (H, W))
-        # Without a learned "no object" the column takes no share.
-        none = torch.full((len(masks), photo.logits.shape[1]), -torch.inf, device=self.device)
-        own = Queries(photo.image, none, masks)
-        (logits,) = self._crop_logits([own])
-        scores = gzs.class_scores(none, logits, self.classes.unseen, mode="image")
+        if self.scoring.mode == "query":
+            scores = eigen_queries.named_by_queries(found.scores, found.masks, candidates)
+        else:
+            # Without a learned "no object" the column takes no share.
+            none = torch.full((len(masks), photo.logits.shape[1]), -torch.inf, device=self.device)
+            (logits,) = self._crop_logits([Queries(photo.image, none, masks)])
+            scores = gzs.class_scores(none, logits, self.classes.unseen, mode="image")
         # A proposal is one opinion beside all queries that cover its pixels.
         return Segments(
             torch.cat([found.scores, scores]), torch.cat([found.masks, masks.sigmoid()]), found.size

@@ -41,6 +41,20 @@ def test_a_mask_that_agrees_is_refined_and_others_stay():
     assert torch.equal(eigen_queries.refined(logits, segments[:0], EigenUse()), logits)
 
 
+def test_queries_name_the_segments_they_cover():
+    segments = torch.zeros(2, 4, 8, dtype=torch.bool)
+    segments[0, :, :4] = True
+    segments[1, :2] = True
+    masks = torch.zeros(2, 6, 8)  # padded below
+    masks[0, :4, :4] = 1
+    masks[1, :4, 4:] = 0.5
+    scores = torch.tensor([[0.9, 0.1], [0.0, 1.0]])
+    found = eigen_queries.named_by_queries(scores, masks, segments)
+    first, second = 8 / (16 + 16 - 8), 4 / (16 + 8 - 4)
+    expected = [[0.9, 0.1], [first * 0.9, first * 0.1 + second]]
+    torch.testing.assert_close(found, torch.tensor(expected))
+
+
 def test_smoothing_is_a_projection():
     planes = torch.randn(3, 8, 9, generator=torch.Generator().manual_seed(0))
     maps = torch.rand(4, 8, 9, generator=torch.Generator().manual_seed(1))
