@@ -79,10 +79,21 @@ class Quarantine:
                 self._reasons = {row["id"]: row["reason"] for row in csv.DictReader(file)}
 
     def sift(self, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The batches, without the entry `KEY`, whose photos are noted."""
-        for batch in batches:
-            self._note(batch.pop(KEY))
-            yield batch
+        """The batches, without the entry `KEY`, whose photos are noted.
+
+        Raises
+        ------
+        UnreadError
+            As from `readable`.
+        """
+        try:
+            for batch in batches:
+                self._note(batch.pop(KEY))
+                yield batch
+        except UnreadError as error:
+            # A worker process wraps the one line in its traceback.
+            line = str(error).strip().splitlines()[-1]
+            raise UnreadError(line.rpartition("UnreadError: ")[2]) from error
 
     def _note(self, unread: list[Unread]) -> None:
         new = {id: reason for id, reason in unread if id not in self._reasons}

@@ -161,7 +161,12 @@ def train(config: Config, world: World, *, resume: bool = False) -> nn.Module:
     pairs = labelled_set(set_name).pairs(datasets_root(config["DATASETS.ROOT"]))
     if config["DATASETS.ONLY_LABELLED"]:
         pairs = labelled(pairs, classes.vocabulary.ignore)
-    samples = Samples(pairs, _augmentation(config, classes.vocabulary.ignore), seed=seed)
+    samples = Samples(
+        pairs,
+        _augmentation(config, classes.vocabulary.ignore),
+        classes=len(classes.vocabulary),
+        seed=seed,
+    )
     optimizer = adamw(
         model,
         rate=config["SOLVER.BASE_LR"],

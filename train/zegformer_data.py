@@ -44,8 +44,11 @@ class Samples(Dataset):
     `train.unread.KEY`, and another is taken.
     """
 
-    def __init__(self, pairs: Sequence[Pair], augmentation: Augmentation, *, seed: int) -> None:
-        self.pairs, self.augmentation, self.seed = pairs, augmentation, seed
+    def __init__(
+        self, pairs: Sequence[Pair], augmentation: Augmentation, *, classes: int, seed: int
+    ) -> None:
+        self.pairs, self.augmentation = pairs, augmentation
+        self.classes, self.seed = classes, seed
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -67,6 +70,11 @@ class Samples(Dataset):
         pair = self.pairs[item]
         image, label = read_image(pair.image), read_label(pair.label)
         check_size(image, label, pair.label)
+        top = int(label.max(initial=0, where=label != self.augmentation.ignore))
+        if top >= self.classes:
+            raise PictureError(
+                pair.label, f"has class {top}, but there are {self.classes}, counted from 0"
+            )
         return image, label
 
 

@@ -91,9 +91,28 @@ def test_samples_of_both_systems_pass_over_bad_photos(tmp_path):
     view = Augmentation(short_sides=(40,), longest=80, crop=32, padded=32)
     for samples, together in (
         (sazs_data.Samples(items, seed=0, crop=32), sazs_data.together),
-        (zegformer_data.Samples(pairs, view, seed=0), zegformer_data.together),
+        (zegformer_data.Samples(pairs, view, classes=4, seed=0), zegformer_data.together),
     ):
         batch = together([samples[Draw(0, 0)], samples[Draw(0, 1)]])
         assert [photo for photo, _ in batch[KEY]] == ["bad"]
         assert len(batch["image"]) == 2
         assert torch.equal(samples[Draw(0, 0)]["image"], batch["image"][0])
+
+
+def test_labels_of_another_vocabulary_end_a_training_in_one_line(tmp_path):
+    """With a worker process, whose errors come with its traceback."""
+    from PIL import Image
+
+    from data.zegformer_sets import Pair
+    from data.zegformer_transforms import Augmentation
+    from train import zegformer_data
+
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.jpg")
+    Image.fromarray(np.full((40, 40), 9, np.uint8)).save(tmp_path / "a.png")
+    view = Augmentation(short_sides=(40,), longest=80, crop=32, padded=32)
+    pairs = [Pair("a", tmp_path / "a.jpg", tmp_path / "a.png")]
+    samples = zegformer_data.Samples(pairs, view, classes=9, seed=0)
+    stream = zegformer_data.batches(samples, 1, world=WORLD, seed=0, workers=1, start=0)
+    with pytest.raises(UnreadError, match=r"a\.png: has class 9, but there are 9") as error:
+        next(Quarantine(tmp_path).sift(stream))
+    assert "\n" not in str(error.value) and str(error.value).startswith("1 training photos")
