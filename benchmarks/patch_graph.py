@@ -1,6 +1,6 @@
 """Patch graphs on the CPU: ours against the published way, and against ncut-pytorch.
 
-`python benchmarks/patch_graph.py` prints tables and writes JSON and a plot to --out.
+`python -m benchmarks.patch_graph` prints tables and writes JSON and a plot to --out.
 
 The published way (Melas-Kyriazi et al., CVPR 2022; written from its description): similarities
 clipped at 0, divided by their maximum, colour affinity added, degrees on a dense diagonal, and
@@ -16,7 +16,6 @@ float64 on the span of the vectors. Angles are the largest principal angle to a 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,6 @@ import scipy.linalg
 import scipy.sparse as sp
 import scipy.sparse.linalg
 from skimage import data
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks._harness import Paired, paired, peak_memory_mib, report, timed
 from eigen import cosine, graphs

@@ -5,7 +5,7 @@ gradients on and over all 77 positions; the dead half of the ViT and its decoder
 shape loss, a constant, is computed too; a test keeps the graph, resizes each map with Pillow and
 goes through its wrapped list item by item. Both ways use one network, one batch and one process.
 
-    python benchmarks/sazs_throughput.py --arch vits16_384 --size 256 --batch 6
+    python -m benchmarks.sazs_throughput --arch vits16_384 --size 256 --batch 6
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """JPEG to shard: photos a second of the whole path and of each stage alone.
 
-    python benchmarks/streaming.py --photos 2000 --workers 16                 # a GPU, pascal_k5
-    python benchmarks/streaming.py --photos 2000 --workers 16 --size 480x640 --extractor dino_vits8
-    python benchmarks/streaming.py --photos 24 --device cpu                   # anywhere
+    python -m benchmarks.streaming --photos 2000 --workers 16                 # a GPU, pascal_k5
+    python -m benchmarks.streaming --photos 2000 --workers 16 --size 480x640 --extractor dino_vits8
+    python -m benchmarks.streaming --photos 24 --device cpu                   # anywhere
 
 The photos are scikit-image's, resized and repeated; the weights are made up, which changes no
 shape. The baseline is the published way, written from its description: photo by photo, features,
@@ -12,7 +12,6 @@ grows linearly.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,8 +21,6 @@ from typing import Any
 import click
 import numpy as np
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks._harness import peak_memory_mib, report
 from benchmarks.patch_graph import published

@@ -77,10 +77,14 @@ def single_threaded() -> Iterator[None]:
         torch.set_num_threads(before[1])
 
 
+_for_life = contextlib.ExitStack()
+
+
 def _start_worker() -> None:
     # Read when a library is first loaded, which for torch may be in the middle of the first task.
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-    single_threaded().__enter__()
+    # What was loaded before is held as long as the process lives.
+    _for_life.enter_context(single_threaded())
 
 
 def _in_processes(

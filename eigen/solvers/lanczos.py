@@ -26,8 +26,9 @@ from eigen.laplacian import NormalizedProblem
 BLOCK = 2
 # An operator that computes its entries anew multiplies many vectors at almost the price of one.
 OPERATOR_BLOCK = 64
-# Room in the basis beside the vectors a restart keeps: this many, and this many blocks.
-BASIS_VECTORS, BASIS_BLOCKS = 60, 4
+# Blocks in the basis beside the vectors that a restart keeps: what a restart gains is a polynomial
+# of that degree. An operator's blocks are wide, and each is a pass over everything.
+BASIS_BLOCKS, OPERATOR_BASIS_BLOCKS = 30, 4
 # Fewer vectors than this for each pair do not separate them: no need to look.
 LEAST_BASIS = 3
 # One more block brings residuals down by less than this: from further away, two are added.
@@ -136,7 +137,8 @@ class _Basis:
         self, problem: NormalizedProblem, block: int, dtype: type, *, keep: int, seed: int
     ):
         self._problem, self._block, self._keep = problem, block, keep
-        capacity = min(problem.n, 1 + keep + max(BASIS_VECTORS, BASIS_BLOCKS * block))
+        blocks = OPERATOR_BASIS_BLOCKS if block >= OPERATOR_BLOCK else BASIS_BLOCKS
+        capacity = min(problem.n, 1 + keep + blocks * block)
         self._q: np.ndarray = np.zeros((problem.n, capacity), dtype, order="F")
         self._q[:, 0] = problem.null_vector
         self._h = np.zeros((capacity, capacity))

@@ -17,7 +17,7 @@ def features(n, d=4, seed=0):
 def test_restarts_lose_nothing(monkeypatch):
     """With room for a few blocks only, the same pairs come out after several compressions."""
     problem = NormalizedProblem(gallery.grid(15, 22).W)
-    monkeypatch.setattr(module, "BASIS_VECTORS", 14)
+    monkeypatch.setattr(module, "BASIS_BLOCKS", 7)
     compressed, compress = [], module._Basis.compress
 
     def counting(basis, theta, y):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -50,6 +52,17 @@ def test_a_killed_worker_is_told():
 
 def test_a_worker_computes_with_one_thread():
     assert list(run_ordered(threads, range(2), workers=2)) == [{1}, {1}]
+
+
+def test_a_worker_that_had_loaded_numpy_before_computes_with_one_thread():
+    program = (
+        "import gc, numpy; from pipeline.workers import _start_worker; _start_worker(); "
+        "gc.collect(); from threadpoolctl import threadpool_info; "
+        "print({pool['num_threads'] for pool in threadpool_info()})"
+    )
+    several = {name: value for name, value in os.environ.items() if "THREADS" not in name}
+    run = [sys.executable, "-c", program]
+    assert subprocess.run(run, env=several, check=True, capture_output=True).stdout == b"{1}\n"
 
 
 def test_items_are_taken_as_results_are_used():
