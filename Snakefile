@@ -41,6 +41,7 @@ rule demo:
     input:
         PLAN.targets("world", "samples"),
         f"{CONFIG.results_root}/world/sazs/report.html",
+        f"{CONFIG.results_root}/world/zegformer/report.html",
 
 
 onsuccess:

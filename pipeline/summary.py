@@ -26,7 +26,9 @@ def lines(layout: Layout) -> list[str]:
             f"  masks         {layout.masks(dataset)}/",
             f"  report        {report}",
         ]
-        text += _sazs(Path(layout.results_root) / dataset / "sazs" / "summary.json")
+        results = Path(layout.results_root) / dataset
+        text += _sazs(results / "sazs" / "summary.json")
+        text += _zegformer(results / "zegformer" / "summary.json")
     return text
 
 
@@ -38,5 +40,21 @@ def _sazs(path: Path) -> list[str]:
     unseen = ", ".join(f"{name} {miou:.1f}" for name, miou in scores["unseen"].items())
     return [
         f"  SAZS          unseen mIoU: {unseen} (untrained {scores['untrained']:.1f})",
+        f"                {path.with_name('report.html')}",
+    ]
+
+
+def _zegformer(path: Path) -> list[str]:
+    """Scores of the small ZegFormer of the demo, if it was trained."""
+    if not path.exists():
+        return []
+    scores = json.loads(path.read_text())
+    names = {"seen_IoU": "seen", "unseen_IoU": "unseen", "hIoU": "harmonic"}
+    shown = {
+        answer: ", ".join(f"{name} {scores[answer][key]:.1f}" for key, name in names.items())
+        for answer in ("zegformer", "untrained")
+    }
+    return [
+        f"  ZegFormer     IoU: {shown['zegformer']} (untrained: {shown['untrained']})",
         f"                {path.with_name('report.html')}",
     ]

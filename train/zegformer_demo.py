@@ -53,8 +53,8 @@ def run(
     Returns
     -------
     dict
-        Figures in percent of the `untrained` and the trained network (`zegformer`), and of
-        `refined` where there are eigenvectors.
+        Figures in percent of the trained network (`zegformer`), of its masks `refined` where there
+        are eigenvectors, and of the network as it is before its first step (`untrained`).
     """
     overrides = _prepared(data_dir, out, device)
     config = configuration(CONFIG, overrides)
@@ -63,22 +63,22 @@ def run(
     with distributed.start(device) as processes:
         torch.manual_seed(0)
         fresh = network(config, text_dim(config)).to(processes.device)
-        found = {"untrained": _score(config, segmenter(config, fresh, classes), classes)}
+        untrained = _score(config, segmenter(config, fresh, classes), classes)
         trained = segmenter(config, zegformer.train(config, processes), classes)
     examples = Examples(classes.vocabulary)
-    found["zegformer"] = _score(config, trained, classes, on_photo=examples)
+    found = {"zegformer": _score(config, trained, classes, on_photo=examples)}
     if eigenvectors is not None and isinstance(trained, Segmenter):
         trained.eigen_use = EigenUse(("refine",))
         found["refined"] = _score(config, trained, classes, eigen=EigenFolder(eigenvectors))
+    found["untrained"] = untrained
     figures = {name: own.figures(classes.vocabulary) for name, own in found.items()}
     summary = {name: {key: own[key] for key in REPORTED} for name, own in figures.items()}
     content = {name: plain(own) for name, own in summary.items()}
     with atomic_path(out / SUMMARY) as temporary:
         temporary.write_text(json.dumps(content, indent=1))
-    answers = dict(reversed(figures.items()))
     confusion = found["zegformer"].confusion
     title = "ZegFormer on the generated world"
-    gzs_page.write(out / PAGE, title, answers, confusion, classes.vocabulary, examples, config)
+    gzs_page.write(out / PAGE, title, figures, confusion, classes.vocabulary, examples, config)
     return summary
 
 

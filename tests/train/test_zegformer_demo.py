@@ -24,7 +24,7 @@ def test_demo_reports_untrained_trained_and_refined(tmp_path, monkeypatch):
         write_mask(tmp_path / "eig" / f"{photo_id}_k0.png", mask)
     out = tmp_path / "out"
     summary = zegformer_demo.run(data, out, eigenvectors=tmp_path / "eig", device="cpu")
-    assert list(summary) == ["untrained", "zegformer", "refined"]
+    assert list(summary) == ["zegformer", "refined", "untrained"]
     written = json.loads((out / zegformer_demo.SUMMARY).read_text())
     assert written == {name: plain(own) for name, own in summary.items()}
     for own in summary.values():

@@ -1,0 +1,37 @@
+"""The last lines of a run name what was made and the scores of the small networks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipeline import summary
+from pipeline.layout import Layout
+from train.zegformer_demo import REPORTED
+
+
+def test_scores_of_the_demo_are_told_where_there_are_any(tmp_path):
+    layout = Layout(str(tmp_path / "datasets"), str(tmp_path), 5)
+    assert summary.lines(layout) == []
+    index, folder = Path(layout.index("world")), tmp_path / "world"
+    index.parent.mkdir(parents=True)
+    index.write_text(json.dumps({"shards": {"shard-00000.h5": {"ids": ["a", "b"]}}}))
+    Path(layout.report("world")).touch()
+    Path(layout.quarantine("world")).write_text("id,stage,reason\nc,read,truncated\n")
+    lines = summary.lines(layout)
+    assert lines[0].startswith("world: 3 photos in, 2 done, 1 in quarantine")
+    assert not any("SAZS" in line or "ZegFormer" in line for line in lines)
+    for name, content in {
+        "sazs": {"unseen": {"network": 49.94, "fused": 52.3}, "untrained": 8},
+        "zegformer": {"zegformer": dict.fromkeys(REPORTED, 20.04),
+                      "untrained": dict.fromkeys(REPORTED, 1)},
+    }.items():  # fmt: skip
+        (folder / name).mkdir()
+        (folder / name / "summary.json").write_text(json.dumps(content))
+    told = "\n".join(summary.lines(layout))
+    assert "unseen mIoU: network 49.9, fused 52.3 (untrained 8.0)" in told
+    assert (
+        "IoU: seen 20.0, unseen 20.0, harmonic 20.0 (untrained: seen 1.0, unseen 1.0, harmonic 1.0)"
+        in told
+    )
+    assert str(folder / "zegformer" / "report.html") in told
