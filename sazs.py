@@ -81,6 +81,7 @@ TRAINING = [
     ),
     option("--batch_size", default=6, text="Samples a step and process."),
     option("--accumulate", default=1, text="Batches whose mean gradient makes a step."),
+    option("--optimizer", type=click.Choice(("sgd", "adamw")), default="sgd"),
     option("--lr", type=float, text="As published for network and benchmark.", show_default=False),
     option("--lr-mode", type=click.Choice(("poly", "step")), default="poly"),
     option("--step", default=200, text="Epochs between decays of --lr-mode step."),
@@ -245,7 +246,7 @@ def _recipe(given: dict[str, Any]):
     if given["drate"] is not None and not given["arch"].startswith("drn"):
         click.echo(f"--drate has no effect on {given['arch']}", err=True)
     same = (
-        "arch", "pretrained", "mode", "batch_size", "accumulate", "lr_mode", "step",
+        "arch", "optimizer", "pretrained", "mode", "batch_size", "accumulate", "lr_mode", "step",
         "momentum", "weight_decay", "shape_loss", "regressor", "overlap", "seed", "reduce",
     )  # fmt: skip
     return sazs.Recipe(

@@ -19,9 +19,6 @@ FEATURES = 512
 _WIDTHS = (16, 16, 32, 64, 128, 256, 512, 512, 512)  # of the nine published stages
 _SLIM = (8, 8, 16, 32, 48, 64, 64, 64, 64)
 _POOLED = (1, 2, 3, 6)  # cells per side of the four pooled branches
-# Kernel of the convolution that joins the branches. On the slim trunk 3 x 3 would take most of the
-# time of a step.
-_JOIN, _SLIM_JOIN = 3, 1
 
 
 def _conv_bn(
@@ -115,25 +112,29 @@ def _initialise(network: nn.Module) -> None:
             nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
 
 
-class DRNSegmenter(nn.Module):
-    """SAZS network on a DRN: non-negative features and edge logits at stride 8.
+class PooledSegmenter(nn.Module):
+    """SAZS' pooled head on a convolutional trunk: non-negative features and edge logits.
 
     Parameters
     ----------
-    arch : see `trunk`
+    base : trunk at stride 8
+    channels : int
+        Of the trunk's output.
+    kernel : int
+        Side of the convolution that joins the pooled branches.
     drop_rate : float in [0, 1)
         Channel dropout on the features while training.
     """
 
-    def __init__(self, arch: str, *, drop_rate: float = 0.9) -> None:
+    def __init__(
+        self, base: nn.Sequential, *, channels: int, kernel: int = 3, drop_rate: float = 0.9
+    ) -> None:
         super().__init__()
-        self.base = trunk(arch)
-        channels = self.base[-1][0].out_channels  # type: ignore[index]
+        self.base = base
         for cells in _POOLED:
             conv, norm = _conv_bn(channels, channels, 1)
             self.add_module(f"pool{cells}_conv", conv)
             self.add_module(f"pool{cells}_bn", norm)
-        kernel = _SLIM_JOIN if arch == "drn_d_22_slim" else _JOIN
         self.fc1, self.fc1_bn = _conv_bn(channels * (1 + len(_POOLED)), FEATURES, kernel)
         self.edgeocr_cls_head = nn.Conv2d(FEATURES, 1, 1)
         self.dropout = nn.Dropout2d(drop_rate)
@@ -146,7 +147,7 @@ class DRNSegmenter(nn.Module):
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Edge logits (B, 1, h, w) and features (B, 512, h, w), h = ceil(H / 8).
+        """Edge logits (B, 1, h, w) and features (B, 512, h, w), at the trunk's stride.
 
         Parameters
         ----------
@@ -156,6 +157,30 @@ class DRNSegmenter(nn.Module):
         joined = torch.cat([base, *(self._pooled(base, cells) for cells in _POOLED)], dim=1)
         features = self.dropout(F.relu(self.fc1_bn(self.fc1(joined))))
         return self.edgeocr_cls_head(features), features
+
+    def is_dead(self, key: str) -> bool:
+        """Is `key` a published entry that has no effect on the output?"""
+        return False
+
+
+class DRNSegmenter(PooledSegmenter):
+    """SAZS network on a DRN; h = ceil(H / 8).
+
+    Parameters
+    ----------
+    arch : see `trunk`
+    drop_rate : as in `PooledSegmenter`
+    """
+
+    def __init__(self, arch: str, *, drop_rate: float = 0.9) -> None:
+        base = trunk(arch)
+        super().__init__(
+            base,
+            channels=base[-1][0].out_channels,  # type: ignore[index]
+            # On the slim trunk 3 x 3 would take most of the time of a step.
+            kernel=1 if arch == "drn_d_22_slim" else 3,
+            drop_rate=drop_rate,
+        )
 
     def is_dead(self, key: str) -> bool:
         """Is `key` a published entry that has no effect on the output?"""

@@ -21,6 +21,7 @@ from data.transforms import MEAN, STD
 from models.checkpoints import CheckpointError, read_file, state_dict
 from models.dpt import DPTSegmenter
 from models.drn import DRNSegmenter
+from models.lowlevel import LowLevelSegmenter
 from models.vit import VisionTransformer
 
 
@@ -64,6 +65,7 @@ ARCHITECTURES = {
     "drn_d_105": Architecture(_drn("drn_d_105"), "http://dl.yf.io/drn/drn_d_105-12b40979.pth"),
     "drn_d_22": Architecture(_drn("drn_d_22"), "http://dl.yf.io/drn/drn_d_22-4bd2f8ea.pth"),
     "drn_d_22_slim": Architecture(_drn("drn_d_22_slim"), ""),
+    "drn_lowlevel8": Architecture(lambda drop_rate: LowLevelSegmenter(drop_rate=drop_rate), ""),
 }
 
 

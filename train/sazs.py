@@ -56,7 +56,8 @@ class Recipe:
     pretrained : weights of a whole network to start from, instead of `init`
     mode : "corrected" or "reference"
     epochs, batch_size, accumulate : batch_size counts the samples of one process and step
-    lr, lr_mode, step, momentum, weight_decay : SGD; "poly" or "step" (x 0.1 every `step` epochs)
+    optimizer : "sgd", as published, or "adamw", which leaves `momentum` out
+    lr, lr_mode, step, momentum, weight_decay : "poly" or "step" (x 0.1 every `step` epochs)
     drop_rate : channel dropout of the DRN networks
     crop, scale, rotate, reduce : see `train.sazs_data.Samples` and `data.transforms.augment`
     shape_loss, regressor, overlap : see `train.sazs_losses.JointLoss`
@@ -69,6 +70,7 @@ class Recipe:
     epochs: int = 20
     batch_size: int = 6
     accumulate: int = 1
+    optimizer: str = "sgd"
     lr: float = 0.001
     lr_mode: str = "poly"
     step: int = 200
@@ -87,6 +89,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.lr_mode not in ("poly", "step"):
             raise RecipeError(f"lr-mode {self.lr_mode!r}: expected poly or step")
+        if self.optimizer not in ("sgd", "adamw"):
+            raise RecipeError(f"optimizer {self.optimizer!r}: expected sgd or adamw")
         for name in ("epochs", "batch_size", "accumulate", "step", "reduce"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"{name}: expected at least 1, found {getattr(self, name)}")
@@ -169,12 +173,7 @@ def train(
     )
     training = Training(
         model,
-        torch.optim.SGD(
-            [p for p in model.parameters() if p.requires_grad],
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-        ),
+        _optimizer(recipe, model),
         schedule=poly(steps, hold=steps_per_epoch)
         if recipe.lr_mode == "poly"
         else step_decay(recipe.step * steps_per_epoch),
@@ -245,6 +244,14 @@ def load(path: str | Path, *, arch: str | None = None) -> tuple[nn.Module, Mappi
     model = sazs.build(arch)
     load_weights(model, path)
     return model.eval(), recipe
+
+
+def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    rates = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, **rates)
+    return torch.optim.SGD(parameters, **rates, momentum=recipe.momentum)
 
 
 def _loss(recipe: Recipe, texts: Tensor, world: World) -> Loss:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from eigen.extractors import extractor
 from models import sazs
 from models.checkpoints import CheckpointError
 from tests.models.known_answers import known_answer_tensor
@@ -149,3 +150,35 @@ def test_class_scores_take_one_list_of_texts_or_one_per_image():
     torch.testing.assert_close(
         shared[1, 3, 2, 0], features[1, :, 2, 0] @ texts[3], rtol=1e-4, atol=0
     )
+
+
+def test_lowlevel_trunk_is_the_extractor_of_the_photo_itself():
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    model = sazs.build("drn_lowlevel8", drop_rate=0.0).eval()
+    images = sazs.normalised(torch.from_numpy(image)[None])
+    features = model.base[0](images)
+    expected = extractor("lowlevel8")([image])[0]
+    assert features.shape == (1, 384, 6, 8)
+    assert np.array_equal(features[0].flatten(1).T.numpy(), expected)
+    edge, out = model(images)
+    assert (edge.shape, out.shape) == ((1, 1, 6, 8), (1, 512, 6, 8))
+
+
+def test_lowlevel_head_learns_a_colour():
+    """Red against the rest of the picture, in a few steps."""
+    torch.manual_seed(0)
+    pixels = torch.full((2, 64, 64, 3), 90, dtype=torch.uint8)
+    pixels[0, 16:48, 8:40] = torch.tensor([200, 20, 20], dtype=torch.uint8)
+    pixels[1, 8:40, 24:56] = torch.tensor([200, 20, 20], dtype=torch.uint8)
+    target = (pixels[:, 4::8, 4::8, 0] == 200).long()
+    model = sazs.build("drn_lowlevel8", drop_rate=0.0).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    texts = torch.zeros(2, 512)
+    texts[1, 0] = 1.0
+    for _ in range(20):
+        log_prob = sazs.log_probabilities(model(sazs.normalised(pixels))[1], texts)
+        loss = torch.nn.functional.nll_loss(log_prob, target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert (log_prob.argmax(1) == target).float().mean() > 0.97

@@ -232,7 +232,7 @@ def test_command_of_the_instructions_asks_for_the_published_start(
     assert (recipe.arch, recipe.lr, recipe.lr_mode, recipe.batch_size) == (arch, 0.0002, "poly", 6)
     assert (recipe.scale, recipe.rotate, recipe.crop) == (2, 10, 512)
     assert recipe.drop_rate == 0.9
-    assert recipe.init == ("none" if arch == "drn_d_22_slim" else "hub")
+    assert recipe.init == ("hub" if networks.ARCHITECTURES[arch].hub else "none")
     assert (fold.benchmark.name, fold.number) == ("pascal", 2)
 
 
@@ -268,6 +268,19 @@ def test_command_of_the_instructions_starts_on_a_made_tree(world, monkeypatch, t
 )
 def test_defaults_are_the_published_recipes(arch, benchmark, expected):
     assert sazs.published_defaults(arch, benchmark) == expected
+
+
+def test_optimisers_are_those_asked_for():
+    model = torch.nn.Linear(2, 2)
+    sgd, adamw = (
+        sazs._optimizer(sazs.Recipe(optimizer=name, lr=0.5, weight_decay=0.25), model)
+        for name in ("sgd", "adamw")
+    )
+    assert (type(sgd), sgd.defaults["momentum"]) == (torch.optim.SGD, 0.9)
+    assert type(adamw) is torch.optim.AdamW
+    assert all(o.defaults["lr"] == 0.5 and o.defaults["weight_decay"] == 0.25 for o in (sgd, adamw))
+    with pytest.raises(sazs.RecipeError, match="expected sgd or adamw"):
+        sazs.Recipe(optimizer="lamb")
 
 
 def label_map() -> np.ndarray:
