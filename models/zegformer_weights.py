@@ -26,10 +26,14 @@ from models.resnet import BLOCKS, ResNet, torchvision_key
 log = logging.getLogger(__name__)
 
 _TRUNK = "backbone."
+_ONLY_A_START = (
+    "{}: the trunk that a training starts from, not a trained network; give trained weights as "
+    "MODEL.WEIGHTS (or --checkpoint)"
+)
 _BLOCK_OF_RES4 = re.compile(r"(?:^|\.)(?:res4|layer3)\.(\d+)\.conv1\.weight$")
 
 
-def load(model: nn.Module, source: str) -> None:
+def load(model: nn.Module, source: str, *, whole: bool = False) -> None:
     """Fill a network that has a ResNet as `backbone`: all of it, or the trunk alone.
 
     Parameters
@@ -39,6 +43,7 @@ def load(model: nn.Module, source: str) -> None:
         Path of a checkpoint or of a trunk. A name that ends in `R-50.pkl` or `R-101.pkl` and is no
         file (detectron2's address) means torchvision's ImageNet weights of that depth, fetched or
         cached. Empty: fresh weights.
+    whole : refuse a trunk, with which a network answers at random
 
     Raises
     ------
@@ -51,10 +56,14 @@ def load(model: nn.Module, source: str) -> None:
     path = Path(source).expanduser()
     if path.is_file():
         weights = read(path)
+    elif whole and path.suffix == ".pkl":
+        raise CheckpointError(_ONLY_A_START.format(source))
     elif path.name in {f"R-{depth}.pkl" for depth in BLOCKS}:
         weights = _torchvision(int(path.stem.removeprefix("R-")), source)
     else:
         raise CheckpointError(f"{source}: no such file of weights (MODEL.WEIGHTS)")
+    if whole and not any(key.startswith(_TRUNK) for key in weights):
+        raise CheckpointError(_ONLY_A_START.format(source))
     _check_depth(cast(ResNet, model.backbone), weights, source)
     if any(key.startswith(_TRUNK) for key in weights):
         load_state(model, weights, source)
