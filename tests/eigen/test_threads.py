@@ -1,0 +1,84 @@
+"""While something is solved NumPy's BLAS has one thread; afterwards what it had before."""
+
+import threading
+
+import cv2
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from eigen import cosine, graphs, solve
+from eigen.threads import blas_threads, one_pool
+
+
+def numpy_threads():
+    """Threads of NumPy's own OpenBLAS."""
+    pools = [pool for pool in threadpool_info() if "numpy.libs" in pool["filepath"]]
+    if not pools:
+        pytest.skip("NumPy and SciPy share one BLAS here, which is left alone")
+    return pools[0]["num_threads"]
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    with threadpool_limits(2):
+        yield
+    cv2.setNumThreads(before)
+
+
+def test_one_pool_is_left_and_all_are_given_back():
+    assert numpy_threads() == 2
+    with pytest.raises(ZeroDivisionError), one_pool(), one_pool():
+        assert (numpy_threads(), cv2.getNumThreads(), blas_threads()) == (1, 1, 2)
+        raise ZeroDivisionError
+    assert (numpy_threads(), cv2.getNumThreads(), blas_threads()) == (2, 2, 2)
+
+
+def test_the_last_of_several_threads_gives_them_back():
+    first_in, second_in, first_out = (threading.Event() for _ in range(3))
+    seen = []
+
+    def first():
+        with one_pool():
+            first_in.set()
+            second_in.wait(10)
+        first_out.set()
+
+    def second():
+        first_in.wait(10)
+        with one_pool():
+            second_in.set()
+            first_out.wait(10)
+            seen.append(numpy_threads())
+
+    for thread in (workers := [threading.Thread(target=run) for run in (first, second)]):
+        thread.start()
+    for thread in workers:
+        thread.join()
+    assert seen == [1]
+    assert numpy_threads() == 2
+
+
+@pytest.mark.parametrize("step", ["build", "solve"])
+def test_graphs_and_solutions_are_made_in_one_pool(step, monkeypatch):
+    features = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    seen = []
+
+    def watched(original):
+        def run(*arguments, **options):
+            seen.append(numpy_threads())
+            return original(*arguments, **options)
+
+        return run
+
+    W = cosine.dense(features)
+    if step == "build":
+        monkeypatch.setattr(cosine, "dense", watched(cosine.dense))
+        graphs.build(graphs.GraphSpec(), features, (15, 20), np.zeros((30, 40, 3), np.uint8))
+    else:
+        monkeypatch.setattr(W, "matmat", watched(W.matmat))
+        solve.solve(W, 4, solver="lanczos")
+    assert set(seen) == {1}
