@@ -68,6 +68,8 @@ class Scoring:
     mode, lam : see `gzs.class_scores`
     gamma : subtracted from what seen classes score at each pixel
     style, geometry : see `crops`
+    most_no_object : queries that are "no object" with a higher probability are left out, except
+        the likeliest object; 1 (published) keeps all
     crops_at_once : crops in one pass of CLIP, by default what suits the device; changes memory and
         speed, no result
     """
@@ -77,6 +79,7 @@ class Scoring:
     gamma: float = 0.1
     style: str = "cropmask"
     geometry: str = "published"
+    most_no_object: float = 1.0
     crops_at_once: int | None = None
 
     def __post_init__(self) -> None:
@@ -215,8 +218,12 @@ class Segmenter:
         batch = normalised_batch([image])
         (last,) = self.model(batch, self.classes.text)
         padded = (batch.shape[2], batch.shape[3])
-        masks = segments.enlarged(last.masks[0].float(), padded)
-        return Queries(image, last.logits[0].float(), masks)
+        logits, masks = last.logits[0].float(), last.masks[0].float()
+        if self.scoring.most_no_object < 1:
+            none = logits.softmax(dim=1)[:, -1]
+            kept = none <= none.min().clamp(min=self.scoring.most_no_object)
+            logits, masks = logits[kept], masks[kept]
+        return Queries(image, logits, segments.enlarged(masks, padded))
 
     @torch.inference_mode()
     def scored(self, photos: Sequence[Queries]) -> list[Segments]:

@@ -165,6 +165,23 @@ def test_neighbours_and_batch_sizes_do_not_matter(segmenter):
         assert a.size == b.size
 
 
+def test_queries_that_are_surely_nothing_can_be_left_out(segmenter):
+    original, photo = segmenter.scoring, photos()[0]
+    every = segmenter.queries(photo)
+    none = every.logits.softmax(dim=1)[:, -1]
+    limit = float(none.sort().values[len(none) // 2])
+    try:
+        segmenter.scoring = replace(original, most_no_object=limit)
+        some = segmenter.queries(photo)
+        segmenter.scoring = replace(original, most_no_object=0.0)
+        one = segmenter.queries(photo)
+    finally:
+        segmenter.scoring = original
+    assert torch.equal(some.masks, every.masks[none <= limit])
+    assert torch.equal(some.logits, every.logits[none <= limit]) and len(some.logits) < len(none)
+    assert torch.equal(one.logits, every.logits[none.argmin()][None])
+
+
 def test_labels_have_the_size_asked_for(segmenter):
     (found,) = segmenter.segments(photos()[:1])
     labels = segmenter.labels(found, (80, 140))
