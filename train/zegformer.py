@@ -71,6 +71,8 @@ def evaluate(
                 longest=config["TEST.AUG.MAX_SIZE"],
                 flip=config["TEST.AUG.FLIP"],
             )
+        elif config["TEST.AUG.ENABLED"] and out is not None:
+            log.warning("TEST.AUG has no effect on the per-pixel baseline")
         for suffix, predicts in parts.items():
             folder = None if out is None else out / f"inference{suffix}" / name
             figures = _scored(config, predicts, name, classes.vocabulary, world, folder)
