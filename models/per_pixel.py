@@ -52,9 +52,10 @@ class PerPixelBaseline(nn.Module):
         temperature: float = 0.01,
         norm: str = "FrozenBN",
         res2: int = RES2_CHANNELS,
+        res5_dilation: int = 1,
     ) -> None:
         super().__init__()
-        self.backbone = ResNet(depth, norm, res2)
+        self.backbone = ResNet(depth, norm, res2, res5_dilation)
         self.sem_seg_head = PixelHead(self.backbone.channels, width, text_dim, temperature)
 
     def forward(self, images: Tensor, text: Tensor) -> Tensor:

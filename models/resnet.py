@@ -78,9 +78,24 @@ class ConvNorm(nn.Conv2d):
     """Convolution without bias, then `norm`, which lies inside it as its key says."""
 
     def __init__(
-        self, inputs: int, outputs: int, size: int, *, stride: int = 1, norm: str = "FrozenBN"
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        norm: str = "FrozenBN",
     ) -> None:
-        super().__init__(inputs, outputs, size, stride=stride, padding=size // 2, bias=False)
+        super().__init__(
+            inputs,
+            outputs,
+            size,
+            stride=stride,
+            padding=size // 2 * dilation,
+            dilation=dilation,
+            bias=False,
+        )
         self.norm = NORMS[norm](outputs)
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
 
@@ -98,7 +113,7 @@ class Stem(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    def __init__(self, inputs: int, width: int, *, stride: int, norm: str) -> None:
+    def __init__(self, inputs: int, width: int, *, stride: int, dilation: int, norm: str) -> None:
         super().__init__()
         outputs = 4 * width
         if inputs != outputs or stride != 1:
@@ -106,7 +121,7 @@ class Bottleneck(nn.Module):
         else:
             self.shortcut = nn.Identity()
         self.conv1 = ConvNorm(inputs, width, 1, norm=norm)
-        self.conv2 = ConvNorm(width, width, 3, stride=stride, norm=norm)
+        self.conv2 = ConvNorm(width, width, 3, stride=stride, dilation=dilation, norm=norm)
         self.conv3 = ConvNorm(width, outputs, 1, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,7 +133,8 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """The trunk of a depth in `BLOCKS` with a norm of `NORMS`; see the module's contract.
 
-    `res2` is the number of channels of the first stage; another than 256 is not published.
+    `res2` is the number of channels of the first stage. With `res5_dilation` 2 the last stage keeps
+    stride 16 and dilates its 3x3 convolutions instead. Published are 256 and 1.
 
     Raises
     ------
@@ -126,7 +142,13 @@ class ResNet(nn.Module):
         Another depth or norm.
     """
 
-    def __init__(self, depth: int, norm: str = "FrozenBN", res2: int = RES2_CHANNELS) -> None:
+    def __init__(
+        self,
+        depth: int,
+        norm: str = "FrozenBN",
+        res2: int = RES2_CHANNELS,
+        res5_dilation: int = 1,
+    ) -> None:
         super().__init__()
         if depth not in BLOCKS:
             raise ValueError(f"depth: expected one of {sorted(BLOCKS)}, found {depth}")
@@ -138,9 +160,13 @@ class ResNet(nn.Module):
         inputs = 64
         for (name, outputs), count in zip(self.channels.items(), BLOCKS[depth], strict=True):
             stage = nn.Sequential()
+            dilation = res5_dilation if name == "res5" else 1
+            first = 1 if name == "res2" or dilation > 1 else 2
             for block in range(count):
-                stride = 2 if block == 0 and name != "res2" else 1
-                stage.append(Bottleneck(inputs, outputs // 4, stride=stride, norm=norm))
+                stride = first if block == 0 else 1
+                stage.append(
+                    Bottleneck(inputs, outputs // 4, stride=stride, dilation=dilation, norm=norm)
+                )
                 inputs = outputs
             self.add_module(name, stage)
 

@@ -141,7 +141,7 @@ class ZegFormer(nn.Module):
     unit_no_object : bool
         Bring the no-object embedding to unit length, as the paper's formula has it. Published
         weights were trained without.
-    norm, res2
+    norm, res2, res5_dilation
         Of the ResNet, see there.
     """
 
@@ -161,9 +161,10 @@ class ZegFormer(nn.Module):
         unit_no_object: bool = False,
         norm: str = "FrozenBN",
         res2: int = RES2_CHANNELS,
+        res5_dilation: int = 1,
     ) -> None:
         super().__init__()
-        self.backbone = ResNet(depth, norm, res2)
+        self.backbone = ResNet(depth, norm, res2, res5_dilation)
         self.sem_seg_head = Head(
             PixelDecoder(width=dim, mask_dim=mask_dim, inputs=self.backbone.channels),
             Predictor(

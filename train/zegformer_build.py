@@ -59,9 +59,10 @@ def configuration(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         )
     if config["MODEL.META_ARCHITECTURE"] not in ("MaskFormer", BASELINE):
         raise ConfigError(f"MODEL.META_ARCHITECTURE: choose MaskFormer or {BASELINE}")
-    norm = config["MODEL.RESNETS.NORM"]
-    if norm not in NORMS:
-        raise ConfigError(f"MODEL.RESNETS.NORM {norm!r}: choose {' or '.join(NORMS)}")
+    for key, known in (("NORM", tuple(NORMS)), ("RES5_DILATION", (1, 2))):
+        value = config[f"MODEL.RESNETS.{key}"]
+        if value not in known:
+            raise ConfigError(f"MODEL.RESNETS.{key} {value!r}: choose {known[0]} or {known[1]}")
     return config
 
 
@@ -153,6 +154,7 @@ def network(config: Config, text_dim: int) -> nn.Module:
         "depth": config["MODEL.RESNETS.DEPTH"],
         "norm": config["MODEL.RESNETS.NORM"],
         "res2": config["MODEL.RESNETS.RES2_OUT_CHANNELS"],
+        "res5_dilation": config["MODEL.RESNETS.RES5_DILATION"],
     }
     temperature = config["MODEL.SEM_SEG_HEAD.TEMPERATURE"]
     if config["MODEL.META_ARCHITECTURE"] == BASELINE:

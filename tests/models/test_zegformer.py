@@ -51,14 +51,14 @@ def test_trunk_is_torchvisions():
     torch.testing.assert_close(found, x)
 
 
-@pytest.mark.parametrize("res2", [256, 32])
-def test_features_have_the_published_strides_and_channels(res2):
-    features = ResNet(14, res2=res2)(torch.zeros(1, 3, 96, 64))
+@pytest.mark.parametrize(("res2", "dilation"), [(256, 1), (32, 1), (32, 2)])
+def test_features_have_the_published_strides_and_channels(res2, dilation):
+    features = ResNet(14, res2=res2, res5_dilation=dilation)(torch.zeros(1, 3, 96, 64))
     assert {name: tuple(x.shape[1:]) for name, x in features.items()} == {
         "res2": (res2, 24, 16),
         "res3": (2 * res2, 12, 8),
         "res4": (4 * res2, 6, 4),
-        "res5": (8 * res2, 3, 2),
+        "res5": (8 * res2, 3 * dilation, 2 * dilation),
     }
 
 

@@ -127,7 +127,7 @@ def test_dead_keys_warn_and_unknown_keys_are_named(tmp_path, caplog):
     ("text", "overrides", "message"),
     [
         ("SOLVER: {MAX_ITER: many}", [], "MAX_ITER: expected int like 60000, found 'many'"),
-        ("MODEL: {RESNETS: {RES5_DILATION: 2}}", [], "RES5_DILATION: only 1 is built"),
+        ("MODEL: {RESNETS: {STRIDE_IN_1X1: true}}", [], "STRIDE_IN_1X1: only False is built"),
         ("- 1", [], "expected a mapping"),
         ("SEED: [", [], "no configuration"),
         ("_BASE_: a.yaml", [], "is its own _BASE_"),

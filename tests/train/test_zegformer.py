@@ -229,6 +229,7 @@ def test_bad_input_is_one_clear_line(root, tmp_path):
         ({"INPUT__SIZE_DIVISIBILITY": 40}, ConfigError, "exceeds INPUT.SIZE_DIVISIBILITY 40"),
         ({"SOLVER__IMS_PER_BATCH": 0}, ConfigError, "IMS_PER_BATCH 0"),
         ({"MODEL__RESNETS__NORM": "GN"}, ConfigError, "NORM 'GN': choose FrozenBN or BN"),
+        ({"MODEL__RESNETS__RES5_DILATION": 0}, ConfigError, "DILATION 0: choose 1 or 2"),
     ]  # fmt: skip
     for changes, kind, message in cases:
         with pytest.raises(kind, match=message) as error:
