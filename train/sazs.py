@@ -248,10 +248,10 @@ def load(path: str | Path, *, arch: str | None = None) -> tuple[nn.Module, Mappi
 
 def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     parameters = [p for p in model.parameters() if p.requires_grad]
-    rates = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    lr, decay = recipe.lr, recipe.weight_decay
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, **rates)
-    return torch.optim.SGD(parameters, **rates, momentum=recipe.momentum)
+        return torch.optim.AdamW(parameters, lr, weight_decay=decay)
+    return torch.optim.SGD(parameters, lr, momentum=recipe.momentum, weight_decay=decay)
 
 
 def _loss(recipe: Recipe, texts: Tensor, world: World) -> Loss:

@@ -191,6 +191,18 @@ def test_loss_that_explodes_stops_at_once(world, tmp_path):
     assert list(tmp_path.glob("nonfinite_step_*.pt"))
 
 
+@pytest.mark.parametrize("half", ["bf16", "fp16"])
+def test_half_precision_accumulated_and_averaged(world, tmp_path, half):
+    options = ["--autocast", half, "--accumulate", "2", "--ema", "0.5", "--channels-last"]
+    run("train", *SMALL, *arguments(world, tmp_path, *options, "--epochs", "1"))
+    weights = load_file(tmp_path / checkpoint.FINAL)
+    raw = torch.load(tmp_path / checkpoint.LATEST, weights_only=True)["state_dict"]
+    key = "edgeocr_cls_head.weight"
+    assert all(value.isfinite().all() for value in weights.values())
+    assert weights[key].dtype == torch.float32
+    assert not torch.equal(weights[key], raw[key])  # the average is what is kept
+
+
 PUBLISHED = """
 train --arch vitl16_384 --fold 3 --batch_size 6 --random-scale 2 --random-rotate 10 --lr 0.0002
 --drate 0.9 --lr-mode poly --benchmark pascal -d x -c 2 -s 512 --phase val --load-release --with-gt
