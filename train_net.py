@@ -111,8 +111,8 @@ def _run(
     logging.getLogger().addHandler(logging.FileHandler(out / "log.txt"))
     with distributed.start(config["MODEL.DEVICE"]) as world:
         if eval_only:
-            model = zegformer_build.network(config, zegformer_build.text_dim(config))
-            model = model.to(world.device)
+            text_dim = zegformer_build.text_dim(config)
+            model = zegformer_build.network(config, text_dim, trained=True).to(world.device)
         else:
             model = zegformer.train(config, world, resume=resume)
         figures = zegformer.evaluate(config, model, world, out=out)

@@ -199,9 +199,9 @@ def _zegformer(args: argparse.Namespace) -> Namer:
         if table
         else default.full
     )
+    model = network(config, text_dim(config), trained=True).to(device(config["MODEL.DEVICE"]))
     if not table or scoring(config).mode != "query":
         ClipSource(config["MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED"]).path()  # absent: say so now
-    model = network(config, text_dim(config)).to(device(config["MODEL.DEVICE"]))
     clip: list[Any] = []  # loaded with the first words that need it
 
     @functools.lru_cache(maxsize=4)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import html
+import importlib.util
 import logging
 import os
 import sys
@@ -279,16 +280,13 @@ def main(given: list[str] | None = None) -> int:
     log_to_terminal()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
+        if importlib.util.find_spec("gradio") is None:
+            raise DemoError("the page needs gradio: python -m pip install -e '.[web]'")
         page = Page(open_namer(args), _extractor(args.extractor))
         title = Path(args.checkpoint or "ZegFormer").name
         blocks = build(page, title)
         log.info("open %s in a browser; Ctrl-C ends", serve(blocks, args.port))
         blocks.block_thread()
-    except ModuleNotFoundError as error:
-        if error.name != "gradio":
-            raise
-        log.error("Error: the page needs gradio: pip install 'eigenshape[web]'")
-        return 1
     except Exception as error:
         if args.debug or not is_foreseen(error):
             raise

@@ -148,8 +148,11 @@ def text_dim(config: Config) -> int:
     return load_embeddings(table).shape[1] if table else CLIP_DIM
 
 
-def network(config: Config, text_dim: int) -> nn.Module:
-    """The configured network with its configured weights, on the CPU."""
+def network(config: Config, text_dim: int, *, trained: bool = False) -> nn.Module:
+    """The configured network with its configured weights, on the CPU.
+
+    `trained`: weights that hold the trunk alone are refused.
+    """
     trunk = {
         "depth": config["MODEL.RESNETS.DEPTH"],
         "norm": config["MODEL.RESNETS.NORM"],
@@ -177,13 +180,15 @@ def network(config: Config, text_dim: int) -> nn.Module:
             **trunk,
         )
     weights = config["MODEL.WEIGHTS"]
-    zegformer_weights.load(model, weights)
-    trained = read_recipe(weights).get("prompts") if Path(weights).is_file() else None
-    if trained not in (None, config["MODEL.PROMPT_ENSEMBLE_TYPE"]):
+    zegformer_weights.load(model, weights, whole=trained)
+    path = Path(weights).expanduser()
+    has_recipe = path.is_file() and path.suffix != ".pkl"
+    prompts = read_recipe(path).get("prompts") if has_recipe else None
+    if prompts not in (None, config["MODEL.PROMPT_ENSEMBLE_TYPE"]):
         log.warning(
             "%s was trained with the prompts %r, MODEL.PROMPT_ENSEMBLE_TYPE is %r",
             weights,
-            trained,
+            prompts,
             config["MODEL.PROMPT_ENSEMBLE_TYPE"],
         )
     return model
@@ -204,6 +209,7 @@ def scoring(config: Config) -> Scoring:
         gamma=config["MODEL.MASK_FORMER.GZERO_CALIBRATE"],
         style=config["MODEL.CLIP_CLS_STYLE"],
         geometry=config["MODEL.CLIP_CROP_GEOMETRY"],
+        most_no_object=config["MODEL.MASK_FORMER.MOST_NO_OBJECT"],
     )
 
 

@@ -97,6 +97,12 @@ def test_no_mask_and_no_eigenvectors_are_said(page, photo, tmp_path):
     assert "No eigenvectors" in found.said and found.overlay is not None
 
 
+def test_without_gradio_one_line_says_what_to_install(monkeypatch, caplog):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert web.main(["--checkpoint", "gone.pth"]) == 1
+    assert "the page needs gradio: python -m pip install" in caplog.text
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """The page of an untrained SAZS, in a process of its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -241,6 +242,22 @@ def test_bad_input_is_one_clear_line(root, tmp_path):
     torch.save({"model": weights}, tmp_path / "deep.pth")
     with pytest.raises(CheckpointError, match="weights of ResNet-101"):
         zegformer.train(configured(root, tmp_path, MODEL__WEIGHTS=tmp_path / "deep.pth"), WORLD)
+
+
+def test_scoring_the_start_of_a_training_is_refused(root, tmp_path):
+    arguments = ["--config-file", str(BASE), "--eval-only", *options(root, tmp_path)]
+    result = CliRunner().invoke(train_net.main, [*arguments, "MODEL.WEIGHTS", "R-50.pkl"])
+    assert result.exit_code == 1
+    assert "Error: R-50.pkl: the trunk that a training starts from" in result.output
+
+
+def test_a_training_starts_from_a_pickle_of_arrays(root, tmp_path):
+    trunk = zegformer_build.network(configured(root, tmp_path), 16).backbone.state_dict()
+    path = tmp_path / "R-50.pkl"
+    path.write_bytes(pickle.dumps({"model": {key: value.numpy() for key, value in trunk.items()}}))
+    config = configured(root, tmp_path, MODEL__WEIGHTS=path)
+    found = zegformer_build.network(config, 16).backbone.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in trunk.items())
 
 
 def test_another_prompt_set_than_in_training_is_said(root, tmp_path, caplog):
