@@ -106,6 +106,7 @@ TRAINING = [
 TESTING = [
     option("--arch", text="Network, where the weights do not say it.", show_default=False),
     option("--resume", "weights", type=PATH, text="Weights to test."),
+    option("--untrained", is_flag=True, text="Test fresh weights of --arch: what chance gives."),
     option("--pretrained", "weights_too", type=PATH, text="The same as --resume."),
     option("--eig_dir", type=PATH, text="Eigenvectors: shards, or published PNGs."),
     option("--fusion", default="projection", text="agreement, voting or projection."),
@@ -263,16 +264,22 @@ def _recipe(given: dict[str, Any]):
 @errors_in_one_line
 def test(**given: Any) -> None:
     """Score weights on the held-out fold: network, fused, and the oracle's upper bound."""
+    import torch
+
     from eval import sazs_scores
     from eval.eigen_maps import EigenFolder
     from eval.inference import Segmenter
     from train import distributed, sazs
 
     weights = given["weights"] or given["weights_too"]
-    if weights is None:
-        raise click.UsageError("give the weights to test: --resume PATH")
+    if weights is None and not (given["untrained"] and given["arch"]):
+        raise click.UsageError("give weights: --resume PATH, or --untrained --arch NAME")
     device = distributed.device(given["device"])
-    model, recipe = sazs.load(weights, arch=given["arch"])
+    if given["untrained"]:
+        torch.manual_seed(0)
+        model, recipe = sazs.start(sazs.Recipe(arch=given["arch"], init="none")), {}
+    else:
+        model, recipe = sazs.load(weights, arch=given["arch"])
     segmenter = Segmenter(
         model.to(device), side=given["input_side"] or None, autocast=given["autocast"]
     )

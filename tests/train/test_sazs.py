@@ -133,6 +133,14 @@ def test_test_command_reports_three_answers(world, trained, eigen, tmp_path):
     assert answers["oracle_upper_bound"]["miou"] >= answers["network"]["miou"]
 
 
+def test_untrained_network_is_scored_as_chance(world, tmp_path):
+    words = ["--untrained", "--input-side", "0", "--pictures", "0", *arguments(world, tmp_path)]
+    assert "--untrained --arch NAME" in fails("test", *words)
+    run("test", *words, "--arch", "drn_lowlevel8")
+    answers = json.loads((tmp_path / "scores.json").read_text())["scores"]["one_pass"]["corrected"]
+    assert 0 < answers["network"]["miou"] < 30
+
+
 def test_missing_eigenvectors_stop_the_test_or_are_left_out(world, trained, eigen, tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
