@@ -12,7 +12,7 @@ import numpy as np
 
 from data.episodes import episodes
 from data.layout import Tree
-from data.pictures import read_image, read_label
+from data.pictures import PictureError, read_image, read_label
 from data.published_splits import read_lists
 from data.splits import BENCHMARKS, IGNORE, Benchmark, Lists, Pair, generate
 from data.trees import open_tree
@@ -48,6 +48,19 @@ class Item(NamedTuple):
                 f"{self.label}: is {label.shape}, expected the photo's {size} ({self.image})"
             )
         return label == self.class_id + 1, label == IGNORE
+
+
+def readable_items(items: Sequence[Item]) -> tuple[list[Item], list[tuple[str, str]]]:
+    """The items whose photo and label can be read, and (photo, reason) of the others."""
+    good, unread = [], []
+    for item in items:
+        try:
+            item.read_truth(item.read_image().shape[:2])
+        except (PictureError, ItemError) as error:
+            unread.append((item.photo, str(error)))
+        else:
+            good.append(item)
+    return good, unread
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from eval.fusion import method
 from eval.inference import Segmenter
-from eval.items import Fold
+from eval.items import Fold, readable_items
 from eval.scoring import score
 from models import sazs
 from models.checkpoints import load_weights
@@ -190,7 +190,7 @@ def train(
         found = batches(samples, recipe.batch_size, world, workers=running.workers, start=first)
         return quarantine.sift(found)
 
-    training.run(stream, _evaluator(recipe, running, fold, texts, world))
+    training.run(stream, _evaluator(recipe, running, fold, texts, world, quarantine))
     quarantine.log_count(world)
     return training.judged.eval()
 
@@ -306,16 +306,26 @@ def _settings(
 
 
 def _evaluator(
-    recipe: Recipe, running: Running, fold: Fold, texts: Tensor, world: World
+    recipe: Recipe,
+    running: Running,
+    fold: Fold,
+    texts: Tensor,
+    world: World,
+    quarantine: Quarantine,
 ) -> Evaluate | None:
-    """Score after an epoch: seen classes on photos kept for it; as published, the test classes."""
+    """Score after an epoch: seen classes on photos kept for it; as published, the test classes.
+
+    Items that cannot be read are found and left out now, not when the first epoch ends.
+    """
     items = fold.test if recipe.mode == "reference" else fold.validation
-    if not items:
-        log.warning("no items to validate on: the last weights will stand for the best")
-        return None
     if len(items) > running.validation_items:
         even = np.linspace(0, len(items) - 1, running.validation_items).round().astype(int)
         items = [items[i] for i in even]
+    items, unread = readable_items(items)
+    quarantine.note(unread)
+    if not items:
+        log.warning("no items to validate on: the last weights will stand for the best")
+        return None
     part = (world.rank, world.size)
     reference = f"reference_{fold.benchmark.name}"
 

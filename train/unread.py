@@ -88,14 +88,15 @@ class Quarantine:
         """
         try:
             for batch in batches:
-                self._note(batch.pop(KEY))
+                self.note(batch.pop(KEY))
                 yield batch
         except UnreadError as error:
             # A worker process wraps the one line in its traceback.
             line = str(error).strip().splitlines()[-1]
             raise UnreadError(line.rpartition("UnreadError: ")[2]) from error
 
-    def _note(self, unread: list[Unread]) -> None:
+    def note(self, unread: list[Unread]) -> None:
+        """Enter photos that are not entered yet."""
         new = {id: reason for id, reason in unread if id not in self._reasons}
         if not new:
             return

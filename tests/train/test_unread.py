@@ -116,3 +116,20 @@ def test_labels_of_another_vocabulary_end_a_training_in_one_line(tmp_path):
     with pytest.raises(UnreadError, match=r"a\.png: has class 9, but there are 9") as error:
         next(Quarantine(tmp_path).sift(stream))
     assert "\n" not in str(error.value) and str(error.value).startswith("1 training photos")
+
+
+def test_items_to_validate_on_are_checked_before_the_first_epoch(tmp_path):
+    from PIL import Image
+
+    from eval.items import Item, readable_items
+
+    for name, side in (("good", 40), ("small", 30), ("bad", 40)):
+        Image.new("RGB", (40, 40)).save(tmp_path / f"{name}.jpg")
+        Image.fromarray(np.ones((side, side), np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "bad.jpg").write_bytes(b"")
+    names = ("bad", "good", "small")
+    items = [Item(n, 0, tmp_path / f"{n}.jpg", tmp_path / f"{n}.png") for n in names]
+    good, unread = readable_items(items)
+    assert good == items[1:2]
+    assert [photo for photo, _ in unread] == ["bad", "small"]
+    assert "small.png: is (30, 30), expected the photo's (40, 40)" in unread[1][1]
