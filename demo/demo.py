@@ -71,7 +71,7 @@ def photos(inputs: list[str]) -> list[Path]:
         elif path.exists():
             own = [path]
         else:
-            own = sorted(path.parent.glob(path.name))
+            own = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
         if not own:
             raise DemoError(f"--input {given}: no such photo, folder with photos, or match")
         found += own
@@ -87,7 +87,7 @@ def places(args: argparse.Namespace, found: list[Path]) -> list[Path]:
         One file for several photos, two photos for one file, or a file that exists.
     """
     output = args.output or DEFAULT_OUTPUT
-    if output.suffix:
+    if output.suffix and not output.is_dir():
         if output.suffix != ".png":
             raise DemoError(f"--output {output}: expected a folder, or a file that ends in .png")
         if len(found) > 1:
@@ -95,12 +95,14 @@ def places(args: argparse.Namespace, found: list[Path]) -> list[Path]:
         own = [output]
     else:
         own = [output / f"{path.stem}.png" for path in found]
-    for n, path in enumerate(own):
-        if path in own[:n]:
+    photo_of: dict[Path, Path] = {}
+    for photo, path in zip(found, own, strict=True):
+        if path in photo_of:
             raise DemoError(
-                f"{found[own.index(path)]} and {found[n]} would both be written to {path}; name "
-                "their files in turn"
+                f"{photo_of[path]} and {photo} would both be written to {path}; name their files "
+                "in turn"
             )
+        photo_of[path] = photo
         if path.exists() and not args.overwrite:
             raise DemoError(f"{path} exists; give --overwrite or another --output")
     return own

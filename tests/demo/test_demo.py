@@ -108,6 +108,16 @@ def test_bad_input_is_one_line(setting, caplog, given, message):
     assert "\n" not in caplog.records[-1].getMessage()
 
 
+def test_globs_reach_through_folders(tmp_path, monkeypatch):
+    for folder in ("x1", "x2"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jpg").touch()
+    expected = [tmp_path / "x1" / "a.jpg", tmp_path / "x2" / "a.jpg"]
+    assert demo.photos([f"{tmp_path}/x*/*.jpg", str(expected[0])]) == expected
+    monkeypatch.chdir(tmp_path)
+    assert demo.photos(["x?/a.jpg"]) == [Path("x1/a.jpg"), Path("x2/a.jpg")]
+
+
 def test_photos_of_one_name_are_not_written_over_each_other(setting, tmp_path, caplog):
     (tmp_path / "a.jpg").write_bytes((setting / "photos" / "a.jpg").read_bytes())
     assert run(setting, "--input", tmp_path / "a.jpg", setting / "photos" / "a.jpg") == 1
