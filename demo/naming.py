@@ -179,7 +179,8 @@ def _configuration(args: argparse.Namespace) -> dict[str, Any]:
         recorded = read_recipe(args.checkpoint).get("config", {})
     if recorded:
         return override({**KEYS.live, **recorded}, overrides, KEYS)
-    return configuration(args.config_file or DEFAULT_CONFIG, overrides)
+    default = Path(__file__).parents[1] / DEFAULT_CONFIG
+    return configuration(args.config_file or default, overrides)
 
 
 def _zegformer(args: argparse.Namespace) -> Namer:

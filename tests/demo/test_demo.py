@@ -143,8 +143,9 @@ def test_words_are_looked_up_in_a_table_of_the_vocabulary(setting, tmp_path, cap
     assert "dragon: no text embedding in voc.npy, which has 20 names" in caplog.text
 
 
-def test_the_start_of_a_training_is_no_network(setting, tmp_path, caplog):
-    given = ["--config-file", CONFIG, "--input", setting / "photos", "--output", tmp_path / "out"]
+def test_the_start_of_a_training_is_no_network(setting, tmp_path, caplog, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the default configuration is found from anywhere
+    given = ["--input", setting / "photos", "--output", tmp_path / "out"]
     given += ["--embeddings", setting / "text.npy", "--classes", "cat, dog, cow"]
     assert demo.main(list(map(str, given))) == 1
     assert "R-50.pkl: the trunk that a training starts from" in caplog.text
