@@ -64,7 +64,10 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             return json.loads((file.metadata() or {}).get("recipe", "{}"))
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from error
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({error}); it is truncated or damaged: copy "
+            "it again"
+        ) from error
 
 
 def load(path: str | Path, *, identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -193,6 +193,15 @@ def test_weights_that_do_not_say_their_architecture(world, tmp_path):
     assert "give --arch" in fails(*words)
 
 
+def test_truncated_weights_are_named(world, trained, tmp_path):
+    for name in (checkpoint.BEST, checkpoint.LATEST):
+        damaged = tmp_path / name
+        damaged.write_bytes((trained / name).read_bytes()[:100_000])
+        output = fails("test", "--resume", str(damaged), *arguments(world, tmp_path))
+        assert str(damaged) in output
+        assert "truncated or damaged: copy it again" in output
+
+
 def test_loss_that_explodes_stops_at_once(world, tmp_path):
     output = fails("train", *SMALL, *arguments(world, tmp_path, "--lr", "1e30"))
     assert "loss is not finite in step" in output
