@@ -90,10 +90,15 @@ class Browser:
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
 
     def close(self) -> None:
+        try:
+            self._run(self._closed())
+        finally:
+            self._process.terminate()
+            self._process.wait()
+            self._loop.close()
+
+    async def _closed(self) -> None:  # in the loop: outside, Python 3.12 warns
         self._socket.close()
-        self._process.terminate()
-        self._process.wait()
-        self._loop.close()
 
 
 def until(true: Any, seconds: float = 60) -> Any:
