@@ -172,7 +172,7 @@ class Projection(Method):
     [2] Nogneng et al., "Improved Functional Mappings via Product Preservation", 2018.
     """
 
-    weight: float = 0.9
+    weight: float = 0.5
     ridge: float = 0.1
     degree: int = 2
 
