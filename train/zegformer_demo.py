@@ -130,6 +130,8 @@ def _score(config: dict[str, Any], model: Any, classes: Any, **more: Any) -> Sco
 def main(data_dir: Path, eigenvectors: Path | None, out: Path, device: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("PIL").setLevel(logging.WARNING)
+    # As the demo of SAZS, which trains beside this one: more threads wait, and change the weights.
+    torch.set_num_threads(1)
     for name, own in run(data_dir, out, eigenvectors=eigenvectors, device=device).items():
         click.echo(f"{name}: " + ", ".join(f"{key} {value:.1f}" for key, value in own.items()))
 

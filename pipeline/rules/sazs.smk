@@ -68,7 +68,7 @@ rule sazs_demo:
         f"{CONFIG.results_root}/world/sazs/demo.log",
     conda:
         "../../environment.yml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=4000,
     params:

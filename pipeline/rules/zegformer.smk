@@ -76,7 +76,7 @@ rule zegformer_demo:
         f"{CONFIG.results_root}/world/zegformer/demo.log",
     conda:
         "../../environment.yml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=6000,
     params:
