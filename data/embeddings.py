@@ -52,6 +52,28 @@ def load_embeddings(
     return rows / lengths if normalise else rows
 
 
+def centred(rows: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """Unit rows (n, d) less the mean of those of seen classes, unit again; float32.
+
+    CLIP's embeddings of class names point nearly the same way (cosines of 0.7 to 0.9 among VOC's).
+    Without what they share, a network from fresh weights has less to learn before it can tell them
+    apart, and no unseen name lies nearest to everything.
+
+    Raises
+    ------
+    EmbeddingError
+        Fewer than two seen classes: nothing is left of one.
+    """
+    if len(vocabulary.seen_ids) < 2:
+        raise EmbeddingError(
+            f"centring: expected two or more seen classes in {vocabulary.name}, "
+            f"found {len(vocabulary.seen_ids)}"
+        )
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = rows - rows[vocabulary.seen_ids].mean(axis=0)
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
 def _read(path: Path) -> np.ndarray:
     try:
         if path.suffix in (".npy", ".npz"):

@@ -327,6 +327,26 @@ def prepare(config: Config, name: str, workers: int) -> None:
         raise click.ClickException(f"{len(failed)} label maps could not be read, as said above")
 
 
+@main.command("centre-embeddings")
+@click.argument("table", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--vocabulary", required=True, help="Built-in name (voc) or file of class names.")
+def centre_embeddings(table: Path, out: Path, vocabulary: str) -> None:
+    """Text embeddings in TABLE, less the mean of seen classes, to OUT (.npy)."""
+    import numpy as np
+
+    from data.embeddings import centred, load_embeddings
+    from data.files import atomic_path
+    from data.vocabulary import builtin, from_file
+
+    path = Path(vocabulary)
+    classes = from_file(path) if path.suffix else builtin(vocabulary)
+    rows = centred(load_embeddings(table, classes), classes)
+    with atomic_path(out) as temporary, temporary.open("wb") as file:
+        np.save(file, rows)
+    click.echo(f"{len(rows)} rows -> {out}")
+
+
 @main.command("config")
 @click.option("--markdown", is_flag=True, help="Write the table of docs/configuration.md.")
 @click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from data.embeddings import EmbeddingError, load_embeddings
+from data.embeddings import EmbeddingError, centred, load_embeddings
 from data.vocabulary import from_names
 
 CLASSES = from_names(["cat", "dog", "sofa"])
@@ -53,3 +53,17 @@ def test_what_is_wrong_is_said(tmp_path, rows):
     assert "expected .npy, .npz or .safetensors" in complaint("a.pkl", content=b"x")
     np.savez(tmp_path / "two.npz", a=rows, b=rows)
     assert "found a, b" in complaint("two.npz")
+
+
+def test_centred_rows_are_told_apart_and_know_seen_classes_only():
+    own = np.eye(8)[:3]
+    shared = np.ones(8) * 5
+    rows = own + shared
+    found = centred(rows, from_names(["cat", "dog", "sofa"], unseen=["sofa"]))
+    assert found.dtype == np.float32 and np.allclose(np.linalg.norm(found, axis=1), 1)
+    assert found[0] @ found[1] == pytest.approx(-1)  # of two seen classes the mean lies between
+    assert (rows[0] @ rows[1]) / np.linalg.norm(rows[0]) ** 2 > 0.9
+    without = centred(np.delete(rows, 2, axis=0), from_names(["cat", "dog"]))
+    np.testing.assert_allclose(found[:2], without)
+    with pytest.raises(EmbeddingError, match="two or more seen"):
+        centred(rows[:1], from_names(["cat"]))
