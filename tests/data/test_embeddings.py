@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from data.embeddings import EmbeddingError, centred, load_embeddings
-from data.vocabulary import from_names
+from data.vocabulary import Vocabulary, from_names
 
 CLASSES = from_names(["cat", "dog", "sofa"])
 
@@ -59,7 +59,7 @@ def test_centred_rows_are_told_apart_and_know_seen_classes_only():
     own = np.eye(8)[:3]
     shared = np.ones(8) * 5
     rows = own + shared
-    found = centred(rows, from_names(["cat", "dog", "sofa"], unseen=["sofa"]))
+    found = centred(rows, Vocabulary("three", ("cat", "dog", "sofa"), unseen=frozenset({2})))
     assert found.dtype == np.float32 and np.allclose(np.linalg.norm(found, axis=1), 1)
     assert found[0] @ found[1] == pytest.approx(-1)  # of two seen classes the mean lies between
     assert (rows[0] @ rows[1]) / np.linalg.norm(rows[0]) ** 2 > 0.9

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -32,6 +33,16 @@ def test_every_command_has_help(stage):
     answer = run(stage, "--help")
     assert answer.exit_code == 0
     assert main.commands[stage].help
+
+
+def test_embeddings_are_centred_for_the_classes_they_stand_for(tmp_path):
+    table, out = tmp_path / "table.npy", tmp_path / "centred.npy"
+    np.save(table, np.random.default_rng(0).standard_normal((20, 4)) + 9)
+    answer = run("centre-embeddings", str(table), str(out), "--vocabulary", "voc")
+    assert answer.exit_code == 0 and "20 rows" in answer.output
+    assert np.load(out).shape == (20, 4)
+    wrong = run("centre-embeddings", str(table), str(out), "--vocabulary", "coco")
+    assert wrong.exit_code == 1 and "expected 80 rows" in wrong.output
 
 
 def test_settings_are_resolved_and_shown():
