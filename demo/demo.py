@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from demo.naming import DemoError, add_options, is_foreseen, log_to_terminal, open_namer, split
+from demo.naming import DemoError, add_options, exit_code, log_to_terminal, open_namer, split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -254,14 +254,7 @@ def _predictor(args: argparse.Namespace) -> tuple[Predict, Vocabulary]:
 def main(given: list[str] | None = None) -> int:
     args = arguments(given)
     log_to_terminal()
-    try:
-        run(args)
-    except Exception as error:
-        if args.debug or not is_foreseen(error):
-            raise
-        log.error("Error: %s", error)
-        return 1
-    return 0
+    return exit_code(lambda: run(args), debug=args.debug)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ CLIP = "ViT-B/32"  # whose text embeddings SAZS is trained with
 _SHOWN = 24  # names in a message
 OUR_PACKAGES = ("data", "eigen", "models", "eval", "train", "demo")
 
+log = logging.getLogger("demo")
+
 
 class DemoError(ValueError):
     """Input that is not there or cannot be used, or output that cannot be made."""
@@ -83,6 +85,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def is_foreseen(error: Exception) -> bool:
     """Is it an error that a user can mend, so that its message is enough?"""
     return type(error).__module__.partition(".")[0] in OUR_PACKAGES or isinstance(error, OSError)
+
+
+def exit_code(work: Callable[[], None], *, debug: bool) -> int:
+    """0 where `work` ends well, 1 where an error ends it that a user can mend, said in one line.
+
+    Other errors pass, and with `debug` all.
+    """
+    try:
+        work()
+    except Exception as error:
+        if debug or not is_foreseen(error):
+            raise
+        log.error("Error: %s", error)
+        return 1
+    return 0
 
 
 def log_to_terminal() -> None:

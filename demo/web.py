@@ -25,6 +25,7 @@ from demo.naming import (
     DemoError,
     Namer,
     add_options,
+    exit_code,
     is_foreseen,
     log_to_terminal,
     open_namer,
@@ -275,24 +276,21 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
+def run(args: argparse.Namespace) -> None:
+    """Serve the page until it is interrupted."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    if importlib.util.find_spec("gradio") is None:
+        raise DemoError("the page needs gradio: python -m pip install -e '.[web]'")
+    page = Page(open_namer(args), _extractor(args.extractor))
+    blocks = build(page, Path(args.checkpoint or "ZegFormer").name)
+    log.info("open %s in a browser; Ctrl-C ends", serve(blocks, args.port))
+    blocks.block_thread()
+
+
 def main(given: list[str] | None = None) -> int:
     args = arguments(given)
     log_to_terminal()
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-        if importlib.util.find_spec("gradio") is None:
-            raise DemoError("the page needs gradio: python -m pip install -e '.[web]'")
-        page = Page(open_namer(args), _extractor(args.extractor))
-        title = Path(args.checkpoint or "ZegFormer").name
-        blocks = build(page, title)
-        log.info("open %s in a browser; Ctrl-C ends", serve(blocks, args.port))
-        blocks.block_thread()
-    except Exception as error:
-        if args.debug or not is_foreseen(error):
-            raise
-        log.error("Error: %s", error)
-        return 1
-    return 0
+    return exit_code(lambda: run(args), debug=args.debug)
 
 
 def _extractor(name: str) -> Extractor:

@@ -29,9 +29,7 @@ AGGREGATE_SIDE = 3
 PROLONGATION_DAMPING = 4 / 3
 # The first guess comes from the finest level that a dense solver still manages at once.
 START_NODES = 1000
-START_STEPS = 2
-# Of a normalised Gram matrix; a residual that is nothing but rounding adds no direction.
-DEPENDENT = 1e-6
+# Steps of descent on each level between.
 START_STEPS = 2
 # Of a normalised Gram matrix; a residual that is nothing but rounding adds no direction.
 DEPENDENT = 1e-6
