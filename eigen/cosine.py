@@ -7,19 +7,20 @@ row is empty.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
-from scipy.linalg import blas
+from scipy.linalg import blas, get_blas_funcs
 
 from eigen.affinity import AffinityError, TriangleAffinity
 
 UNIT_TOLERANCE = 1e-3
-# Similarities computed at a time where W is not stored (64 MiB).
+# Similarities computed at a time where whole rows are needed (64 MiB).
 BLOCK_ENTRIES = 1 << 24
+# Side of a tile of similarities that are used at once and forgotten: it stays in the cache.
+SIDE = 1 << 10
 
 
 def check_features(features: np.ndarray) -> None:
@@ -97,11 +98,11 @@ def nearest(features: np.ndarray, neighbours: int) -> sp.csr_array:
     block = max(1, BLOCK_ENTRIES // n)
     columns, values = [], []
     for start in range(0, n, block):
-        similarity = features[start : start + block] @ features.T
+        similarity = _similarities(features[start : start + block], features)
         chosen = _largest(similarity, k)
         columns.append(chosen)
         values.append(np.take_along_axis(similarity, chosen, axis=1))
-    data = np.maximum(np.concatenate(values), 0).ravel()
+    data = np.concatenate(values).ravel()
     indices = np.concatenate(columns).ravel()
     W = sp.csr_array((data, indices, np.arange(0, n * k + 1, k)), shape=(n, n))
     W.eliminate_zeros()
@@ -125,11 +126,27 @@ def _largest(rows: np.ndarray, k: int) -> np.ndarray:
     return column[order][first[:, None] + np.arange(k)]
 
 
+def _similarities(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """max(A B^T, 0), C order, by the BLAS whose threads `eigen.threads` lets run."""
+    (gemm,) = get_blas_funcs(("gemm",), (a,))
+    similarity = gemm(1.0, b.T, a.T, trans_a=1).T
+    return np.maximum(similarity, 0, out=similarity)
+
+
+def _add_product(result: np.ndarray, weights: np.ndarray, vectors: np.ndarray) -> None:
+    """result += weights @ vectors, in place; of one dtype, `result` and `vectors` in C order."""
+    (gemm,) = get_blas_funcs(("gemm",), (result,))
+    # BLAS counts by columns: what it takes are the transposes, which are contiguous there.
+    transposed = weights.flags.c_contiguous
+    other = weights.T if transposed else weights
+    gemm(1.0, vectors.T, other, trans_b=not transposed, beta=1.0, c=result.T, overwrite_c=True)
+
+
 class CosineAffinity:
     """max(X X^T, 0) that is never stored: each product computes it again, a block at a time.
 
     A product with m vectors takes n^2 (d + 2 m) operations, so many vectors cost little more than
-    one. Memory is one block of similarities (64 MiB).
+    one. Memory is one tile of similarities.
     """
 
     def __init__(self, features: np.ndarray):
@@ -140,16 +157,16 @@ class CosineAffinity:
 
     def matmat(self, vectors: np.ndarray) -> np.ndarray:
         """W @ vectors; products in the dtype of `vectors`, similarities in that of the features."""
+        vectors = np.ascontiguousarray(vectors)
         result = np.zeros(vectors.shape, vectors.dtype)
-        side = math.isqrt(BLOCK_ENTRIES)
-        tiles = [slice(start, start + side) for start in range(0, len(vectors), side)]
+        tiles = [slice(start, start + SIDE) for start in range(0, len(vectors), SIDE)]
         for i, rows in enumerate(tiles):
             for columns in tiles[i:]:
-                similarity = self.features[rows] @ self.features[columns].T
-                np.maximum(similarity, 0, out=similarity)
-                result[rows] += similarity @ vectors[columns]
+                similarity = _similarities(self.features[rows], self.features[columns])
+                similarity = similarity.astype(vectors.dtype, copy=False)
+                _add_product(result[rows], similarity, vectors[columns])
                 if columns != rows:  # the same weights, seen from the other end
-                    result[columns] += similarity.T @ vectors[rows]
+                    _add_product(result[columns], similarity.T, vectors[rows])
         return result
 
     def landmark_vectors(self, count: int, *, landmarks: int = 1024, seed: int = 0) -> np.ndarray:
@@ -183,8 +200,8 @@ class CosineAffinity:
         self, chosen: np.ndarray, *, of: np.ndarray | slice = slice(None)
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """The chosen columns of W, of some rows, as (where, block of rows)."""
-        features, landmarks = self.features[of], self.features[chosen].T
+        features, landmarks = self.features[of], self.features[chosen]
         rows = max(1, BLOCK_ENTRIES // len(chosen))
         for start in range(0, len(features), rows):
             place = slice(start, start + rows)
-            yield place, np.maximum(features[place] @ landmarks, 0)
+            yield place, _similarities(features[place], landmarks)
