@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from data.files import atomic_path
 from data.vocabulary import Vocabulary
-from data.zegformer_sets import datasets_root, labelled_set
+from data.zegformer_sets import Pair, datasets_root, labelled_set
 from data.zegformer_transforms import Augmentation
 from eval import gzs_page
 from eval.gzs_metrics import class_figures, plain
@@ -33,7 +33,7 @@ from train import checkpoint, detectron_config
 from train.detectron_config import Config, ConfigError
 from train.distributed import World
 from train.engine import Settings, Training
-from train.schedule import poly
+from train.schedule import Schedule, poly
 from train.unread import Quarantine
 from train.zegformer_build import BASELINE, NamedClasses, named_classes, network, segmenter, text
 from train.zegformer_criterion import Criterion
@@ -89,7 +89,7 @@ def _scored(
     world: World,
     folder: Path | None,
 ) -> dict[str, float]:
-    pairs = labelled_set(name).pairs(datasets_root(config["DATASETS.ROOT"]))
+    pairs = _pairs(config, name)
     first, last = (len(pairs) * (world.rank + n) // world.size for n in (0, 1))
     parts = [_PREDICTIONS.replace(".", f"_{rank}.") for rank in range(world.size)]
     examples = Examples(vocabulary)
@@ -160,34 +160,11 @@ def train(config: Config, world: World, *, resume: bool = False) -> nn.Module:
     embeddings = text(config, classes, world.device)
     torch.manual_seed(seed)  # fresh weights are part of what the seed decides
     model = network(config, embeddings.shape[1])
-    pairs = labelled_set(set_name).pairs(datasets_root(config["DATASETS.ROOT"]))
-    if config["DATASETS.ONLY_LABELLED"]:
-        pairs = labelled(pairs, classes.vocabulary.ignore)
-    samples = Samples(
-        pairs,
-        _augmentation(config, classes.vocabulary.ignore),
-        classes=len(classes.vocabulary),
-        seed=seed,
-    )
-    optimizer = adamw(
-        model,
-        rate=config["SOLVER.BASE_LR"],
-        weight_decay=config["SOLVER.WEIGHT_DECAY"],
-        norm_decay=config["SOLVER.WEIGHT_DECAY_NORM"],
-        embedding_decay=config["SOLVER.WEIGHT_DECAY_EMBED"],
-        backbone_multiplier=config["SOLVER.BACKBONE_MULTIPLIER"],
-    )
-    schedule = poly(
-        config["SOLVER.MAX_ITER"],
-        power=config["SOLVER.POLY_LR_POWER"],
-        warmup=config["SOLVER.WARMUP_ITERS"],
-        warmup_factor=config["SOLVER.WARMUP_FACTOR"],
-        floor=config["SOLVER.POLY_LR_CONSTANT_ENDING"],
-    )
+    samples = _samples(config, set_name, classes, seed)
     training = Training(
         model,
-        optimizer,
-        schedule=schedule,
+        _optimizer(config, model),
+        schedule=_schedule(config),
         loss=_loss(config, embeddings, classes.vocabulary.ignore),
         settings=_settings(config, out, seed, world),
         world=world,
@@ -199,13 +176,53 @@ def train(config: Config, world: World, *, resume: bool = False) -> nn.Module:
     quarantine = Quarantine(out, world.rank)
 
     def stream(start: int) -> Iterator[dict[str, Any]]:
-        workers = config["DATALOADER.NUM_WORKERS"]
-        found = batches(samples, per_process, world=world, seed=seed, workers=workers, start=start)
+        found = batches(
+            samples,
+            per_process,
+            grouped=config["DATALOADER.ASPECT_RATIO_GROUPING"],
+            world=world,
+            seed=seed,
+            workers=config["DATALOADER.NUM_WORKERS"],
+            start=start,
+        )
         return quarantine.sift(found)
 
     training.run(stream, lambda judged: evaluate(config, judged, world))
     quarantine.log_count(world)
     return training.judged
+
+
+def _samples(config: Config, set_name: str, classes: NamedClasses, seed: int) -> Samples:
+    pairs, ignore = _pairs(config, set_name), classes.vocabulary.ignore
+    if config["DATASETS.ONLY_LABELLED"]:
+        pairs = labelled(pairs, ignore)
+    augmentation = _augmentation(config, ignore)
+    return Samples(pairs, augmentation, classes=len(classes.vocabulary), seed=seed)
+
+
+def _optimizer(config: Config, model: nn.Module) -> torch.optim.AdamW:
+    return adamw(
+        model,
+        rate=config["SOLVER.BASE_LR"],
+        weight_decay=config["SOLVER.WEIGHT_DECAY"],
+        norm_decay=config["SOLVER.WEIGHT_DECAY_NORM"],
+        embedding_decay=config["SOLVER.WEIGHT_DECAY_EMBED"],
+        backbone_multiplier=config["SOLVER.BACKBONE_MULTIPLIER"],
+    )
+
+
+def _schedule(config: Config) -> Schedule:
+    return poly(
+        config["SOLVER.MAX_ITER"],
+        power=config["SOLVER.POLY_LR_POWER"],
+        warmup=config["SOLVER.WARMUP_ITERS"],
+        warmup_factor=config["SOLVER.WARMUP_FACTOR"],
+        floor=config["SOLVER.POLY_LR_CONSTANT_ENDING"],
+    )
+
+
+def _pairs(config: Config, set_name: str) -> list[Pair]:
+    return labelled_set(set_name).pairs(datasets_root(config["DATASETS.ROOT"]))
 
 
 def _check_classes(config: Config, classes: NamedClasses) -> None:
@@ -220,7 +237,7 @@ def _check_classes(config: Config, classes: NamedClasses) -> None:
 def _check_tests(config: Config) -> None:
     """Raise now what would end the first evaluation, perhaps hours later."""
     for name in config["DATASETS.TEST"]:
-        labelled_set(name).pairs(datasets_root(config["DATASETS.ROOT"]))
+        _pairs(config, name)
         named_classes(config, name, "TEST")
 
 
@@ -242,7 +259,13 @@ def _settings(config: Config, out: Path, seed: int, world: World) -> Settings:
         log.info("SOLVER.AMP: float32 on the CPU, which does not train in fp16")
         half = "none"
     # What decides the weights; where and how often things are written does not.
-    decisive = ("SOLVER.", "INPUT.", "MODEL.", "DATASETS.ONLY_LABELLED")
+    decisive = (
+        "SOLVER.",
+        "INPUT.",
+        "MODEL.",
+        "DATASETS.ONLY_LABELLED",
+        "DATALOADER.ASPECT_RATIO_GROUPING",
+    )
     told = {
         key: value
         for key, value in config.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data.pictures import PictureError, read_image, read_label
+from data.pictures import PictureError, picture_size, read_image, read_label
 from data.zegformer_sets import Pair
 from data.zegformer_transforms import Augmentation, class_masks, train_sample
 from train.distributed import World
-from train.sampling import BatchSampler, Draw, generator
+from train.sampling import BatchSampler, Draw, generator, grouped_batches
 from train.unread import KEY, check_size, readable
 from train.zegformer_matcher import Target
 
@@ -66,6 +66,14 @@ class Samples(Dataset):
             KEY: unread,
         }
 
+    def is_wide(self, item: int) -> bool:
+        """Whether a photo is wider than high, by its header; one that has none counts as high."""
+        try:
+            height, width = picture_size(self.pairs[item].image)
+        except PictureError:
+            return False
+        return width > height
+
     def _read(self, item: int) -> tuple[np.ndarray, np.ndarray]:
         pair = self.pairs[item]
         image, label = read_image(pair.image), read_label(pair.label)
@@ -97,11 +105,25 @@ def targets(batch: dict[str, list[Tensor]], size: tuple[int, int]) -> list[Targe
 
 
 def batches(
-    samples: Samples, batch_size: int, *, world: World, seed: int, workers: int, start: int
+    samples: Samples,
+    batch_size: int,
+    *,
+    grouped: bool = False,
+    world: World,
+    seed: int,
+    workers: int,
+    start: int,
 ) -> Iterator[dict[str, Any]]:
-    """Endless batches of this process from number `start` on."""
-    sampler = BatchSampler(
-        len(samples), batch_size, seed=seed, rank=world.rank, size=world.size, start=start
+    """Endless batches of this process from number `start` on; `grouped`: of one orientation each.
+
+    Samples that are padded to one square differ between the two only in which photos meet in a
+    batch. Left unpadded, those of one orientation need less padding to a common size.
+    """
+    place = {"seed": seed, "rank": world.rank, "size": world.size, "start": start}
+    sampler: Iterable[list[Draw]] = (
+        grouped_batches(len(samples), batch_size, group=samples.is_wide, **place)
+        if grouped
+        else BatchSampler(len(samples), batch_size, **place)
     )
     loader: DataLoader = DataLoader(
         samples,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.sampling import BatchSampler, Draw, SamplingError, generator
+from train.sampling import BatchSampler, Draw, SamplingError, generator, grouped_batches
 
 
 @settings(max_examples=60, deadline=None)
@@ -34,6 +34,45 @@ def test_every_epoch_is_a_permutation_shared_by_all_processes():
     assert parts[0][0] != parts[0][2]
 
 
+def thirds(item):
+    return item % 3 == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    samples=st.integers(8, 60),
+    batch=st.integers(1, 4),
+    start=st.integers(0, 40),
+    seed=st.integers(0, 9),
+    size=st.integers(1, 2),
+)
+def test_groups_fill_in_the_order_of_the_draws(samples, batch, start, seed, size):
+    for rank in range(size):
+        options = {"group": thirds, "seed": seed, "rank": rank, "size": size}
+        whole = list(islice(grouped_batches(samples, batch, **options), start + 5))
+        late = list(islice(grouped_batches(samples, batch, **options, start=start), 5))
+        assert whole[start:] == late
+        assert all(len({thirds(draw.item) for draw in own}) == 1 for own in whole)
+        orders = [np.random.default_rng([seed, epoch]).permutation(samples) for epoch in range(400)]
+        stream = [Draw(epoch, int(i)) for epoch, order in enumerate(orders) for i in order]
+        place = {draw: n for n, draw in enumerate(stream[rank::size])}
+        filled = [max(place[draw] for draw in own) for own in whole]
+        assert filled == sorted(filled) and len(set(filled)) == len(filled)
+        given_out = {draw for own in whole for draw in own}
+        waiting = [d for d, n in place.items() if n <= filled[-1] and d not in given_out]
+        assert sum(thirds(d.item) for d in waiting) < batch
+        assert sum(not thirds(d.item) for d in waiting) < batch
+
+
+def test_the_group_of_an_item_is_asked_once_and_not_before_its_draw():
+    asked = []
+    stream = grouped_batches(50, 2, group=lambda item: asked.append(item), seed=0)
+    next(stream)
+    assert len(asked) == 2
+    list(islice(stream, 60))
+    assert sorted(asked) == list(range(50))
+
+
 def test_randomness_of_a_sample_depends_on_seed_epoch_and_item():
     def first(seed, epoch, item):
         return generator(seed, Draw(epoch, item)).integers(1 << 40)
@@ -46,3 +85,5 @@ def test_randomness_of_a_sample_depends_on_seed_epoch_and_item():
 def test_too_few_samples_are_an_error():
     with pytest.raises(SamplingError, match="5 samples do not fill one batch of 2 x 3"):
         BatchSampler(5, 2, seed=0, size=3)
+    with pytest.raises(SamplingError, match="5 samples do not fill one batch of 2 x 3"):
+        grouped_batches(5, 2, group=thirds, seed=0, size=3)

@@ -15,23 +15,25 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image
+from PIL import ExifTags, Image
 
 import train_net
 from data.pictures import read_label
 from data.prepare_sets import prepare
 from data.vocabulary import VocabularyError, builtin
-from data.zegformer_sets import SetError
+from data.zegformer_sets import Pair, SetError
+from data.zegformer_transforms import Augmentation
 from eval.gzs_scoring import outline_matches
 from models.checkpoints import CheckpointError
 from models.zegformer import ZegFormer
-from train import zegformer, zegformer_build
+from train import zegformer, zegformer_build, zegformer_data
 from train.detectron_config import ConfigError
 from train.distributed import World
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "configs" / "pascal_voc" / "zegformer_R50_bs32_10k_vit16_voc.yaml"
 WORLD = World(0, 1, torch.device("cpu"))
+UPRIGHT = (1, 5)
 SMALL = {
     "MODEL.WEIGHTS": "''",
     "MODEL.DEVICE": "cpu",
@@ -57,15 +59,16 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """Six photos in VOC's layout; the colour of a rectangle tells its class."""
+    """Six photos in VOC's layout, two of four to train on upright; a colour tells the class."""
     root = tmp_path_factory.mktemp("datasets")
     voc, rng = root / "VOC2012", np.random.default_rng(0)
     for folder in ("JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation"):
         (voc / folder).mkdir(parents=True)
     for i, label in enumerate((1, 5, 9, 16, 20, 3)):
-        mask = np.zeros((50, 60), np.uint8)
+        size = (60, 50) if i in UPRIGHT else (50, 60)
+        mask = np.zeros(size, np.uint8)
         mask[10:40, 5 : 30 + 4 * i] = label
-        image = rng.integers(0, 60, (50, 60, 3), dtype=np.uint8)
+        image = rng.integers(0, 60, (*size, 3), dtype=np.uint8)
         image[mask > 0] += np.uint8(7 * label)
         Image.fromarray(mask).save(voc / f"SegmentationClassAug/p{i}.png")
         Image.fromarray(image).save(voc / f"JPEGImages/p{i}.jpg")
@@ -110,6 +113,35 @@ def test_a_killed_training_ends_with_the_same_weights(root, tmp_path, monkeypatc
     resumed = zegformer.train(config, WORLD, resume=True)
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_batches_hold_photos_of_one_orientation(root, tmp_path, monkeypatch):
+    drawn = []
+    read = zegformer_data.Samples._read
+    monkeypatch.setattr(
+        zegformer_data.Samples,
+        "_read",
+        lambda self, item: drawn.append(self.pairs[item].id) or read(self, item),
+    )
+    for grouped in (True, False):
+        changes = {"DATALOADER__ASPECT_RATIO_GROUPING": grouped, "SOLVER__MAX_ITER": 6}
+        zegformer.train(configured(root, tmp_path / str(grouped), **changes), WORLD)
+        upright = [int(name[1:]) in UPRIGHT for name in drawn]
+        mixed = [len(set(pair)) > 1 for pair in zip(upright[::2], upright[1::2], strict=True)]
+        assert len(mixed) == 6 and any(mixed) != grouped
+        drawn.clear()
+
+
+def test_orientation_is_as_a_viewer_shows_it(tmp_path):
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    wide, exif = tmp_path / "wide.jpg", tmp_path / "turned.jpg"
+    Image.new("RGB", (60, 50)).save(wide)
+    Image.new("RGB", (60, 50)).save(exif, exif=turned)
+    paths = [wide, exif, tmp_path / "gone.jpg"]
+    pairs = [Pair(path.stem, path, path) for path in paths]
+    samples = zegformer_data.Samples(pairs, Augmentation(), classes=1, seed=0)
+    assert [samples.is_wide(item) for item in range(3)] == [True, False, False]
 
 
 def test_train_then_score_from_the_command_line(root, tmp_path):
