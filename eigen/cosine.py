@@ -98,11 +98,11 @@ def nearest(features: np.ndarray, neighbours: int) -> sp.csr_array:
     block = max(1, BLOCK_ENTRIES // n)
     columns, values = [], []
     for start in range(0, n, block):
-        similarity = _similarities(features[start : start + block], features)
+        similarity = features[start : start + block] @ features.T
         chosen = _largest(similarity, k)
         columns.append(chosen)
         values.append(np.take_along_axis(similarity, chosen, axis=1))
-    data = np.concatenate(values).ravel()
+    data = np.maximum(np.concatenate(values), 0).ravel()
     indices = np.concatenate(columns).ravel()
     W = sp.csr_array((data, indices, np.arange(0, n * k + 1, k)), shape=(n, n))
     W.eliminate_zeros()
