@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.per_pixel import STRIDE
 from models.zegformer import normalised_batch
 
 
@@ -37,9 +38,10 @@ class PixelSegmenter:
         for image, size in zip(images, sizes, strict=True):
             batch = normalised_batch([image.to(self.text.device)], divisor=1)
             logits = self.model(batch, self.text)
-            own = (image.shape[1], image.shape[2])
-            large = F.interpolate(logits, size=own, mode="bilinear", align_corners=False)
-            maps = F.interpolate(large.softmax(dim=1), size=size, mode="bilinear")[0]
+            large = F.interpolate(logits, scale_factor=STRIDE, mode="bilinear").softmax(dim=1)
+            # A side that is no multiple of the stride ends within the last cell.
+            own = large[:, :, : image.shape[1], : image.shape[2]]
+            maps = F.interpolate(own, size=size, mode="bilinear")[0]
             if self.gamma > 0:
                 maps = maps - self.gamma * self.seen[:, None, None].to(maps.dtype)
             found.append(maps.argmax(dim=0))

@@ -16,6 +16,9 @@ from torch.nn import functional as F
 from models.pixel_decoder import PixelDecoder
 from models.resnet import RES2_CHANNELS, ResNet
 
+STRIDE = 4
+"""Of the logits, in pixels of the image."""
+
 
 class PixelHead(nn.Module):
     """Pixel features -> cosine logits, under the published keys."""
