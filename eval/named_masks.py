@@ -21,7 +21,6 @@ from data.vocabulary import Vocabulary
 from data.zegformer_transforms import test_image
 from eval.figures import label_overlay
 from eval.inference import Segmenter as SazsSegmenter
-from eval.segments import Segments, class_maps
 from eval.zegformer import Segmenter
 
 IGNORE = 65535
@@ -50,15 +49,7 @@ def with_zegformer(segmenter: Segmenter, *, short: int, longest: int, threshold:
         view = test_image(image, short=short, longest=longest)
         pixels = torch.from_numpy(np.ascontiguousarray(view.transpose(2, 0, 1)))
         (found,) = segmenter.segments([pixels])
-        labels = segmenter.labels(found, size)
-        present = labels.unique()
-        # Only the maps of classes that won somewhere are made a second time.
-        seen = ~segmenter.classes.unseen[present]
-        few = Segments(found.scores[:, present], found.masks, found.size)
-        best = torch.empty(size, device=labels.device)
-        for part, maps in class_maps(few, size, seen=seen, gamma=segmenter.scoring.gamma):
-            for c, scores in zip(present[part].tolist(), maps, strict=True):
-                best = torch.where(labels == c, scores, best)
+        best, labels = segmenter.best(found, size)
         return _named(labels, best, threshold)
 
     return predict

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_CLASSES_AT_ONCE = 16
+# Scores and masks of a band: few stay in a processor's cache, many keep a GPU busy.
+_ON_A_CPU, _ON_A_GPU = 1 << 20, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,13 @@ def enlarged(masks: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(masks[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
-def class_maps(
-    segments: Segments,
-    size: tuple[int, int],
-    *,
-    seen: Tensor,
-    gamma: float = 0.0,
+def score_bands(
+    segments: Segments, size: tuple[int, int], *, seen: Tensor, gamma: float = 0.0
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Score maps at `size`, some classes at a time: never all K maps at once.
+    """Score maps at `size`, some rows at a time: never all K maps at once.
+
+    Enlarging is linear and so commutes with the sum over queries: it is done to the masks, which
+    are fewer than the classes of a large vocabulary.
 
     Parameters
     ----------
@@ -61,36 +61,29 @@ def class_maps(
 
     Yields
     ------
-    (slice of the classes, (n, H, W) float32)
+    (slice of the rows, (K, n, W) float32)
     """
-    H, W = segments.size
+    height, width = size
     K = segments.scores.shape[1]
-    for start in range(0, K, _CLASSES_AT_ONCE):
-        part = slice(start, min(start + _CLASSES_AT_ONCE, K))
-        maps = torch.einsum("qc,qhw->chw", segments.scores[:, part], segments.masks)
-        maps = enlarged(maps[:, :H, :W], size)
+    masks = segments.masks[:, : segments.size[0], : segments.size[1]]
+    weights = segments.scores.T.contiguous()
+    at_once = _ON_A_CPU if masks.device.type == "cpu" else _ON_A_GPU
+    rows = max(1, at_once // (sum(segments.scores.shape) * width))
+    for start in range(0, height, rows):
+        band = slice(start, min(start + rows, height))
+        inside = _enlarged_rows(masks, size, band)
+        maps = (weights @ inside.flatten(1)).view(K, -1, width)
         if gamma > 0:
-            maps = maps - gamma * seen[part, None, None].to(maps.dtype)
-        yield part, maps
+            maps -= gamma * seen[:, None, None].to(maps.dtype)
+        yield band, maps
 
 
-def all_maps(
-    segments: Segments, size: tuple[int, int], *, seen: Tensor, gamma: float = 0.0
-) -> Tensor:
-    """`class_maps` of all classes together, (K, H, W) float32."""
-    return torch.cat([maps for _, maps in class_maps(segments, size, seen=seen, gamma=gamma)])
-
-
-def best_class(
-    segments: Segments, size: tuple[int, int], *, seen: Tensor, gamma: float = 0.0
-) -> Tensor:
-    """The class of highest score at each pixel, (H, W) int64; a tie goes to the first."""
-    device = segments.masks.device
-    best = torch.full(size, -torch.inf, device=device)
-    found = torch.zeros(size, dtype=torch.int64, device=device)
-    for part, maps in class_maps(segments, size, seen=seen, gamma=gamma):
-        top, index = maps.max(dim=0)
-        higher = top > best
-        best = torch.where(higher, top, best)
-        found = torch.where(higher, index + part.start, found)
-    return found
+def _enlarged_rows(masks: Tensor, size: tuple[int, int], band: slice) -> Tensor:
+    """Some rows of `enlarged(masks, size)`."""
+    height = masks.shape[1]
+    rows = torch.arange(band.start, band.stop, device=masks.device, dtype=torch.float64)
+    place = ((rows + 0.5) * (height / size[0]) - 0.5).clamp(0, height - 1)
+    above = place.floor().long()
+    below = (above + 1).clamp(max=height - 1)
+    share = (place - above).to(masks.dtype)[:, None]
+    return enlarged(torch.lerp(masks[:, above], masks[:, below], share), (len(rows), size[1]))

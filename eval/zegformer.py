@@ -242,15 +242,23 @@ class Segmenter:
             for photo, logits in zip(photos, of_crops, strict=True)
         ]
 
+    def bands(self, found: Segments, size: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
+        """Calibrated score maps at `size`, some rows at a time; see `segments.score_bands`."""
+        seen = ~self.classes.unseen
+        return segments.score_bands(found, size, seen=seen, gamma=self.scoring.gamma)
+
     def maps(self, found: Segments, size: tuple[int, int]) -> Tensor:
         """Calibrated score maps at `size`, (K, H, W)."""
-        seen = ~self.classes.unseen
-        return segments.all_maps(found, size, seen=seen, gamma=self.scoring.gamma)
+        return torch.cat([maps for _, maps in self.bands(found, size)], dim=1)
+
+    def best(self, found: Segments, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The highest calibrated score of each pixel at `size`, (H, W), and its class, int64."""
+        tops = [maps.max(dim=0) for _, maps in self.bands(found, size)]
+        return torch.cat([top.values for top in tops]), torch.cat([top.indices for top in tops])
 
     def labels(self, found: Segments, size: tuple[int, int]) -> Tensor:
         """The best class of each pixel at `size`, (H, W) int64."""
-        seen = ~self.classes.unseen
-        return segments.best_class(found, size, seen=seen, gamma=self.scoring.gamma)
+        return self.best(found, size)[1]
 
     def crops_of(self, photo: Queries, side: int) -> tuple[Tensor, Tensor]:
         """What CLIP sees of a photo's masks; see `crops.crops`."""
@@ -273,7 +281,7 @@ class Segmenter:
         shown = [self.crops_of(photo, clip.image_size) for photo in photos]
         pictures = torch.cat([picture for picture, _ in shown])
         # A few at a time stay in a processor's cache, many keep a GPU busy.
-        at_once = self.scoring.crops_at_once or (8 if self.device.type == "cpu" else 64)
+        at_once = self.scoring.crops_at_once or (4 if self.device.type == "cpu" else 64)
         features = torch.cat([clip.encode_image(part) for part in pictures.split(at_once)])
         of_photos = features.split([len(picture) for picture, _ in shown])
         return [own[row] for own, (_, row) in zip(of_photos, shown, strict=True)]

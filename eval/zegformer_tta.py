@@ -1,11 +1,11 @@
 """Test-time augmentation with flat memory: several sizes, each as it is and mirrored.
 
-Score maps are averaged as they come, so two sets of maps are held however many views there are.
+Score maps are summed as they come, so one set of maps is held however many views there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -23,11 +23,18 @@ class Augmented:
     shorts : shorter sides of the views, in pixels
     longest : the longer side is at most this
     flip : mirrored views too
+
+    Raises
+    ------
+    ValueError
+        No sizes.
     """
 
     def __init__(
         self, segmenter: Segmenter, *, shorts: Sequence[int], longest: int, flip: bool
     ) -> None:
+        if not shorts:
+            raise ValueError("shorts: expected at least one size, found none")
         self.segmenter, self.shorts = segmenter, shorts
         self.longest, self.flip = longest, flip
 
@@ -40,18 +47,22 @@ class Augmented:
     @torch.inference_mode()
     def maps(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         """Mean calibrated score maps, (K, H, W)."""
-        total: Tensor | None = None
+        classes = len(self.segmenter.classes.text)
+        total = torch.zeros(classes, *size, device=self.segmenter.device)
         views = 0
+        for view, mirrored in self._views(image):
+            (found,) = self.segmenter.segments([view])
+            for rows, maps in self.segmenter.bands(found, size):
+                total[:, rows] += maps.flip(2) if mirrored else maps
+            views += 1
+        return total.div_(views)
+
+    def _views(self, image: Tensor) -> Iterator[tuple[Tensor, bool]]:
+        """The image, (3, H, W) uint8, at each size, and whether it is mirrored."""
         pixels = image.permute(1, 2, 0).cpu().numpy()
         for short in self.shorts:
             shape = resized_size(*pixels.shape[:2], short=short, longest=self.longest)
             view = torch.from_numpy(resize_image(pixels, shape).copy()).permute(2, 0, 1)
-            for mirrored in (False, True) if self.flip else (False,):
-                (found,) = self.segmenter.segments([view.flip(2) if mirrored else view])
-                maps = self.segmenter.maps(found, size)
-                maps = maps.flip(2) if mirrored else maps
-                total = maps if total is None else total.add_(maps)
-                views += 1
-        if total is None:
-            raise ValueError("shorts: expected at least one size, found none")
-        return total / views
+            yield view, False
+            if self.flip:
+                yield view.flip(2), True

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from eval import crops, gzs, segments
 from eval.segments import Segments
 from eval.zegformer import Classes, ClassesError, Scoring, Segmenter
+from eval.zegformer_tta import Augmented
 from models.clip import CLIP
 from models.zegformer import ZegFormer
 from tests.parity import zegformer_inference as family
@@ -117,17 +118,20 @@ def test_unknown_or_impossible_modes_are_refused():
 
 @pytest.mark.parametrize("K", [1, 16, 37])
 @pytest.mark.parametrize("gamma", [0.0, 0.05])
-def test_best_class_is_the_largest_of_all_maps(K, gamma):
+@pytest.mark.parametrize("size", [(31, 77), (9, 20), (20, 50)])
+def test_bands_are_the_maps_of_all_rows(monkeypatch, K, gamma, size):
+    """Against the published order of steps: weigh the masks, cut, enlarge, calibrate."""
     generator = torch.Generator().manual_seed(K)
     scores = torch.rand(5, K, generator=generator) / 4
     found = Segments(scores, torch.rand(5, 32, 64, generator=generator), (20, 50))
     seen = torch.arange(K) % 3 > 0
-    maps = segments.all_maps(found, (31, 77), seen=seen, gamma=gamma)
-    assert maps.shape == (K, 31, 77)
-    best = segments.best_class(found, (31, 77), seen=seen, gamma=gamma)
-    assert torch.equal(best, maps.argmax(dim=0))
-    plain = segments.all_maps(found, (31, 77), seen=seen)
-    torch.testing.assert_close(plain - maps, gamma * seen[:, None, None].expand_as(maps).float())
+    maps = torch.einsum("qc,qhw->chw", scores, found.masks)[:, :20, :50]
+    maps = segments.enlarged(maps, size) - gamma * seen[:, None, None].float()
+    monkeypatch.setattr(segments, "_ON_A_CPU", 5 * (5 + K) * size[1])
+    bands = list(segments.score_bands(found, size, seen=seen, gamma=gamma))
+    assert [rows.stop for rows, _ in bands] == [*range(5, size[0], 5), size[0]]
+    for rows, part in bands:
+        torch.testing.assert_close(part, maps[:, rows], atol=1e-6, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +190,23 @@ def test_labels_have_the_size_asked_for(segmenter):
     (found,) = segmenter.segments(photos()[:1])
     labels = segmenter.labels(found, (80, 140))
     assert labels.shape == (80, 140)
-    assert torch.equal(labels, segmenter.maps(found, (80, 140)).argmax(0))
+    best = segmenter.maps(found, (80, 140)).max(0)
+    assert torch.equal(labels, best.indices)
+    assert torch.equal(segmenter.best(found, (80, 140))[0], best.values)
+
+
+def test_augmented_maps_are_the_mean_of_the_views(segmenter):
+    image, size = photos()[0], (20, 35)
+    views = [image, image.flip(2)]
+    maps = [segmenter.maps(segmenter.segments([view])[0], size) for view in views]
+    augmented = Augmented(segmenter, shorts=[40], longest=200, flip=True)
+    expected = (maps[0] + maps[1].flip(2)) / 2
+    torch.testing.assert_close(augmented.maps(image, size), expected, atol=1e-6, rtol=1e-5)
+    assert torch.equal(augmented.predict([image], [size])[0], expected.argmax(0))
+    smaller = Augmented(segmenter, shorts=[40, 20], longest=200, flip=False).maps(image, size)
+    assert not torch.allclose(smaller, maps[0])
+    with pytest.raises(ValueError, match="at least one size"):
+        Augmented(segmenter, shorts=[], longest=200, flip=True)
 
 
 def test_a_segmenter_refuses_what_does_not_fit(segmenter):
