@@ -35,6 +35,7 @@ from eval.zegformer import Classes, Queries, Scoring, Segmenter
 from models.clip import CLIP, ImageTower
 from models.clip import PIXEL_MEAN as CLIP_MEAN
 from models.clip import PIXEL_STD as CLIP_STD
+from models.clip_weights import to_half
 from models.zegformer import ZegFormer, normalised_batch
 
 
@@ -107,6 +108,7 @@ def ours(segmenter: Segmenter, photos: list[Queries]) -> list[Tensor]:
 @click.option("--classes", default=171, show_default=True)
 @click.option("--empty", default=0.5, show_default=True, help="Share of empty masks.")
 @click.option("--layers", default=12, show_default=True, help="Of CLIP's image tower.")
+@click.option("--half", is_flag=True, help="Ours with MODEL.CLIP_HALF, which changes the result.")
 @click.option("--device", default="cpu", show_default=True)
 def main(
     count: int,
@@ -116,6 +118,7 @@ def main(
     classes: int,
     empty: float,
     layers: int,
+    half: bool,
     device: str,
 ) -> None:
     torch.manual_seed(0)
@@ -128,6 +131,8 @@ def main(
     network, given = timed(lambda: [segmenter.queries(image) for image in shown], device)
     given = [emptied(photo, empty) for photo in given]
     before, one_by_one = timed(lambda: [published(segmenter, own) for own in given], device)
+    if half:
+        to_half(clip.visual, torch.bfloat16 if device == "cpu" else torch.float16)
     after, together = timed(lambda: ours(segmenter, given), device)
     pairs = zip(one_by_one, together, strict=True)
     same = sum(float((a == b).float().mean()) for a, b in pairs) / count

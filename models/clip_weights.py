@@ -153,10 +153,10 @@ def from_weights(weights: Mapping[str, Tensor], source: str | Path) -> CLIP:
     return model.eval().requires_grad_(False)
 
 
-def to_half(model: CLIP) -> None:
-    """Half precision in place, layer norms excepted."""
+def to_half(model: nn.Module, dtype: torch.dtype = torch.float16) -> None:
+    """CLIP, or one of its towers, in half precision in place, layer norms excepted."""
     for module in model.modules():
         if not isinstance(module, LayerNorm):
             for name, parameter in module.named_parameters(recurse=False):
-                halved = nn.Parameter(parameter.half(), requires_grad=parameter.requires_grad)
+                halved = nn.Parameter(parameter.to(dtype), requires_grad=parameter.requires_grad)
                 setattr(module, name, halved)

@@ -22,7 +22,7 @@ from eval.per_pixel import PixelSegmenter
 from eval.zegformer import Classes, Scoring, Segmenter
 from models import zegformer_weights
 from models.clip import CLIP
-from models.clip_weights import ClipSource
+from models.clip_weights import ClipSource, to_half
 from models.per_pixel import PerPixelBaseline
 from models.prompts import templates
 from models.resnet import NORMS
@@ -133,13 +133,31 @@ def text(config: Config, classes: NamedClasses, device: torch.device) -> Tensor:
     if table:
         rows = load_embeddings(table, classes.full, normalise=True)
         return torch.from_numpy(rows[classes.ids]).to(device)
+    own = templates(config["MODEL.PROMPT_ENSEMBLE_TYPE"])
+    return _encoded(config, classes.vocabulary, own, device).to(device)
+
+
+def _encoded(
+    config: Config, vocabulary: Vocabulary, own_templates: Sequence[str], device: torch.device
+) -> Tensor:
+    """CLIP's embeddings (K, D) of classes. As in OpenAI's code, a CPU reads texts in float32."""
     return class_embeddings(
-        classes.vocabulary.names,
-        templates(config["MODEL.PROMPT_ENSEMBLE_TYPE"]),
+        vocabulary.names,
+        own_templates,
         ClipSource(config["MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED"]),
         device=device,
-        half=config["MODEL.CLIP_HALF"],
-    ).to(device)
+        half=config["MODEL.CLIP_HALF"] and device.type != "cpu",
+    )
+
+
+def _clip(config: Config, device: torch.device) -> CLIP:
+    """CLIP for crops. Processors have instructions for bfloat16, but rarely for float16."""
+    half, on_cpu = config["MODEL.CLIP_HALF"], device.type == "cpu"
+    source = ClipSource(config["MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED"])
+    clip = source.load(device, half=half and not on_cpu)
+    if half and on_cpu:
+        to_half(clip.visual, torch.bfloat16)
+    return clip
 
 
 def text_dim(config: Config) -> int:
@@ -228,10 +246,6 @@ def segmenter(
     if how.mode == "query":
         clip = None
     else:
-        source = ClipSource(config["MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED"])
-        half = config["MODEL.CLIP_HALF"]
-        clip = clip or source.load(device, half=half)
-        crop_text = class_embeddings(
-            vocabulary.names, templates("crops"), source, device=device, half=half
-        )
+        clip = clip or _clip(config, device)
+        crop_text = _encoded(config, vocabulary, templates("crops"), device)
     return Segmenter(model, Classes(embeddings, unseen, crop_text), clip=clip, scoring=how)
