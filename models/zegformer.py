@@ -134,6 +134,8 @@ class ZegFormer(nn.Module):
         Of the ResNet: 50 or 101, or another of `models.resnet.BLOCKS`.
     queries, dim, mask_dim, heads, layers, feedforward, dropout
         Of the transformer decoder and its heads.
+    width : int
+        Of the pixel decoder; `dim` unless given.
     text_dim : int
         Numbers in a text embedding.
     temperature : float
@@ -152,6 +154,7 @@ class ZegFormer(nn.Module):
         queries: int = 100,
         dim: int = 256,
         mask_dim: int = 256,
+        width: int | None = None,
         text_dim: int = 512,
         heads: int = 8,
         layers: int = 6,
@@ -166,7 +169,7 @@ class ZegFormer(nn.Module):
         super().__init__()
         self.backbone = ResNet(depth, norm, res2, res5_dilation)
         self.sem_seg_head = Head(
-            PixelDecoder(width=dim, mask_dim=mask_dim, inputs=self.backbone.channels),
+            PixelDecoder(width=width or dim, mask_dim=mask_dim, inputs=self.backbone.channels),
             Predictor(
                 inputs=self.backbone.channels["res5"],
                 queries=queries,

@@ -171,31 +171,28 @@ def network(config: Config, text_dim: int, *, trained: bool = False) -> nn.Modul
 
     `trained`: weights that hold the trunk alone are refused.
     """
-    trunk = {
+    shared = {
+        "text_dim": text_dim,
+        "temperature": config["MODEL.SEM_SEG_HEAD.TEMPERATURE"],
+        "width": config["MODEL.SEM_SEG_HEAD.CONVS_DIM"],
         "depth": config["MODEL.RESNETS.DEPTH"],
         "norm": config["MODEL.RESNETS.NORM"],
         "res2": config["MODEL.RESNETS.RES2_OUT_CHANNELS"],
         "res5_dilation": config["MODEL.RESNETS.RES5_DILATION"],
     }
-    temperature = config["MODEL.SEM_SEG_HEAD.TEMPERATURE"]
     if config["MODEL.META_ARCHITECTURE"] == BASELINE:
-        width = config["MODEL.SEM_SEG_HEAD.CONVS_DIM"]
-        model: nn.Module = PerPixelBaseline(
-            width=width, text_dim=text_dim, temperature=temperature, **trunk
-        )
+        model: nn.Module = PerPixelBaseline(**shared)
     else:
         model = ZegFormer(
             queries=config["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"],
             dim=config["MODEL.MASK_FORMER.HIDDEN_DIM"],
             mask_dim=config["MODEL.SEM_SEG_HEAD.MASK_DIM"],
-            text_dim=text_dim,
             heads=config["MODEL.MASK_FORMER.NHEADS"],
             layers=config["MODEL.MASK_FORMER.DEC_LAYERS"],
             feedforward=config["MODEL.MASK_FORMER.DIM_FEEDFORWARD"],
             dropout=config["MODEL.MASK_FORMER.DROPOUT"],
-            temperature=temperature,
             unit_no_object=config["MODEL.SEM_SEG_HEAD.NO_OBJECT_UNIT"],
-            **trunk,
+            **shared,
         )
     weights = config["MODEL.WEIGHTS"]
     zegformer_weights.load(model, weights, whole=trained)

@@ -276,6 +276,16 @@ def test_bad_input_is_one_clear_line(root, tmp_path):
         zegformer.train(configured(root, tmp_path, MODEL__WEIGHTS=tmp_path / "deep.pth"), WORLD)
 
 
+def test_every_size_of_the_configuration_is_the_network_s(root, tmp_path):
+    config = configured(
+        root, tmp_path, MODEL__SEM_SEG_HEAD__CONVS_DIM=64, MODEL__SEM_SEG_HEAD__MASK_DIM=24,
+    )  # fmt: skip
+    head = zegformer_build.network(config, 16).sem_seg_head
+    assert head.pixel_decoder.layer_1.weight.shape == (64, 64, 3, 3)
+    assert head.pixel_decoder.mask_features.weight.shape == (24, 64, 3, 3)
+    assert head.predictor.input_proj.weight.shape[0] == 32
+
+
 def test_scoring_the_start_of_a_training_is_refused(root, tmp_path):
     arguments = ["--config-file", str(BASE), "--eval-only", *options(root, tmp_path)]
     result = CliRunner().invoke(train_net.main, [*arguments, "MODEL.WEIGHTS", "R-50.pkl"])
