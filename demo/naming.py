@@ -202,9 +202,15 @@ def _configuration(args: argparse.Namespace) -> dict[str, Any]:
 
 def _zegformer(args: argparse.Namespace) -> Namer:
     from data.embeddings import load_embeddings
-    from models.clip_weights import ClipSource
     from train.distributed import device
-    from train.zegformer_build import NamedClasses, named_classes, network, scoring, text_dim
+    from train.zegformer_build import (
+        NamedClasses,
+        clip_source,
+        named_classes,
+        network,
+        scoring,
+        text_dim,
+    )
 
     config = _configuration(args)
     if not config["MODEL.WEIGHTS"]:
@@ -219,7 +225,7 @@ def _zegformer(args: argparse.Namespace) -> Namer:
     )
     model = network(config, text_dim(config), trained=True).to(device(config["MODEL.DEVICE"]))
     if not table or scoring(config).mode != "query":
-        ClipSource(config["MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED"]).path()  # absent: say so now
+        clip_source(config).path()  # absent: say so now
     clip: list[Any] = []  # loaded with the first words that need it
 
     @functools.lru_cache(maxsize=4)

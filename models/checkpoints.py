@@ -89,7 +89,9 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+    """What went wrong, without torch's guesses at the cause that follow."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line.partition(". ")[0][:160]
 
 
 def state_dict(content: Mapping[str, Any], source: str | Path) -> dict[str, Tensor]:

@@ -37,10 +37,13 @@ _PREFIXES = ("sem_seg_head.predictor.clip_model.", "text.")
 class ClipSource:
     """Where CLIP's weights come from. Nothing is read before it is asked for.
 
-    name : a key of `PUBLISHED`, or the path of a file.
+    name : a key of `PUBLISHED`, or the path of a file
+    patch : side in pixels of the image tower's patches; None takes any. Nothing else tells
+        published CLIPs apart, whose text embeddings do not suit each other's users.
     """
 
     name: str
+    patch: int | None = None
 
     def path(self) -> Path:
         """The file; a published name is fetched if no cache has it.
@@ -77,10 +80,16 @@ class ClipSource:
         Raises
         ------
         CheckpointError
-            Unreadable, damaged, or no CLIP with a vision transformer.
+            Unreadable, damaged, or no CLIP with a vision transformer of such patches.
         """
         path = self.path()
         model = from_weights(read_weights(path), path)
+        found = model.visual.conv1.kernel_size[0]
+        if self.patch not in (None, found):
+            raise CheckpointError(
+                f"{path}: expected CLIP with patches of {self.patch} pixels, found {found}: give "
+                f"the file of ViT-B/{self.patch}"
+            )
         if half:
             to_half(model)
         return model.to(device)

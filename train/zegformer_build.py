@@ -22,7 +22,7 @@ from eval.per_pixel import PixelSegmenter
 from eval.zegformer import Classes, Scoring, Segmenter
 from models import zegformer_weights
 from models.clip import CLIP
-from models.clip_weights import ClipSource, to_half
+from models.clip_weights import PUBLISHED, ClipSource, to_half
 from models.per_pixel import PerPixelBaseline
 from models.prompts import templates
 from models.resnet import NORMS
@@ -137,6 +137,12 @@ def text(config: Config, classes: NamedClasses, device: torch.device) -> Tensor:
     return _encoded(config, classes.vocabulary, own, device).to(device)
 
 
+def clip_source(config: Config) -> ClipSource:
+    """The configured CLIP. A file has to be of ViT-B/16, which ZegFormer is published with."""
+    name = config["MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED"]
+    return ClipSource(name, None if name in PUBLISHED else 16)
+
+
 def _encoded(
     config: Config, vocabulary: Vocabulary, own_templates: Sequence[str], device: torch.device
 ) -> Tensor:
@@ -144,7 +150,7 @@ def _encoded(
     return class_embeddings(
         vocabulary.names,
         own_templates,
-        ClipSource(config["MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED"]),
+        clip_source(config),
         device=device,
         half=config["MODEL.CLIP_HALF"] and device.type != "cpu",
     )
@@ -153,8 +159,7 @@ def _encoded(
 def _clip(config: Config, device: torch.device) -> CLIP:
     """CLIP for crops. Processors have instructions for bfloat16, but rarely for float16."""
     half, on_cpu = config["MODEL.CLIP_HALF"], device.type == "cpu"
-    source = ClipSource(config["MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED"])
-    clip = source.load(device, half=half and not on_cpu)
+    clip = clip_source(config).load(device, half=half and not on_cpu)
     if half and on_cpu:
         to_half(clip.visual, torch.bfloat16)
     return clip

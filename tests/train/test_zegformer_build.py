@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from data.vocabulary import from_names
+from models.checkpoints import CheckpointError
 from models.clip import CLIP
 from models.zegformer import ZegFormer
 from train import zegformer_build
@@ -24,6 +25,16 @@ def config(tmp_path, monkeypatch):
         "MODEL.MASK_FORMER.ENSEMBLING_ALL_CLS": True,
     }
     return {**KEYS.live, **own}
+
+
+def test_a_file_of_another_clip_is_refused(config, tmp_path):
+    sizes = {"image_size": 64, "width": 64, "layers": 1, "text_width": 64, "text_layers": 1}
+    torch.save(CLIP(dim=24, patch=32, **sizes).state_dict(), tmp_path / "clip.pt")
+    words = from_names(["cat"])
+    with pytest.raises(CheckpointError, match=r"clip\.pt: expected .* 16 pixels, found 32: .*B/16"):
+        zegformer_build.text(config, NamedClasses(words, words, [0]), torch.device("cpu"))
+    by_name = config | {"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED": "ViT-B/32"}
+    assert zegformer_build.clip_source(by_name).patch is None
 
 
 def test_half_on_a_processor_is_bfloat16_for_pictures_and_float32_for_texts(config):
