@@ -2,7 +2,8 @@
 
 A checkpoint is a torch file (weights bare, or under "model") or `.safetensors`. A trunk is
 torchvision's or timm's ResNet, or detectron2's pickle of torchvision's (`R-50.pkl`, `R-101.pkl` as
-MaskFormer's tools convert it). The MSRA files of the same names are recognised and refused: they
+MaskFormer's tools convert it), or the trunk of a checkpoint with the other head: a ZegFormer may
+start from the per-pixel baseline. The MSRA files of the same names are recognised and refused: they
 expect BGR of unit deviation and the stride in the first 1x1 convolution.
 """
 
@@ -26,6 +27,7 @@ from models.resnet import BLOCKS, ResNet, torchvision_key
 log = logging.getLogger(__name__)
 
 _TRUNK = "backbone."
+_HEADS = ("sem_seg_head.predictor.", "sem_seg_head.projection_layer.")  # ZegFormer, the baseline
 _ONLY_A_START = (
     "{}: the trunk that a training starts from, not a trained network; give trained weights as "
     "MODEL.WEIGHTS (or --checkpoint)"
@@ -62,14 +64,27 @@ def load(model: nn.Module, source: str, *, whole: bool = False) -> None:
         weights = _torchvision(int(path.stem.removeprefix("R-")), source)
     else:
         raise CheckpointError(f"{source}: no such file of weights (MODEL.WEIGHTS)")
-    if whole and not any(key.startswith(_TRUNK) for key in weights):
+    is_checkpoint = any(key.startswith(_TRUNK) for key in weights)
+    if whole and not is_checkpoint:
         raise CheckpointError(_ONLY_A_START.format(source))
     _check_depth(cast(ResNet, model.backbone), weights, source)
-    if any(key.startswith(_TRUNK) for key in weights):
+    if not is_checkpoint:
+        load_trunk(model, weights, source)
+    elif not whole and _is_of_other_head(model, weights):
+        log.info("%s: a checkpoint with the other head; its trunk alone is taken", source)
+        load_trunk(model, {k.removeprefix(_TRUNK): v for k, v in weights.items()}, source)
+    else:
         load_state(model, weights, source)
         _warn_of_msra_start(weights, source)
-    else:
-        load_trunk(model, weights, source)
+
+
+def _is_of_other_head(model: nn.Module, weights: Mapping[str, Tensor]) -> bool:
+    """Whether the weights are the baseline's and the model a ZegFormer, or the reverse."""
+    own, given = (
+        {head for head in _HEADS if any(key.startswith(head) for key in keys)}
+        for keys in (model.state_dict(), weights)
+    )
+    return bool(given) and not own & given
 
 
 def load_trunk(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

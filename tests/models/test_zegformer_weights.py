@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from models import zegformer_weights
 from models.checkpoints import CheckpointError
+from models.per_pixel import PerPixelBaseline
 from models.resnet import ResNet, msra_key, torchvision_key
 from models.zegformer import ZegFormer
 
@@ -38,6 +39,19 @@ def donor():
 def assert_equal_trunks(model, donor):
     for key, value in donor.backbone.state_dict().items():
         assert torch.equal(model.backbone.state_dict()[key], value), key
+
+
+def test_a_network_starts_from_the_trunk_of_the_other_head(tmp_path, donor):
+    baseline = PerPixelBaseline(depth=50, width=32, text_dim=16)
+    for name, giver, taker in (("z", donor, baseline), ("p", baseline, small())):
+        path = tmp_path / f"{name}.safetensors"
+        save_file(giver.state_dict(), path)
+        before = taker.sem_seg_head.state_dict()["pixel_decoder.layer_1.weight"].clone()
+        zegformer_weights.load(taker, str(path))
+        assert_equal_trunks(taker, giver)
+        assert torch.equal(taker.sem_seg_head.pixel_decoder.layer_1.weight, before)
+        with pytest.raises(CheckpointError, match="not a checkpoint of"):
+            zegformer_weights.load(taker, str(path), whole=True)
 
 
 @pytest.mark.parametrize("form", ["published", "module", "safetensors"])
