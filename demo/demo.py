@@ -95,6 +95,7 @@ def places(args: argparse.Namespace, found: list[Path]) -> list[Path]:
         own = [output]
     else:
         own = [output / f"{path.stem}.png" for path in found]
+    _check_folder(own[0].parent)
     photo_of: dict[Path, Path] = {}
     for photo, path in zip(found, own, strict=True):
         if path in photo_of:
@@ -106,6 +107,13 @@ def places(args: argparse.Namespace, found: list[Path]) -> list[Path]:
         if path.exists() and not args.overwrite:
             raise DemoError(f"{path} exists; give --overwrite or another --output")
     return own
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be made, since a file has its name or that of one above."""
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise DemoError(f"--output: {path} is a file, expected a folder; name another")
 
 
 def run_photos(found: list[Path], targets: list[Path], predict: Predict, own: Vocabulary) -> None:
@@ -165,15 +173,20 @@ def video_place(args: argparse.Namespace) -> Path | None:
     Raises
     ------
     DemoError
-        It exists.
+        It exists, is named like a photo, or cannot be made.
     """
+    from data.pictures import SUFFIXES
+
     if args.output is None and os.environ.get("DISPLAY"):
         return None
     if args.output is None:
         log.info("no display: writing to %s", DEFAULT_OUTPUT)
     place = args.output or DEFAULT_OUTPUT
     stem = "webcam" if args.webcam else args.video_input.stem
-    path = place if place.suffix else place / f"{stem}.mp4"
+    path = place if place.suffix and not place.is_dir() else place / f"{stem}.mp4"
+    if path.suffix.lower() in SUFFIXES:
+        raise DemoError(f"--output {path}: expected a folder, or a file that ends in .mp4")
+    _check_folder(path.parent)
     if path.exists() and not args.overwrite:
         raise DemoError(f"{path} exists; give --overwrite or another --output")
     return path
@@ -203,9 +216,21 @@ def run_video(capture: Any, path: Path | None, predict: Predict, own: Vocabulary
     finally:
         if writer is not None:
             writer.release()
+            _check_written(path, frames)
             log.info("wrote %s, %d frames", path, frames)
     if not frames:
         raise DemoError("the video has no frame that can be read")
+
+
+def _check_written(path: Path | None, frames: int) -> None:
+    """OpenCV does not say that a disk is full."""
+    import cv2
+
+    capture = cv2.VideoCapture(str(path))
+    found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    capture.release()
+    if found < max(1, frames - 1):  # some containers only estimate it
+        raise DemoError(f"{path}: {found} of {frames} frames were written; is the disk full?")
 
 
 def _named(frame: np.ndarray, predict: Predict, own: Vocabulary) -> np.ndarray:

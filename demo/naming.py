@@ -144,7 +144,7 @@ def open_namer(args: argparse.Namespace) -> Namer:
 def _is_sazs(checkpoint: str) -> bool:
     from models.zegformer_weights import read
 
-    return not any(key.startswith("sem_seg_head.") for key in read(Path(checkpoint)))
+    return not any(key.startswith(("backbone.", "sem_seg_head.")) for key in read(Path(checkpoint)))
 
 
 def _listed(classes: str | None, default: Vocabulary) -> Vocabulary:
@@ -184,7 +184,7 @@ def _configuration(args: argparse.Namespace) -> dict[str, Any]:
     """ZegFormer's configuration: of the file, of the checkpoint's recipe, or the default."""
     from train.checkpoint import read_recipe
     from train.detectron_config import override
-    from train.zegformer_build import KEYS, configuration
+    from train.zegformer_build import KEYS, checked, configuration
 
     overrides = list(args.opts)
     if args.checkpoint:
@@ -195,9 +195,14 @@ def _configuration(args: argparse.Namespace) -> dict[str, Any]:
     if args.config_file is None and args.checkpoint and Path(args.checkpoint).suffix != ".pkl":
         recorded = read_recipe(args.checkpoint).get("config", {})
     if recorded:
-        return override({**KEYS.live, **recorded}, overrides, KEYS)
-    default = Path(__file__).parents[1] / DEFAULT_CONFIG
-    return configuration(args.config_file or default, overrides)
+        config = checked(override({**KEYS.live, **recorded}, overrides, KEYS))
+    else:
+        default = Path(__file__).parents[1] / DEFAULT_CONFIG
+        config = configuration(args.config_file or default, overrides)
+    for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
+        if not config[key]:
+            raise DemoError(f"{key} names no data set, whose classes would be known; name one")
+    return config
 
 
 def _zegformer(args: argparse.Namespace) -> Namer:

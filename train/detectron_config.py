@@ -10,12 +10,15 @@ its form and computed here.
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import logging
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import Repr
 from typing import Any
 
 import yaml
@@ -24,6 +27,10 @@ log = logging.getLogger(__name__)
 
 Config = dict[str, Any]
 
+_DEEPEST = 8  # mappings in each other
+# Aliases make the lists of a small file endless.
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxstring = 2, 80
 _SIZES = re.compile(r"\[int\(x \* 0\.1 \* (\d+)\) for x in range\((\d+), (\d+)\)\]")
 
 
@@ -111,6 +118,10 @@ def _file(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[str, Any, str]]
         content = yaml.load(path.read_text(), _Loader)  # a SafeLoader
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: no text in UTF-8 ({error.reason})") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deeply") from error
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: no configuration: {reason[:200]}") from error
@@ -119,6 +130,10 @@ def _file(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[str, Any, str]]
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of keys, found {type(content).__name__}")
     base = content.pop("_BASE_", None)
+    if not isinstance(base, str | None):
+        raise ConfigError(
+            f"{path}: _BASE_: expected the path of one file, found {_SHORT.repr(base)}"
+        )
     if base is not None:
         yield from _file(path.parent / base, (*above, path))
     for key, value in _flat(content):
@@ -126,6 +141,8 @@ def _file(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[str, Any, str]]
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if prefix.count(".") > _DEEPEST:
+        raise ConfigError(f"{prefix[:60]}...: nested too deeply")
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
@@ -153,7 +170,7 @@ def _set(config: Config, key: str, value: Any, source: str, keys: Keys) -> None:
     elif key in keys.fixed:
         if value != keys.fixed[key]:
             raise ConfigError(
-                f"{source}: {key}: only {keys.fixed[key]!r} is built, found {value!r}"
+                f"{source}: {key}: only {keys.fixed[key]!r} is built, found {_SHORT.repr(value)}"
             )
     elif key in keys.live:
         config[key] = _of_kind(value, keys.live[key], f"{source}: {key}")
@@ -165,19 +182,16 @@ def _set(config: Config, key: str, value: Any, source: str, keys: Keys) -> None:
 
 
 def _of_kind(value: Any, default: Any, where: str) -> Any:
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(default, float) and isinstance(value, str):  # YAML reads 1e-4 as a text
-        try:
-            return float(value)
-        except ValueError:
-            pass
+    if isinstance(default, float) and isinstance(value, int | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):
+            value = float(value)  # YAML reads 1e-4 as a text
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where}: expected a finite number, found {value}")
     if isinstance(default, list) and isinstance(value, int | float):
         return [value]
     if type(value) is not type(default):
-        raise ConfigError(
-            f"{where}: expected {type(default).__name__} like {default!r}, found {value!r}"
-        )
+        expected, found = f"{type(default).__name__} like {default!r}", _SHORT.repr(value)
+        raise ConfigError(f"{where}: expected {expected}, found {found}")
     return value
 
 

@@ -25,7 +25,7 @@ from models.clip import CLIP
 from models.clip_weights import PUBLISHED, ClipSource, to_half
 from models.per_pixel import PerPixelBaseline
 from models.prompts import templates
-from models.resnet import NORMS
+from models.resnet import BLOCKS, NORMS
 from models.text import class_embeddings
 from models.zegformer import ZegFormer
 from train import detectron_config
@@ -40,6 +40,20 @@ IMAGES_PER_GPU = 4  # published: 32 on 8 GPUs
 
 CLIP_DIM = 512  # of the published ViT-B/16 and ViT-B/32
 
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "MODEL.META_ARCHITECTURE": ("MaskFormer", BASELINE),
+    "MODEL.RESNETS.DEPTH": tuple(BLOCKS),
+    "MODEL.RESNETS.NORM": tuple(NORMS),
+    "MODEL.RESNETS.RES5_DILATION": (1, 2),
+}
+_AT_LEAST_ONE = (
+    "INPUT.MIN_SIZE_TEST",
+    "INPUT.MAX_SIZE_TEST",
+    *(
+        f"MODEL.MASK_FORMER.{key}"
+        for key in ("NUM_OBJECT_QUERIES", "NHEADS", "HIDDEN_DIM", "DEC_LAYERS", "DIM_FEEDFORWARD")
+    ),
+)
 _PUBLISHED_LISTS = ("_classnames.json", "_pure_class.json")
 
 
@@ -50,19 +64,31 @@ def configuration(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     ------
     ConfigError
     """
-    config = detectron_config.load(path, overrides, KEYS)
+    return checked(detectron_config.load(path, overrides, KEYS))
+
+
+def checked(config: Config) -> Config:
+    """The configuration, if its values can be built.
+
+    Raises
+    ------
+    ConfigError
+    """
     crop, side = max(config["INPUT.CROP.SIZE"]), config["INPUT.SIZE_DIVISIBILITY"]
     if 0 < side < crop:
         raise ConfigError(
             f"INPUT.CROP.SIZE {crop} exceeds INPUT.SIZE_DIVISIBILITY {side}: crops would be cut "
             "again; make them equal"
         )
-    if config["MODEL.META_ARCHITECTURE"] not in ("MaskFormer", BASELINE):
-        raise ConfigError(f"MODEL.META_ARCHITECTURE: choose MaskFormer or {BASELINE}")
-    for key, known in (("NORM", tuple(NORMS)), ("RES5_DILATION", (1, 2))):
-        value = config[f"MODEL.RESNETS.{key}"]
-        if value not in known:
-            raise ConfigError(f"MODEL.RESNETS.{key} {value!r}: choose {known[0]} or {known[1]}")
+    for key, known in _CHOICES.items():
+        if config[key] not in known:
+            raise ConfigError(f"{key} {config[key]!r}: choose {', '.join(map(str, known))}")
+    for key in _AT_LEAST_ONE:
+        if config[key] < 1:
+            raise ConfigError(f"{key}: expected at least 1, found {config[key]}")
+    width, heads = (config[f"MODEL.MASK_FORMER.{key}"] for key in ("HIDDEN_DIM", "NHEADS"))
+    if width % heads:
+        raise ConfigError(f"MODEL.MASK_FORMER.NHEADS {heads}: expected a divisor of {width}")
     return config
 
 

@@ -97,6 +97,7 @@ def test_nothing_accepted_is_said(setting, tmp_path, caplog):
         (("--video-input", "gone.mp4"), "--video-input gone.mp4 does not open"),
         (("--video-input", __file__), "does not open: no video"),
         (("--input", __file__, "--output", "a.jpg"), "--output a.jpg: expected a folder, or"),
+        (("--input", __file__, "--output", f"{__file__}/x"), "test_demo.py is a file, expected a"),
         (("--input", __file__, "--classes", " , "), "--classes: expected at least one class"),
         (("--input", __file__, "--classes", "none.txt"), "cannot read the class names none.txt"),
         (("--input", __file__, "--seen", "dog"), "the words has no class 'dog'"),
@@ -196,7 +197,7 @@ def test_unreadable_photos_are_left_out(setting, tmp_path, caplog):
     assert run(setting, "--input", tmp_path / "bad.jpg", "--output", tmp_path / "no") == 1
 
 
-def test_video_is_written_frame_by_frame(setting, tmp_path):
+def test_video_is_written_frame_by_frame(setting, tmp_path, monkeypatch, caplog):
     clip = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 5, (64, 48))
     if not writer.isOpened():
@@ -209,3 +210,20 @@ def test_video_is_written_frame_by_frame(setting, tmp_path):
     assert sum(1 for _ in iter(lambda: capture.read()[0], False)) == 3
     capture.release()
     assert run(setting, "--video-input", clip, "--output", tmp_path / "out") == 1
+    assert run(setting, "--video-input", clip, "--output", tmp_path / "out.png") == 1
+    assert "out.png: expected a folder, or a file that ends in .mp4" in caplog.text
+    assert run(setting, "--video-input", clip, "--output", clip / "out.mp4") == 1
+    assert "clip.avi is a file, expected a folder" in caplog.text
+    monkeypatch.setattr(demo, "_writer", lambda *_: Full())
+    assert run(setting, "--video-input", clip, "--output", tmp_path / "full.mp4") == 1
+    assert "full.mp4: 0 of 3 frames were written; is the disk full?" in caplog.text
+
+
+class Full:
+    """A writer to a full disk, as silent as OpenCV's."""
+
+    def write(self, frame):
+        pass
+
+    def release(self):
+        pass

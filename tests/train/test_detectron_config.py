@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def test_there_are_thirteen():
 
 
 def write(folder: Path, text: str, name: str = "a.yaml") -> Path:
-    (folder / name).write_text(text)
+    (folder / name).write_text(text, errors="surrogateescape")
     return folder / name
 
 
@@ -123,6 +124,12 @@ def test_dead_keys_warn_and_unknown_keys_are_named(tmp_path, caplog):
         load(path, [], KEYS)
 
 
+# Nine lists of nine of each other: a repr of all would not end.
+LAUGHS = "&a [1], " + ", ".join(
+    f"&{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in itertools.pairwise("abcdefghij")
+)
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [
@@ -132,6 +139,13 @@ def test_dead_keys_warn_and_unknown_keys_are_named(tmp_path, caplog):
         ("SEED: [", [], "no configuration"),
         ("_BASE_: a.yaml", [], "is its own _BASE_"),
         ("_BASE_: gone.yaml", [], r"gone\.yaml: cannot be read"),
+        ("_BASE_: [b.yaml]", [], r"_BASE_: expected the path of one file, found \['b.yaml'\]"),
+        ("SOLVER: {BASE_LR: .nan}", [], "BASE_LR: expected a finite number, found nan"),
+        ("SEED: 1", ["SOLVER.BASE_LR", "inf"], "BASE_LR: expected a finite number, found inf"),
+        ("a: &a\n  MODEL: *a", [], "nested too deeply"),
+        ("[" * 5000, [], "nested too deeply"),
+        ("SEED: \udc80", [], "no text in UTF-8"),
+        (f"SEED: [{LAUGHS}]", [], "SEED: expected int like -1, found "),
         ("SEED: 1", ["SEED"], "'SEED' has no value"),
         ("SEED: 1", ["SEDE", "2"], "command line: SEDE is no known key; did you mean SEED"),
         ("SEED: 1", ["MODEL.SEM_SEG_HEAD.WORDVEC", "True"], "only False is built"),
@@ -140,4 +154,4 @@ def test_dead_keys_warn_and_unknown_keys_are_named(tmp_path, caplog):
 def test_what_is_wrong_is_said_in_one_line(tmp_path, text, overrides, message):
     with pytest.raises(ConfigError, match=message) as error:
         load(write(tmp_path, text), overrides, KEYS)
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 1000

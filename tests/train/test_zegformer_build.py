@@ -10,6 +10,7 @@ from models.checkpoints import CheckpointError
 from models.clip import CLIP
 from models.zegformer import ZegFormer
 from train import zegformer_build
+from train.detectron_config import ConfigError
 from train.zegformer_build import KEYS, NamedClasses
 
 
@@ -25,6 +26,23 @@ def config(tmp_path, monkeypatch):
         "MODEL.MASK_FORMER.ENSEMBLING_ALL_CLS": True,
     }
     return {**KEYS.live, **own}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("MODEL.META_ARCHITECTURE", "Mask", "MODEL.META_ARCHITECTURE 'Mask': choose MaskFormer, S"),
+        ("MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.DEPTH 18: choose 14, 50, 101"),
+        ("INPUT.MIN_SIZE_TEST", 0, "INPUT.MIN_SIZE_TEST: expected at least 1, found 0"),
+        ("MODEL.MASK_FORMER.NHEADS", -8, "NHEADS: expected at least 1, found -8"),
+        ("MODEL.MASK_FORMER.NHEADS", 3, "NHEADS 3: expected a divisor of 256"),
+        ("INPUT.CROP.SIZE", [999, 9], "INPUT.CROP.SIZE 999 exceeds INPUT.SIZE_DIVISIBILITY 640"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(key, value, message):
+    assert zegformer_build.checked(dict(KEYS.live)) == KEYS.live
+    with pytest.raises(ConfigError, match=message):
+        zegformer_build.checked({**KEYS.live, key: value})
 
 
 def test_a_file_of_another_clip_is_refused(config, tmp_path):
