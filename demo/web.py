@@ -95,12 +95,12 @@ class Page:
             return Answer(said=_line(str(error)))
         from eval import named_masks
 
-        told = "" if found.scores else "No mask was accepted for these words."
+        told = _told(found)
         return Answer(
             named_masks.overlay(image, found, own),
             _legend(found, own),
             vectors,
-            _line(" ".join(filter(None, (told, note, trouble))) or "Done."),
+            _line(" ".join(filter(None, (told, note, trouble)))),
         )
 
     def _asked(self, words: str) -> Vocabulary:
@@ -129,6 +129,17 @@ class Page:
                 zip(pairs.vectors, pairs.eigenvalues, strict=True), start=1
             )
         ), ""
+
+
+def _told(found: Named) -> str:
+    """What a newcomer should know of the result."""
+    from eval.named_masks import IGNORE
+
+    if not found.scores:
+        return "No mask was accepted for these words."
+    if (found.labels != IGNORE).all():
+        return "Done. Every pixel got its likeliest word; add words for what else is there."
+    return "Done."
 
 
 def _line(text: str) -> str:

@@ -17,6 +17,7 @@ from demo import demo
 from demo.naming import Namer
 from models import sazs
 from models.zegformer import ZegFormer
+from tests.demo.settings import SMALL_ZEGFORMER
 from train import checkpoint, zegformer_build
 
 ROOT = Path(__file__).parents[2]
@@ -41,14 +42,7 @@ def setting(tmp_path_factory) -> Path:
 
 
 def small() -> list[object]:
-    options = {
-        "MODEL.DEVICE": "cpu", "INPUT.MIN_SIZE_TEST": 48,
-        "MODEL.SEM_SEG_HEAD.CONVS_DIM": 32, "MODEL.SEM_SEG_HEAD.MASK_DIM": 32,
-        "MODEL.MASK_FORMER.HIDDEN_DIM": 32, "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES": 5,
-        "MODEL.MASK_FORMER.NHEADS": 2, "MODEL.MASK_FORMER.DEC_LAYERS": 1,
-        "MODEL.MASK_FORMER.DIM_FEEDFORWARD": 32,
-    }  # fmt: skip
-    return [part for pair in options.items() for part in pair]
+    return [part for pair in SMALL_ZEGFORMER.items() for part in pair]
 
 
 def run(setting: Path, *given: object) -> int:

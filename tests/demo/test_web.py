@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,8 +22,10 @@ from demo.naming import Namer
 from eigen.extractors import extractor
 from eval.named_masks import IGNORE, Named
 from models import sazs
+from models.clip import CLIP
 from tests.demo.chromium import CHROMIUM, Browser, until
-from train import checkpoint
+from tests.demo.settings import SMALL_ZEGFORMER
+from train import checkpoint, zegformer_build
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +61,7 @@ def test_a_photo_and_words_become_masks_legend_and_eigenvectors(page, photo):
     assert found.overlay.shape == (96, 128, 3)
     assert "50.0 %" in found.legend and "cat" in found.legend
     assert len(found.vectors) == 5 and found.vectors[0][0].shape == (96, 128, 3)
-    assert "Done." in found.said
+    assert "Done." in found.said and "Every pixel" not in found.said
 
 
 def test_names_are_text_and_not_html(page, photo):
@@ -103,23 +107,14 @@ def test_without_gradio_one_line_says_what_to_install(monkeypatch, caplog):
     assert "the page needs gradio: python -m pip install" in caplog.text
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """The page of an untrained SAZS, in a process of its own."""
-    folder = tmp_path_factory.mktemp("web")
-    torch.manual_seed(0)
-    weights = folder / "sazs.safetensors"
-    arch = "drn_d_22_slim"
-    checkpoint.save_weights(weights, sazs.build(arch).state_dict(), {"arch": arch})
-    np.save(folder / "table.npy", np.random.default_rng(0).standard_normal((3, 512)))
-    (folder / "names.txt").write_text("cat\nsofa\nwild horse\n")
-    command = [
-        *(sys.executable, "demo/web.py", "--checkpoint", weights, "--input-side", "64"),
-        *("--embeddings", folder / "table.npy", "--classes", folder / "names.txt"),
-    ]
+@contextlib.contextmanager
+def served(folder, *options):
+    """Address of a page in a process of its own; `folder` is empty, and its home."""
+    command = [sys.executable, "demo/web.py", *map(str, options)]
     told = folder / "told.txt"
     with told.open("w") as file:
-        process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=file)
+        environment = os.environ | {"HOME": str(folder)}
+        process = subprocess.Popen(command, cwd=ROOT, stderr=file, env=environment)
         try:
             words = until(lambda: process.poll() or "open http" in told.read_text(), 120)
             assert words is True, told.read_text()
@@ -127,6 +122,43 @@ def address(tmp_path_factory):
         finally:
             process.terminate()
             process.wait()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The page of an untrained SAZS, with a table of text embeddings."""
+    folder = tmp_path_factory.mktemp("web")
+    torch.manual_seed(0)
+    weights = folder / "sazs.safetensors"
+    arch = "drn_d_22_slim"
+    checkpoint.save_weights(weights, sazs.build(arch).state_dict(), {"arch": arch})
+    np.save(folder / "table.npy", np.random.default_rng(0).standard_normal((3, 512)))
+    (folder / "names.txt").write_text("cat\nsofa\nwild horse\n")
+    with served(
+        folder, "--checkpoint", weights, "--input-side", "64",
+        "--embeddings", folder / "table.npy", "--classes", folder / "names.txt",
+    ) as own:  # fmt: skip
+        yield own
+
+
+@pytest.fixture(scope="module")
+def zegformer_address(tmp_path_factory):
+    """The page of a small untrained ZegFormer, with a small CLIP for words and crops."""
+    folder = tmp_path_factory.mktemp("web")
+    torch.manual_seed(0)
+    clip = {"image_size": 32, "width": 64, "layers": 1, "text_width": 64, "text_layers": 1}
+    torch.save(CLIP(**clip).state_dict(), folder / "clip.pt")
+    config = zegformer_build.KEYS.live | SMALL_ZEGFORMER
+    config |= {
+        "MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED": str(folder / "clip.pt"),
+        "MODEL.SEM_SEG_HEAD.CLIP_CLASSIFICATION": True,
+        "MODEL.MASK_FORMER.ENSEMBLING": True,
+    }
+    model = zegformer_build.network(config | {"MODEL.WEIGHTS": ""}, zegformer_build.CLIP_DIM)
+    weights = folder / "zegformer.safetensors"
+    checkpoint.save_weights(weights, model.state_dict(), {"config": config})
+    with served(folder, "--checkpoint", weights) as own:
+        yield own
 
 
 @pytest.fixture(scope="module")
@@ -152,9 +184,17 @@ def ask(browser, words, expected):
     until(lambda: [browser.value(CLICK.format('"Name them"')), expected in browser.value(SAID)][1])
 
 
-@pytest.mark.web
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
-@pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
+def in_a_browser(test):
+    for mark in (
+        pytest.mark.web,
+        pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH"),
+        pytest.mark.skipif(not importlib.util.find_spec("gradio"), reason="gradio is absent"),
+    ):
+        test = mark(test)
+    return test
+
+
+@in_a_browser
 @pytest.mark.parametrize("width", [1400, 400])
 def test_the_page_in_a_browser(address, browser, photo, tmp_path, width):
     browser.requests.clear()
@@ -177,3 +217,17 @@ def test_the_page_in_a_browser(address, browser, photo, tmp_path, width):
     assert browser.value("document.documentElement.scrollWidth") <= width
     hosts = {urlsplit(url).hostname for url in browser.requests if url.startswith(("http", "ws"))}
     assert hosts == {"127.0.0.1"}
+
+
+@in_a_browser
+def test_zegformer_names_any_words_in_a_browser(zegformer_address, browser, photo):
+    browser.open(zegformer_address, 1400)
+    browser.wait("document.querySelector('textarea') && document.querySelector('[type=file]') && 1")
+    browser.choose("[type=file]", photo)
+    ask(browser, "dragon, a word that no list has", "Every pixel got its likeliest word")
+    assert browser.value("document.querySelectorAll('#vectors img').length") == 5
+    named = "[...document.querySelectorAll('.legend tr')].map((row) => row.cells[1].textContent)"
+    head, *found = browser.wait(named)
+    assert head == "class" and found and set(found) <= {"dragon", "a word that no list has"}
+    loaded = "[...document.querySelectorAll('img')].filter((i) => i.naturalWidth == 128).length"
+    assert browser.wait(loaded) >= 2
