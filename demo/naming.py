@@ -209,6 +209,7 @@ def _zegformer(args: argparse.Namespace) -> Namer:
     from data.embeddings import load_embeddings
     from train.distributed import device
     from train.zegformer_build import (
+        BASELINE,
         NamedClasses,
         clip_source,
         named_classes,
@@ -229,7 +230,10 @@ def _zegformer(args: argparse.Namespace) -> Namer:
         else default.full
     )
     model = network(config, text_dim(config), trained=True).to(device(config["MODEL.DEVICE"]))
-    if not table or scoring(config).mode != "query":
+    looks_at_crops = (
+        config["MODEL.META_ARCHITECTURE"] != BASELINE and scoring(config).mode != "query"
+    )
+    if not table or looks_at_crops:
         clip_source(config).path()  # absent: say so now
     clip: list[Any] = []  # loaded with the first words that need it
 
@@ -253,11 +257,7 @@ def _zegformer_predictor(
     from train.zegformer_build import segmenter
 
     found = segmenter(config, model, classes, clip=clip[0] if clip else None)
-    if not isinstance(found, Segmenter):
-        raise DemoError(
-            "the per-pixel baseline has no demo; choose MODEL.META_ARCHITECTURE MaskFormer"
-        )
-    if found.clip is not None:
+    if isinstance(found, Segmenter) and found.clip is not None:
         clip[:] = [found.clip]
     return with_zegformer(
         found,

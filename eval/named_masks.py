@@ -21,6 +21,7 @@ from data.vocabulary import Vocabulary
 from data.zegformer_transforms import test_image
 from eval.figures import label_overlay
 from eval.inference import Segmenter as SazsSegmenter
+from eval.per_pixel import PixelSegmenter
 from eval.zegformer import Segmenter
 
 IGNORE = 65535
@@ -41,15 +42,16 @@ class Named:
 Predict = Callable[[np.ndarray], Named]
 
 
-def with_zegformer(segmenter: Segmenter, *, short: int, longest: int, threshold: float) -> Predict:
+def with_zegformer(
+    segmenter: Segmenter | PixelSegmenter, *, short: int, longest: int, threshold: float
+) -> Predict:
     """Photos (H, W, 3) uint8 -> `Named`; `short`, `longest`: sides of the network's input."""
 
     def predict(image: np.ndarray) -> Named:
         size = (image.shape[0], image.shape[1])
         view = test_image(image, short=short, longest=longest)
         pixels = torch.from_numpy(np.ascontiguousarray(view.transpose(2, 0, 1)))
-        (found,) = segmenter.segments([pixels])
-        best, labels = segmenter.best(found, size)
+        best, labels = segmenter.named(pixels, size)
         return _named(labels, best, threshold)
 
     return predict

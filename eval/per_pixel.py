@@ -31,18 +31,20 @@ class PixelSegmenter:
         device = next(model.parameters()).device
         self.text, self.seen, self.gamma = text.to(device), seen.to(device), gamma
 
-    @torch.inference_mode()
     def predict(self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
         """The best class of each pixel, (H, W) int64 a photo."""
-        found = []
-        for image, size in zip(images, sizes, strict=True):
-            batch = normalised_batch([image.to(self.text.device)], divisor=1)
-            logits = self.model(batch, self.text)
-            large = F.interpolate(logits, scale_factor=STRIDE, mode="bilinear").softmax(dim=1)
-            # A side that is no multiple of the stride ends within the last cell.
-            own = large[:, :, : image.shape[1], : image.shape[2]]
-            maps = F.interpolate(own, size=size, mode="bilinear")[0]
-            if self.gamma > 0:
-                maps = maps - self.gamma * self.seen[:, None, None].to(maps.dtype)
-            found.append(maps.argmax(dim=0))
-        return found
+        return [self.named(image, size)[1] for image, size in zip(images, sizes, strict=True)]
+
+    @torch.inference_mode()
+    def named(self, image: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The highest score of each pixel, (H, W), and its class, int64."""
+        batch = normalised_batch([image.to(self.text.device)], divisor=1)
+        logits = self.model(batch, self.text)
+        large = F.interpolate(logits, scale_factor=STRIDE, mode="bilinear").softmax(dim=1)
+        # A side that is no multiple of the stride ends within the last cell.
+        own = large[:, :, : image.shape[1], : image.shape[2]]
+        maps = F.interpolate(own, size=size, mode="bilinear")[0]
+        if self.gamma > 0:
+            maps = maps - self.gamma * self.seen[:, None, None].to(maps.dtype)
+        best = maps.max(dim=0)
+        return best.values, best.indices

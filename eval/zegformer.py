@@ -189,6 +189,12 @@ class Segmenter:
             labels.append(smooth.argmax(dim=0))
         return labels
 
+    @torch.inference_mode()
+    def named(self, image: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The highest score of each pixel of a photo at `size`, (H, W), and its class, int64."""
+        (found,) = self.segments([image])
+        return self.best(found, size)
+
     def _candidates(self, maps: EigenMaps) -> Tensor:
         found = eigen_queries.eigen_segments(maps, smallest=self.eigen_use.smallest)
         return torch.from_numpy(found).to(self.device)

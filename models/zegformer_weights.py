@@ -50,7 +50,7 @@ def load(model: nn.Module, source: str, *, whole: bool = False) -> None:
     Raises
     ------
     CheckpointError
-        Absent, unreadable, of another depth or architecture, or an MSRA file.
+        Absent, unreadable, of another depth, head or architecture, or an MSRA file.
     """
     if not source:
         log.info("fresh weights: no file was named")
@@ -70,7 +70,13 @@ def load(model: nn.Module, source: str, *, whole: bool = False) -> None:
     _check_depth(cast(ResNet, model.backbone), weights, source)
     if not is_checkpoint:
         load_trunk(model, weights, source)
-    elif not whole and _is_of_other_head(model, weights):
+    elif whole and _is_of_other_head(model, weights):
+        raise CheckpointError(
+            f"{source}: not a checkpoint of {type(model).__name__}, it has the other head; choose "
+            "MODEL.META_ARCHITECTURE MaskFormer for ZegFormer, SemanticSegmentorGzero for the "
+            "per-pixel baseline"
+        )
+    elif _is_of_other_head(model, weights):
         log.info("%s: a checkpoint with the other head; its trunk alone is taken", source)
         load_trunk(model, {k.removeprefix(_TRUNK): v for k, v in weights.items()}, source)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from data.vocabulary import from_names
 from demo import demo
 from demo.naming import Namer
 from models import sazs
+from models.per_pixel import PerPixelBaseline
 from models.zegformer import ZegFormer
 from tests.demo.settings import SMALL_ZEGFORMER
 from train import checkpoint, zegformer_build
@@ -45,11 +47,11 @@ def small() -> list[object]:
     return [part for pair in SMALL_ZEGFORMER.items() for part in pair]
 
 
-def run(setting: Path, *given: object) -> int:
+def run(setting: Path, *given: object, opts: Sequence[object] = ()) -> int:
     return demo.main([
         "--config-file", str(CONFIG), "--checkpoint", str(setting / "model_final.pth"),
         "--classes", "cat, wild horse, sofa", "--embeddings", str(setting / "text.npy"),
-        *map(str, given), "--opts", *map(str, small()),
+        *map(str, given), "--opts", *map(str, opts or small()),
     ])  # fmt: skip
 
 
@@ -166,6 +168,22 @@ def test_a_checkpoint_brings_its_configuration(setting, tmp_path):
     words = ["--classes", "cat, dog, cow", "--embeddings", setting / "text.npy"]
     assert demo.main(list(map(str, ["--checkpoint", weights, *given, *words]))) == 0
     assert (tmp_path / "out" / "a.png").is_file()
+
+
+def test_the_per_pixel_baseline_names_photos(setting, tmp_path, caplog):
+    torch.manual_seed(0)
+    model = PerPixelBaseline(depth=50, width=32, text_dim=16)
+    torch.save({"model": model.state_dict()}, tmp_path / "baseline.pth")
+    given = ("--input", setting / "photos" / "a.jpg", "--output", tmp_path / "out")
+    given += ("--checkpoint", tmp_path / "baseline.pth")
+    assert run(setting, *given) == 1
+    assert "SemanticSegmentorGzero for the per-pixel baseline" in caplog.text
+    opts = [*small(), "MODEL.META_ARCHITECTURE", "SemanticSegmentorGzero"]
+    assert run(setting, *given, opts=opts) == 0
+    told = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert sum(entry["share"] for entry in told["classes"]) == pytest.approx(1)
+    # Probabilities of three classes.
+    assert all(1 / 3 <= entry["score"] <= 1 for entry in told["classes"])
 
 
 def test_sazs_names_photos(setting, tmp_path, caplog):
