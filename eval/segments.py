@@ -28,7 +28,7 @@ class Segments:
     ----------
     scores : Tensor, (Q, K) float32
     masks : Tensor, (Q, H', W') float32
-        Probabilities at the padded size.
+        Logits at the padded size.
     size : (int, int)
         Height and width of the picture without padding.
     """
@@ -39,7 +39,7 @@ class Segments:
 
 
 def enlarged(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Mask logits (Q, h, w) brought bilinearly to `size`."""
+    """Masks (Q, h, w) brought bilinearly to `size`."""
     return F.interpolate(masks[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
@@ -49,7 +49,8 @@ def score_bands(
     """Score maps at `size`, some rows at a time: never all K maps at once.
 
     Enlarging is linear and so commutes with the sum over queries: it is done to the masks, which
-    are fewer than the classes of a large vocabulary.
+    are fewer than the classes of a large vocabulary. Their probabilities too are made a few rows
+    at a time.
 
     Parameters
     ----------
@@ -71,19 +72,22 @@ def score_bands(
     rows = max(1, at_once // (sum(segments.scores.shape) * width))
     for start in range(0, height, rows):
         band = slice(start, min(start + rows, height))
-        inside = _enlarged_rows(masks, size, band)
+        inside = _enlarged_sigmoid(masks, size, band)
         maps = (weights @ inside.flatten(1)).view(K, -1, width)
         if gamma > 0:
             maps -= gamma * seen[:, None, None].to(maps.dtype)
         yield band, maps
 
 
-def _enlarged_rows(masks: Tensor, size: tuple[int, int], band: slice) -> Tensor:
-    """Some rows of `enlarged(masks, size)`."""
-    height = masks.shape[1]
-    rows = torch.arange(band.start, band.stop, device=masks.device, dtype=torch.float64)
+def _enlarged_sigmoid(logits: Tensor, size: tuple[int, int], band: slice) -> Tensor:
+    """Some rows of `enlarged(logits.sigmoid(), size)`."""
+    height = logits.shape[1]
+    rows = torch.arange(band.start, band.stop, dtype=torch.float64)
     place = ((rows + 0.5) * (height / size[0]) - 0.5).clamp(0, height - 1)
     above = place.floor().long()
     below = (above + 1).clamp(max=height - 1)
-    share = (place - above).to(masks.dtype)[:, None]
-    return enlarged(torch.lerp(masks[:, above], masks[:, below], share), (len(rows), size[1]))
+    first, last = int(above[0]), int(below[-1])
+    inside = logits[:, first : last + 1].sigmoid()
+    share = (place - above)[:, None].to(inside)
+    between = torch.lerp(inside[:, above - first], inside[:, below - first], share)
+    return enlarged(between, (len(rows), size[1]))

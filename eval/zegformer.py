@@ -206,7 +206,7 @@ class Segmenter:
         H, W = photo.masks.shape[1:]
         masks = eigen_queries.as_masks(candidates, (H, W))
         if self.scoring.mode == "query":
-            scores = eigen_queries.named_by_queries(found.scores, found.masks, candidates)
+            scores = eigen_queries.named_by_queries(found.scores, found.masks.sigmoid(), candidates)
         else:
             # Without a learned "no object" the column takes no share.
             none = torch.full((len(masks), photo.logits.shape[1]), -torch.inf, device=self.device)
@@ -214,7 +214,7 @@ class Segmenter:
             scores = gzs.class_scores(none, logits, self.classes.unseen, mode="image")
         # A proposal is one opinion beside all queries that cover its pixels.
         return Segments(
-            torch.cat([found.scores, scores]), torch.cat([found.masks, masks.sigmoid()]), found.size
+            torch.cat([found.scores, scores]), torch.cat([found.masks, masks]), found.size
         )
 
     @torch.inference_mode()
@@ -242,7 +242,7 @@ class Segmenter:
         return [
             Segments(
                 gzs.class_scores(photo.logits, logits, unseen, mode=scoring.mode, lam=scoring.lam),
-                photo.masks.sigmoid(),
+                photo.masks,
                 photo.size,
             )
             for photo, logits in zip(photos, of_crops, strict=True)

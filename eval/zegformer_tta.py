@@ -51,11 +51,14 @@ class Augmented:
         total = torch.zeros(classes, *size, device=self.segmenter.device)
         views = 0
         for view, mirrored in self._views(image):
-            (found,) = self.segmenter.segments([view])
-            for rows, maps in self.segmenter.bands(found, size):
-                total[:, rows] += maps.flip(2) if mirrored else maps
+            self._add(view, mirrored, total)
             views += 1
         return total.div_(views)
+
+    def _add(self, view: Tensor, mirrored: bool, total: Tensor) -> None:
+        (found,) = self.segmenter.segments([view])
+        for rows, maps in self.segmenter.bands(found, (total.shape[1], total.shape[2])):
+            total[:, rows] += maps.flip(2) if mirrored else maps
 
     def _views(self, image: Tensor) -> Iterator[tuple[Tensor, bool]]:
         """The image, (3, H, W) uint8, at each size, and whether it is mirrored."""

@@ -123,9 +123,9 @@ def test_bands_are_the_maps_of_all_rows(monkeypatch, K, gamma, size):
     """Against the published order of steps: weigh the masks, cut, enlarge, calibrate."""
     generator = torch.Generator().manual_seed(K)
     scores = torch.rand(5, K, generator=generator) / 4
-    found = Segments(scores, torch.rand(5, 32, 64, generator=generator), (20, 50))
+    found = Segments(scores, torch.randn(5, 32, 64, generator=generator), (20, 50))
     seen = torch.arange(K) % 3 > 0
-    maps = torch.einsum("qc,qhw->chw", scores, found.masks)[:, :20, :50]
+    maps = torch.einsum("qc,qhw->chw", scores, found.masks.sigmoid())[:, :20, :50]
     maps = segments.enlarged(maps, size) - gamma * seen[:, None, None].float()
     monkeypatch.setattr(segments, "_ON_A_CPU", 5 * (5 + K) * size[1])
     bands = list(segments.score_bands(found, size, seen=seen, gamma=gamma))

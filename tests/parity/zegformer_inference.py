@@ -135,7 +135,7 @@ def _scores_and_maps(
     # A few mask pixels of the model's own queries lie at the threshold, and move their crops.
     share = 0.99 if scoring.mode == "image" and golden.name.endswith("model") else 1.0
     yield golden.case(f"{name}.class_scores", entering, allowed, share=share)
-    found = Segments(scores, photo.masks.sigmoid(), photo.size)
+    found = Segments(scores, photo.masks, photo.size)
     size = tuple(int(n) for n in golden[f"{name}.map.shape"][1:])
     maps = segmenter.maps(found, size)
     yield golden.case(f"{name}.map", maps, 2e-5)
