@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import Dataset, default_collate
 
 from data.edges import outlines, reference_edges, shrink_edges
 from data.pictures import read_label
@@ -16,6 +16,7 @@ from data.splits import IGNORE
 from data.transforms import augment
 from eval.items import Item
 from train.distributed import World
+from train.loading import loaded
 from train.sampling import BatchSampler, Draw, generator
 from train.unread import KEY, check_size, readable
 
@@ -158,7 +159,7 @@ def batches(
     samples: Samples, batch_size: int, world: World, *, workers: int, start: int
 ) -> Iterator[dict[str, Any]]:
     """Endless batches from number `start` on; which samples they hold depends on the seed alone."""
-    sampler = BatchSampler(
+    draws = BatchSampler(
         len(samples),
         batch_size,
         seed=samples.seed,
@@ -166,13 +167,4 @@ def batches(
         size=world.size,
         start=start,
     )
-    loader: DataLoader = DataLoader(
-        samples,
-        batch_sampler=sampler,
-        num_workers=workers,
-        collate_fn=together,
-        pin_memory=world.device.type == "cuda",
-        # Forked workers would inherit locks of the decoders' threads.
-        multiprocessing_context="forkserver" if workers else None,
-    )
-    return iter(loader)
+    return loaded(samples, draws, together=together, world=world, workers=workers)

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from data.pictures import PictureError, picture_size, read_image, read_label
 from data.zegformer_sets import Pair
 from data.zegformer_transforms import Augmentation, class_masks, train_sample
 from train.distributed import World
+from train.loading import loaded
 from train.sampling import BatchSampler, Draw, generator, grouped_batches
 from train.unread import KEY, check_size, readable
 from train.zegformer_matcher import Target
@@ -116,21 +117,12 @@ def batches(
 ) -> Iterator[dict[str, Any]]:
     """Endless batches of this process from number `start` on; `grouped`: of one orientation each.
 
-    Samples that are padded to one square differ between the two only in which photos meet in a
-    batch. Left unpadded, those of one orientation need less padding to a common size.
+    Since samples are padded to one square, the two differ only in which photos meet in a batch.
     """
     place = {"seed": seed, "rank": world.rank, "size": world.size, "start": start}
-    sampler: Iterable[list[Draw]] = (
+    draws: Iterable[list[Draw]] = (
         grouped_batches(len(samples), batch_size, group=samples.is_wide, **place)
         if grouped
         else BatchSampler(len(samples), batch_size, **place)
     )
-    loader: DataLoader = DataLoader(
-        samples,
-        batch_sampler=sampler,
-        num_workers=workers,
-        collate_fn=together,
-        pin_memory=world.device.type == "cuda",
-        multiprocessing_context="spawn" if workers else None,
-    )
-    return iter(loader)
+    return loaded(samples, draws, together=together, world=world, workers=workers)

@@ -1,0 +1,38 @@
+"""Batches read ahead of a training by worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from train.distributed import World
+from train.sampling import Draw
+
+
+def loaded(
+    samples: Dataset,
+    draws: Iterable[list[Draw]],
+    *,
+    together: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    world: World,
+    workers: int,
+) -> Iterator[dict[str, Any]]:
+    """A batch for each list of draws: their samples, put `together`.
+
+    Parameters
+    ----------
+    workers : int
+        Processes that read; 0 reads in this one.
+    """
+    loader: DataLoader = DataLoader(
+        samples,
+        batch_sampler=draws,
+        num_workers=workers,
+        collate_fn=together,
+        pin_memory=world.device.type == "cuda",
+        # Forked workers would inherit locks of the decoders' threads.
+        multiprocessing_context="forkserver" if workers else None,
+    )
+    return iter(loader)
