@@ -261,8 +261,8 @@ def test_bad_input_is_one_clear_line(root, tmp_path):
         ({"MODEL__WEIGHTS": "gone.pth"}, CheckpointError, r"gone\.pth: no such file"),
         ({"INPUT__SIZE_DIVISIBILITY": 40}, ConfigError, "exceeds INPUT.SIZE_DIVISIBILITY 40"),
         ({"SOLVER__IMS_PER_BATCH": 0}, ConfigError, "IMS_PER_BATCH 0"),
-        ({"MODEL__RESNETS__NORM": "GN"}, ConfigError, "NORM 'GN': choose FrozenBN or BN"),
-        ({"MODEL__RESNETS__RES5_DILATION": 0}, ConfigError, "DILATION 0: choose 1 or 2"),
+        ({"MODEL__RESNETS__NORM": "GN"}, ConfigError, "NORM 'GN': choose FrozenBN, BN"),
+        ({"MODEL__RESNETS__RES5_DILATION": 0}, ConfigError, "DILATION 0: choose 1, 2"),
     ]  # fmt: skip
     for changes, kind, message in cases:
         with pytest.raises(kind, match=message) as error:
