@@ -17,6 +17,7 @@ from data.vocabulary import from_names
 from demo import demo
 from demo.naming import Namer
 from models import sazs
+from models.clip import CLIP
 from models.per_pixel import PerPixelBaseline
 from models.zegformer import ZegFormer
 from tests.demo.settings import SMALL_ZEGFORMER
@@ -168,6 +169,29 @@ def test_a_checkpoint_brings_its_configuration(setting, tmp_path):
     words = ["--classes", "cat, dog, cow", "--embeddings", setting / "text.npy"]
     assert demo.main(list(map(str, ["--checkpoint", weights, *given, *words]))) == 0
     assert (tmp_path / "out" / "a.png").is_file()
+
+
+def test_typed_words_pass_clips_text_tower_once(tmp_path, setting, monkeypatch, caplog):
+    monkeypatch.setenv("HOME", str(tmp_path))  # the cache of text embeddings
+    caplog.set_level("INFO")
+    torch.manual_seed(0)
+    clip = {"image_size": 32, "width": 64, "layers": 1, "text_width": 64, "text_layers": 1}
+    torch.save(CLIP(dim=512, **clip).state_dict(), tmp_path / "clip.pt")
+    sizes = {"queries": 5, "dim": 32, "mask_dim": 32, "heads": 2, "layers": 1, "feedforward": 32}
+    torch.save(ZegFormer(depth=50, **sizes).state_dict(), tmp_path / "zegformer.pth")
+    given = [
+        "--config-file", CONFIG, "--checkpoint", tmp_path / "zegformer.pth", "--overwrite",
+        "--input", setting / "photos" / "a.jpg", "--output", tmp_path / "out",
+        "--classes", "a word that no list has, dragon", "--opts", *small(),
+        "MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED", tmp_path / "clip.pt",
+    ]  # fmt: skip
+    assert demo.main(list(map(str, given))) == 0
+    assert "clip.pt: " in caplog.text and "tensors loaded" in caplog.text
+    first = (tmp_path / "out" / "a_labels.png").read_bytes()
+    caplog.clear()
+    assert demo.main(list(map(str, given))) == 0
+    assert "clip.pt: " not in caplog.text
+    assert (tmp_path / "out" / "a_labels.png").read_bytes() == first
 
 
 def test_the_per_pixel_baseline_names_photos(setting, tmp_path, caplog):
