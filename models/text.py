@@ -143,6 +143,8 @@ def _cached(
             return load_file(path)["embeddings"]
         except (SafetensorError, KeyError) as error:
             log.warning("%s: unreadable (%s), made anew", path, error)
+    # Hundreds of classes with dozens of templates take minutes on a processor.
+    log.info("encoding texts with CLIP %s, once; kept as %s", source.name, path)
     found = compute(source.load(device, half=half)).cpu().contiguous()
     with atomic_path(path) as temporary:
         save_file({"embeddings": found}, temporary, metadata={"request": json.dumps(identity)})
