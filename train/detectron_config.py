@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 Config = dict[str, Any]
 
-_DEEPEST = 8  # mappings in each other
+_DEEPEST = 8  # mappings in each other: one may hold itself
 # Aliases make the lists of a small file endless.
 _SHORT = Repr()
 _SHORT.maxlevel, _SHORT.maxstring = 2, 80
@@ -141,10 +141,8 @@ def _file(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[str, Any, str]]
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if prefix.count(".") > _DEEPEST:
-        raise ConfigError(f"{prefix[:60]}...: nested too deeply")
     for key, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and prefix.count(".") < _DEEPEST:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
