@@ -225,9 +225,9 @@ def test_zegformer_names_any_words_in_a_browser(zegformer_address, browser, phot
     browser.wait("document.querySelector('textarea') && document.querySelector('[type=file]') && 1")
     browser.choose("[type=file]", photo)
     ask(browser, "dragon, a word that no list has", "Every pixel got its likeliest word")
-    assert browser.value("document.querySelectorAll('#vectors img').length") == 5
+    browser.wait("document.querySelectorAll('#vectors img').length == 5")
     named = "[...document.querySelectorAll('.legend tr')].map((row) => row.cells[1].textContent)"
     head, *found = browser.wait(named)
     assert head == "class" and found and set(found) <= {"dragon", "a word that no list has"}
-    loaded = "[...document.querySelectorAll('img')].filter((i) => i.naturalWidth == 128).length"
-    assert browser.wait(loaded) >= 2
+    loaded = "[...document.querySelectorAll('img')].filter((i) => i.naturalWidth == 128)"
+    browser.wait(f"{loaded}.length >= 2")
