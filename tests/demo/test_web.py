@@ -212,7 +212,7 @@ def test_the_page_in_a_browser(address, browser, photo, tmp_path, width):
     ask(browser, "", "No words")
     ask(browser, "cat, dragon", "dragon: no text embedding in table.npy")
     ask(browser, "cat, Sofa", "Done.")
-    assert browser.value("document.querySelectorAll('#vectors img').length") == 5
+    browser.wait("document.querySelectorAll('#vectors img').length == 5")
     assert browser.wait("document.querySelectorAll('.legend td').length") in (4, 8)
     assert browser.value("document.documentElement.scrollWidth") <= width
     hosts = {urlsplit(url).hostname for url in browser.requests if url.startswith(("http", "ws"))}
