@@ -126,7 +126,7 @@ def load_weights(model: nn.Module, path: str | Path) -> LoadReport:
     Raises
     ------
     CheckpointError
-        Unreadable, or of another architecture: names the first missing or misshapen tensors.
+        Unreadable, of another architecture, or not finite: names the first tensors.
     """
     return load_state(model, state_dict(read_file(path), path), path)
 
@@ -145,6 +145,12 @@ def load_state(model: nn.Module, weights: Mapping[str, Tensor], source: str | Pa
             f"{source}: not a checkpoint of {type(model).__name__} as built here: "
             + "; ".join(filter(None, [_listed("missing", missing), _listed("shape", misshapen)]))
             + ". Choose the architecture that the checkpoint was trained with"
+        )
+    spoilt = [key for key in own if key in weights and not torch.isfinite(weights[key]).all()]
+    if spoilt:
+        raise CheckpointError(
+            f"{source}: weights that are not finite in {', '.join(spoilt[:3])} ({len(spoilt)} "
+            "tensors): the file is damaged or its training had diverged; take an earlier one"
         )
     is_dead = getattr(model, "is_dead", lambda key: False)
     others = [key for key in weights if key not in own]

@@ -71,6 +71,17 @@ def test_missing_live_tensor_is_an_error(tmp_path, donor):
         load_weights(Net(), tmp_path / "a.pth")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, donor, value):
+    weights = donor.state_dict() | {"unused.weight": torch.full((4,), value)}
+    torch.save(weights, tmp_path / "a.pth")
+    load_weights(Net(), tmp_path / "a.pth")  # dead entries do not matter
+    weights["live.weight"] = torch.full((2, 3), value)
+    torch.save(weights, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a\.pth: .* not finite in live\.weight \(1 tensors"):
+        load_weights(Net(), tmp_path / "a.pth")
+
+
 def test_another_architecture_is_an_error_naming_shapes(tmp_path, donor):
     torch.save(donor.state_dict() | {"live.weight": torch.zeros(5, 3)}, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match=r"live\.weight is \(5, 3\), expected \(2, 3\)"):
