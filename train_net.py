@@ -113,9 +113,9 @@ def _run(
         if eval_only:
             text_dim = zegformer_build.text_dim(config)
             model = zegformer_build.network(config, text_dim, trained=True).to(world.device)
+            figures = zegformer.evaluate(config, model, world, out=out)
         else:
-            model = zegformer.train(config, world, resume=resume)
-        figures = zegformer.evaluate(config, model, world, out=out)
+            _, figures = zegformer.train(config, world, resume=resume)
         if world.is_first:
             click.echo(",".join(figures))
             click.echo(",".join(f"{value:.4f}" for value in figures.values()))

@@ -139,8 +139,15 @@ def _write_scores(
         temporary.write_text(json.dumps(content, indent=1))
 
 
-def train(config: Config, world: World, *, resume: bool = False) -> nn.Module:
-    """Train from MODEL.WEIGHTS, or go on; leaves checkpoints and figures in OUTPUT_DIR."""
+def train(
+    config: Config, world: World, *, resume: bool = False
+) -> tuple[nn.Module, dict[str, float]]:
+    """Train from MODEL.WEIGHTS, or go on; leaves checkpoints and figures in OUTPUT_DIR.
+
+    Returns
+    -------
+    The trained network, and its figures as of `evaluate` with `out=OUTPUT_DIR`.
+    """
     out, seed = Path(config["OUTPUT_DIR"]), max(config["SEED"], 0)
     if config["SEED"] < 0:
         log.info("SEED %d: seed 0 is used, so that the training can be repeated", config["SEED"])
@@ -187,9 +194,18 @@ def train(config: Config, world: World, *, resume: bool = False) -> nn.Module:
         )
         return quarantine.sift(found)
 
-    training.run(stream, lambda judged: evaluate(config, judged, world))
+    final: dict[str, float] = {}
+
+    def evaluated(judged: nn.Module) -> dict[str, float]:
+        if training.step < config["SOLVER.MAX_ITER"]:
+            return evaluate(config, judged, world)
+        final.update(evaluate(config, judged, world, out=out))
+        return final
+
+    training.run(stream, evaluated)
     quarantine.log_count(world)
-    return training.judged
+    # A training that had ended before was resumed: nothing was evaluated.
+    return training.judged, final or evaluate(config, training.judged, world, out=out)
 
 
 def _samples(config: Config, set_name: str, classes: NamedClasses, seed: int) -> Samples:

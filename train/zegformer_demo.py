@@ -64,7 +64,8 @@ def run(
         torch.manual_seed(0)
         fresh = network(config, text_dim(config)).to(processes.device)
         untrained = _score(config, segmenter(config, fresh, classes), classes)
-        trained = segmenter(config, zegformer.train(config, processes), classes)
+        model, _ = zegformer.train(config, processes)
+        trained = segmenter(config, model, classes)
     examples = Examples(classes.vocabulary)
     found = {"zegformer": _score(config, trained, classes, on_photo=examples)}
     if eigenvectors is not None and isinstance(trained, Segmenter):

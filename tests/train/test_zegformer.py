@@ -95,7 +95,7 @@ def configured(root: Path, out: Path, **changes):
 
 
 def test_a_killed_training_ends_with_the_same_weights(root, tmp_path, monkeypatch):
-    whole = zegformer.train(configured(root, tmp_path / "a"), WORLD)
+    whole, _ = zegformer.train(configured(root, tmp_path / "a"), WORLD)
     config = configured(root, tmp_path / "b")
     criterion = zegformer.Criterion.__call__
     calls = []
@@ -110,7 +110,7 @@ def test_a_killed_training_ends_with_the_same_weights(root, tmp_path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         zegformer.train(config, WORLD)
     monkeypatch.undo()
-    resumed = zegformer.train(config, WORLD, resume=True)
+    resumed, _ = zegformer.train(config, WORLD, resume=True)
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
 
@@ -208,8 +208,25 @@ def test_baseline_trains_and_predicts(root, tmp_path):
     config = configured(
         root, tmp_path, MODEL__META_ARCHITECTURE="SemanticSegmentorGzero", SOLVER__MAX_ITER=1
     )
-    model = zegformer.train(config, WORLD)
+    model, _ = zegformer.train(config, WORLD)
     assert zegformer.evaluate(config, model, WORLD)["pACC"] >= 0
+
+
+def test_the_end_of_a_training_is_scored_once(root, tmp_path, monkeypatch):
+    scored, folders = zegformer._scored, []
+    monkeypatch.setattr(
+        zegformer, "_scored", lambda *args: folders.append(args[-1]) or scored(*args)
+    )
+    config = configured(root, tmp_path, TEST__EVAL_PERIOD=2)
+    _, figures = zegformer.train(config, WORLD)
+    made = tmp_path / "inference" / "pascal_voc_test_seen_sem_seg"
+    assert folders == [None, made]
+    told = json.loads((made / "scores.json").read_text())["figures"]
+    assert told["mIoU"] == pytest.approx(figures["mIoU"])
+    last = json.loads((tmp_path / "history.jsonl").read_text().splitlines()[-1])
+    assert (last["step"], last["mIoU"]) == (3, figures["mIoU"])
+    assert zegformer.train(config, WORLD, resume=True)[1] == figures
+    assert folders[2:] == [made]
 
 
 def test_training_learns(root, tmp_path):
