@@ -85,3 +85,8 @@ def class_scores(
         return for_unseen
     mean = of_image[:, ~unseen].mean(dim=1, keepdim=True)
     return torch.where(unseen, for_unseen, of_query**lam * mean ** (1 - lam))
+
+
+def uncalibrated(best: Tensor, labels: Tensor, *, seen: Tensor, gamma: float) -> Tensor:
+    """Scores (H, W) of the classes `labels` before seen classes, (K,) bool, lost `gamma`."""
+    return best + max(gamma, 0.0) * seen[labels]

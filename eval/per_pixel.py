@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from eval.gzs import uncalibrated
 from models.per_pixel import STRIDE
 from models.zegformer import normalised_batch
 
@@ -37,7 +38,7 @@ class PixelSegmenter:
 
     @torch.inference_mode()
     def named(self, image: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The highest score of each pixel, (H, W), and its class, int64."""
+        """Score, without calibration, and int64 id of the best class of each pixel at `size`."""
         batch = normalised_batch([image.to(self.text.device)], divisor=1)
         logits = self.model(batch, self.text)
         large = F.interpolate(logits, scale_factor=STRIDE, mode="bilinear").softmax(dim=1)
@@ -46,5 +47,5 @@ class PixelSegmenter:
         maps = F.interpolate(own, size=size, mode="bilinear")[0]
         if self.gamma > 0:
             maps = maps - self.gamma * self.seen[:, None, None].to(maps.dtype)
-        best = maps.max(dim=0)
-        return best.values, best.indices
+        best, labels = maps.max(dim=0)
+        return uncalibrated(best, labels, seen=self.seen, gamma=self.gamma), labels

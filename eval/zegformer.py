@@ -191,9 +191,11 @@ class Segmenter:
 
     @torch.inference_mode()
     def named(self, image: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The highest score of each pixel of a photo at `size`, (H, W), and its class, int64."""
+        """Score, without calibration, and int64 id of the best class of each pixel at `size`."""
         (found,) = self.segments([image])
-        return self.best(found, size)
+        best, labels = self.best(found, size)
+        seen = ~self.classes.unseen.to(labels.device)
+        return gzs.uncalibrated(best, labels, seen=seen, gamma=self.scoring.gamma), labels
 
     def _candidates(self, maps: EigenMaps) -> Tensor:
         found = eigen_queries.eigen_segments(maps, smallest=self.eigen_use.smallest)

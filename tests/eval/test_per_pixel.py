@@ -38,3 +38,11 @@ def test_calibration_takes_from_seen_classes():
     for gamma, share in ((-1.0, 0.5), (0.5, 1.0)):
         (labels,) = PixelSegmenter(Halves(), TEXT, SEEN, gamma=gamma).predict([image], [(8, 8)])
         assert labels.float().mean() == share
+
+
+def test_a_named_pixel_has_its_score_before_the_calibration():
+    image = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    plain, _ = PixelSegmenter(Halves(), TEXT, SEEN).named(image, (8, 8))
+    scores, labels = PixelSegmenter(Halves(), TEXT, SEEN, gamma=0.1).named(image, (8, 8))
+    assert set(labels.unique().tolist()) == {0, 1}
+    torch.testing.assert_close(scores, plain)

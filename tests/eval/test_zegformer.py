@@ -209,6 +209,19 @@ def test_augmented_maps_are_the_mean_of_the_views(segmenter):
         Augmented(segmenter, shorts=[], longest=200, flip=True)
 
 
+def test_a_named_pixel_has_its_score_before_the_calibration(segmenter):
+    photo, original = photos()[0], segmenter.scoring
+    segmenter.scoring = replace(original, gamma=0.9)
+    try:
+        scores, labels = segmenter.named(photo, (20, 30))
+        (found,) = segmenter.segments([photo])
+    finally:
+        segmenter.scoring = original
+    seen = torch.ones(5, dtype=torch.bool)
+    maps = torch.cat([part for _, part in segments.score_bands(found, (20, 30), seen=seen)], dim=1)
+    torch.testing.assert_close(scores, maps.gather(0, labels[None])[0], atol=1e-6, rtol=1e-5)
+
+
 def test_a_segmenter_refuses_what_does_not_fit(segmenter):
     classes = segmenter.classes
     with pytest.raises(ClassesError, match=r"'text': 5, 'unseen': 4"):
