@@ -7,20 +7,26 @@ row is empty.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 from scipy.linalg import blas, get_blas_funcs
+from tqdm import tqdm
 
 from eigen.affinity import AffinityError, TriangleAffinity
 
 UNIT_TOLERANCE = 1e-3
 # Similarities computed at a time where whole rows are needed (64 MiB).
 BLOCK_ENTRIES = 1 << 24
+# OpenBLAS 0.3.30 crashed in SYRK on two threads from some 27,900 nodes on; 24,000 take 2.3 GB.
+MOST_STORED = 24_000
 # Side of a tile of similarities that are used at once and forgotten: it stays in the cache.
 SIDE = 1 << 10
+# Nodes from which a pass takes minutes on a CPU and shows how far it is.
+LONG = 100_000
 
 
 def check_features(features: np.ndarray) -> None:
@@ -51,7 +57,7 @@ def dense(features: np.ndarray) -> TriangleAffinity:
     Raises
     ------
     AffinityError
-        As `check_features`.
+        As `check_features`, or more nodes than `MOST_STORED`.
 
     References
     ----------
@@ -59,6 +65,11 @@ def dense(features: np.ndarray) -> TriangleAffinity:
     """
     check_features(features)
     n = len(features)
+    if n > MOST_STORED:
+        raise AffinityError(
+            f"{n} nodes: at most {MOST_STORED} are stored as a matrix; use CosineAffinity, which "
+            "computes its products from the features"
+        )
     W = np.zeros((n, n), np.float32)
     # BLAS counts by columns: its lower triangle is the upper one of rows.
     blas.ssyrk(1.0, features.T, trans=1, lower=1, c=W.T, overwrite_c=True)
@@ -133,13 +144,13 @@ def _similarities(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.maximum(similarity, 0, out=similarity)
 
 
-def _add_product(result: np.ndarray, weights: np.ndarray, vectors: np.ndarray) -> None:
-    """result += weights @ vectors, in place; of one dtype, `result` and `vectors` in C order."""
-    (gemm,) = get_blas_funcs(("gemm",), (result,))
+def product(weights: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """weights @ vectors, of one dtype, `vectors` in C order, by the BLAS of `_similarities`."""
+    (gemm,) = get_blas_funcs(("gemm",), (weights, vectors))
     # BLAS counts by columns: what it takes are the transposes, which are contiguous there.
-    transposed = weights.flags.c_contiguous
-    other = weights.T if transposed else weights
-    gemm(1.0, vectors.T, other, trans_b=not transposed, beta=1.0, c=result.T, overwrite_c=True)
+    if weights.flags.c_contiguous:
+        return gemm(1.0, vectors.T, weights.T).T
+    return gemm(1.0, vectors.T, weights, trans_b=1).T
 
 
 class CosineAffinity:
@@ -156,18 +167,28 @@ class CosineAffinity:
         self.dtype = self.features.dtype
 
     def matmat(self, vectors: np.ndarray) -> np.ndarray:
-        """W @ vectors; products in the dtype of `vectors`, similarities in that of the features."""
+        """W @ vectors; products in the dtype of `vectors`, similarities in that of the features.
+
+        Tiles are added in float64.
+        """
         vectors = np.ascontiguousarray(vectors)
-        result = np.zeros(vectors.shape, vectors.dtype)
-        tiles = [slice(start, start + SIDE) for start in range(0, len(vectors), SIDE)]
-        for i, rows in enumerate(tiles):
-            for columns in tiles[i:]:
-                similarity = _similarities(self.features[rows], self.features[columns])
-                similarity = similarity.astype(vectors.dtype, copy=False)
-                _add_product(result[rows], similarity, vectors[columns])
-                if columns != rows:  # the same weights, seen from the other end
-                    _add_product(result[columns], similarity.T, vectors[rows])
-        return result
+        result = np.zeros(vectors.shape)
+        for rows, columns in self._tiles():
+            similarity = _similarities(self.features[rows], self.features[columns])
+            similarity = similarity.astype(vectors.dtype, copy=False)
+            result[rows] += product(similarity, vectors[columns])
+            if columns != rows:  # the same weights, seen from the other end
+                result[columns] += product(similarity.T, vectors[rows])
+        return result.astype(vectors.dtype, copy=False)
+
+    def _tiles(self) -> Iterable[tuple[slice, slice]]:
+        """Pairs of slices that cover the upper triangle; with a bar where it takes minutes."""
+        n = len(self.features)
+        slices = [slice(start, start + SIDE) for start in range(0, n, SIDE)]
+        pairs = itertools.combinations_with_replacement(slices, 2)
+        total = len(slices) * (len(slices) + 1) // 2
+        disable = True if n < LONG else None  # None: where stderr is no terminal
+        return tqdm(pairs, f"pass over {n} nodes", total, unit="tile", leave=False, disable=disable)
 
     def landmark_vectors(self, count: int, *, landmarks: int = 1024, seed: int = 0) -> np.ndarray:
         """Approximate leading vectors of D^-1/2 W D^-1/2, (n, count): a start for a solver.
@@ -182,21 +203,21 @@ class CosineAffinity:
         n = len(self.features)
         landmarks = min(landmarks, n)
         chosen = np.random.default_rng([seed, n]).choice(n, landmarks, replace=False)
-        sums = [rows.sum(axis=1) for _, rows in self._columns(chosen)]
+        sums = [rows.sum(axis=1) for _, rows in self.columns(chosen)]
         # A node that resembles no landmark stays 0.
         scale = 1 / np.sqrt(np.maximum(np.concatenate(sums), 1e-12))[:, None]
-        among = np.concatenate([rows for _, rows in self._columns(chosen, of=chosen)])
+        among = np.concatenate([rows for _, rows in self.columns(chosen, of=chosen)])
         vectors = scipy.linalg.eigh(
             among * scale[chosen] * scale[chosen].T,
             subset_by_index=(max(0, landmarks - count), landmarks - 1),
         )[1]
         weights = scale[chosen] * vectors[:, ::-1]
         extended = np.empty((n, weights.shape[1]), self.dtype)
-        for place, rows in self._columns(chosen):
+        for place, rows in self.columns(chosen):
             extended[place] = scale[place] * (rows @ weights)
         return np.linalg.qr(extended)[0]
 
-    def _columns(
+    def columns(
         self, chosen: np.ndarray, *, of: np.ndarray | slice = slice(None)
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """The chosen columns of W, of some rows, as (where, block of rows)."""

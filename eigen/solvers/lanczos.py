@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from eigen.affinity import SumAffinity
 from eigen.cosine import CosineAffinity
 from eigen.laplacian import NormalizedProblem
 
@@ -28,7 +29,7 @@ BLOCK = 2
 OPERATOR_BLOCK = 64
 # Blocks in the basis beside the vectors that a restart keeps: what a restart gains is a polynomial
 # of that degree. An operator's blocks are wide, and each is a pass over everything.
-BASIS_BLOCKS, OPERATOR_BASIS_BLOCKS = 30, 4
+BASIS_BLOCKS, OPERATOR_BASIS_BLOCKS = 30, 8
 # Fewer vectors than this for each pair do not separate them: no need to look.
 LEAST_BASIS = 3
 # One more block brings residuals down by less than this: from further away, two are added.
@@ -67,9 +68,11 @@ def lanczos(
     u : ndarray, shape (n, k), orthonormal to the rounding of its dtype
         float32 if W is float32 and `tol` at least 1e-6, else float64.
     """
-    if isinstance(problem.W, CosineAffinity):
+    # Colours that are added to it change its vectors, and still leave them a start.
+    operator = problem.W.operator if isinstance(problem.W, SumAffinity) else problem.W
+    if isinstance(operator, CosineAffinity):
         block = block or OPERATOR_BLOCK
-        start = problem.W.landmark_vectors(block, seed=seed) if start is None else start
+        start = operator.landmark_vectors(block, seed=seed) if start is None else start
     if problem.n == 1:
         return np.zeros(1), np.ones((1, 1))
     block = block or BLOCK

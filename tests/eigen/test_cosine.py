@@ -46,6 +46,19 @@ def test_operator_multiplies_like_the_stored_matrix(monkeypatch, side):
     np.testing.assert_allclose(narrow, formula(x) @ vectors, atol=1e-4)
 
 
+def test_tiles_are_added_in_float64(monkeypatch):
+    """A million float32 terms added one after another would be off by a hundred times as much."""
+    monkeypatch.setattr(cosine, "SIDE", 8)
+    x = features(2000)
+    found = cosine.CosineAffinity(x).matmat(np.ones((2000, 1), np.float32))[:, 0]
+    np.testing.assert_allclose(found, formula(x).sum(axis=1), rtol=2e-7)
+
+
+def test_more_nodes_than_the_blas_can_store_are_refused():
+    with pytest.raises(AffinityError, match="at most 24000 are stored as a matrix; use Cosine"):
+        cosine.dense(np.ones((24_001, 1), np.float32))
+
+
 @pytest.mark.parametrize(("landmarks", "allowed"), [(400, 1e-3), (100, 0.3)])
 def test_landmark_vectors_are_near_the_leading_ones(landmarks, allowed):
     x = unit(features(5, 8, seed=3).repeat(80, axis=0) + 0.3 * features(400, 8))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eigen import cosine, gallery, solve
-from eigen.affinity import AffinityError, with_self_loops
+from eigen.affinity import AffinityError, weighted_sum, with_self_loops
 from eigen.laplacian import NormalizedProblem
 from eigen.solvers import lanczos as lanczos_module
 
@@ -306,6 +306,20 @@ def test_an_affinity_that_is_never_stored_needs_few_passes(monkeypatch):
     assert solution.residual.max() <= 1e-5
     np.testing.assert_allclose(solution.eigenvalues, stored.eigenvalues, atol=1e-6)
     assert len(passes) <= 6, "degrees, residuals and at most four of the solver"
+
+
+def test_a_sum_with_an_affinity_that_is_never_stored_needs_few_passes(monkeypatch):
+    features = random_features(2500, 3)
+    operator = cosine.CosineAffinity(features)
+    passes, multiply = [], operator.matmat
+    monkeypatch.setattr(
+        operator, "matmat", lambda vectors: passes.append(vectors.shape[1]) or multiply(vectors)
+    )
+    other = cosine.nearest(features, 10)
+    solution = solve.solve(weighted_sum(operator, other, 10.0), 4)
+    stored = solve.solve(weighted_sum(cosine.dense(features), other, 10.0), 4)
+    np.testing.assert_allclose(solution.eigenvalues, stored.eigenvalues, atol=1e-6)
+    assert len(passes) <= 10, "two vectors at a time took more than twenty"
 
 
 def test_a_start_near_the_answer_saves_products():
