@@ -73,12 +73,12 @@ def stages(entries: list[manifest.Entry], config: Config, workers: int) -> dict[
         lambda: [o.value for o in run_ordered(decode, entries, workers=workers)], len(entries)
     )
 
-    def extract() -> list[Any]:
-        features = streaming._features(pictures, extractor, config.batch_size)
+    def extracted() -> list[Any]:
+        features = streaming.extract(pictures, extractor, config.batch_size)
         float(features[-1].sum())  # waits for the device
         return features
 
-    extracting, features = rate(extract, len(entries))
+    extracting, features = rate(extracted, len(entries))
     window = config.batch_size * streaming.BATCHES_IN_WINDOW
     solving, _ = rate(
         lambda: [

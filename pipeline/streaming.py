@@ -1,9 +1,11 @@
 """Photos to eigenpairs on a GPU that never waits: decode ahead, solve in batches, write behind.
 
-Worker processes decode; a thread of its own feeds the GPU, a window of photos at a time: features
-in batches of equal size, then all the window's graphs at once (`eigen.solvers.batched`). While it
-works, the next window is decoded and the last one written. Nothing but photos comes from the disk,
-nothing but shards goes there, and memory holds two windows whatever the number of photos.
+Worker processes decode. Two threads feed the GPU, a window of photos at a time: one with features
+in batches of equal size, one with all the window's graphs at once (`eigen.solvers.batched`). The
+second needs the CPU now and then, for the small Ritz problems; meanwhile the GPU has the features
+of the next window to make, another is decoded and the last one written. Nothing but photos comes
+from the disk, nothing but shards goes there, and memory holds three windows whatever the number of
+photos.
 """
 
 from __future__ import annotations
@@ -79,10 +81,12 @@ def stream(
     decode = Decode(extractor.patch, config.max_patches)
     decoded = run_ordered(decode, entries, workers=workers)
     window_size = config.batch_size * BATCHES_IN_WINDOW
-    with ThreadPoolExecutor(1, thread_name_prefix="gpu") as gpu:
+    # One thread each: what they set for all of PyTorch (TF32) would be unset under another's feet.
+    with ThreadPoolExecutor(1, "features") as extracting, ThreadPoolExecutor(1, "solve") as solving:
         ahead: Future[list[Outcome[Eigenpairs]]] | None = None
         while window := list(islice(decoded, window_size)):
-            current = gpu.submit(_solve_window, window, extractor, config)
+            features = extracting.submit(_extract, window, extractor, config.batch_size)
+            current = solving.submit(_solve, window, features, extractor, config)
             if ahead is not None:
                 yield from ahead.result()
             ahead = current
@@ -90,31 +94,39 @@ def stream(
             yield from ahead.result()
 
 
-def _solve_window(
-    window: Sequence[Outcome[Picture]], extractor: ViT, config: Config
+def _extract(window: Sequence[Outcome[Picture]], extractor: ViT, batch_size: int) -> list[Any]:
+    pictures = [outcome.value for outcome in window if outcome.value is not None]
+    return extract(pictures, extractor, batch_size)
+
+
+def _solve(
+    window: Sequence[Outcome[Picture]],
+    extracting: Future[list[Any]],
+    extractor: ViT,
+    config: Config,
 ) -> list[Outcome[Eigenpairs]]:
     from eigen.solvers.batched import solve_batch
 
     started = time.perf_counter()
-    pictures = {i: outcome.value for i, outcome in enumerate(window) if outcome.value is not None}
-    features = _features(list(pictures.values()), extractor, config.batch_size)
-    solved = solve_batch(
-        features,
-        config.k,
-        tol=config.tolerance,
-        drop_trivial=config.drop_trivial,
-        seed=config.seed,
-        device=extractor.device,
+    features = extracting.result()
+    solved = iter(
+        solve_batch(
+            features,
+            config.k,
+            tol=config.tolerance,
+            drop_trivial=config.drop_trivial,
+            seed=config.seed,
+            device=extractor.device,
+        )
     )
-    share = (time.perf_counter() - started) / max(1, len(pictures))
-    results = dict(zip(pictures, solved, strict=True))
+    share = (time.perf_counter() - started) / max(1, len(features))
     return [
-        _outcome(outcome, results.get(index), extractor, share)
-        for index, outcome in enumerate(window)
+        _outcome(outcome, None if outcome.value is None else next(solved), extractor, share)
+        for outcome in window
     ]
 
 
-def _features(pictures: Sequence[Picture], extractor: ViT, batch_size: int) -> list[Any]:
+def extract(pictures: Sequence[Picture], extractor: ViT, batch_size: int) -> list[Any]:
     """Features of pictures of several sizes, by batches of one size, in the order given."""
     of_size = defaultdict(list)
     for index, picture in enumerate(pictures):

@@ -78,7 +78,7 @@ def solve_batch(
     """
     device = torch.device(device)
     tensors = [torch.as_tensor(x, device=device) for x in features]
-    stacked = [i for i, x in enumerate(tensors) if _fits(x, k)]
+    stacked = _fitting(tensors, k)
     solved: dict[int, Solution | None] = {}
     with full_precision():
         for members in _stacks({i: len(tensors[i]) for i in stacked}, device):
@@ -119,12 +119,16 @@ def batched(
     return found
 
 
-def _fits(features: torch.Tensor, k: int) -> bool:
-    """Whether the picture is one for a stack: not small, not for many pairs, with unit rows."""
-    if features.ndim != 2 or len(features) <= DENSE_NODES or LEAST_BASIS * (k + 1) > LOOKS[-1]:
-        return False
-    length = torch.linalg.vector_norm(features, dim=1)
-    return bool(((length - 1).abs() <= cosine.UNIT_TOLERANCE).all())
+def _fitting(tensors: Sequence[torch.Tensor], k: int) -> list[int]:
+    """Indices of the pictures for a stack: not small, not for many pairs, with unit rows."""
+    if LEAST_BASIS * (k + 1) > LOOKS[-1]:
+        return []
+    large = [i for i, x in enumerate(tensors) if x.ndim == 2 and len(x) > DENSE_NODES]
+    lengths = (torch.linalg.vector_norm(tensors[i], dim=1) for i in large)
+    unit = [((length - 1).abs() <= cosine.UNIT_TOLERANCE).all() for length in lengths]
+    # Asked at once: each answer by itself would wait for the device.
+    fits = torch.stack(unit).tolist() if unit else []
+    return [i for i, unit_rows in zip(large, fits, strict=True) if unit_rows]
 
 
 def _alone(
@@ -234,15 +238,22 @@ def _krylov(stack: _Stack, k: int, tol: float, seed: int) -> list[Pairs | None]:
         projected[:, :size, start:size] = columns
         projected[:, start:size, :size] = columns.mT
         if size in LOOKS and size >= LEAST_BASIS * k:
-            for i, pairs in _look(projected[:, :size, :size], residual, sorted(open_), k, tol):
-                open_.remove(i)
-                if pairs is not None:
-                    theta, y = pairs
-                    u = span[i, : stack.sizes[i]] @ torch.from_numpy(y).to(span)
-                    found[i] = 1 - theta, u.cpu().numpy()
+            looked = dict(_look(projected[:, :size, :size], residual, sorted(open_), k, tol))
+            open_ -= looked.keys()
+            ritz = {i: pairs for i, pairs in looked.items() if pairs is not None}
+            for i, u in zip(ritz, _combined(span, ritz), strict=True):
+                found[i] = 1 - ritz[i][0], u[: stack.sizes[i]]
         if not open_:
             break
     return found
+
+
+def _combined(span: torch.Tensor, ritz: Mapping[int, Pairs]) -> np.ndarray:
+    """Ritz vectors (m, n, k) of some members, brought to the CPU together."""
+    if not ritz:
+        return np.empty((0, span.shape[1], 0), np.float32)
+    y = torch.from_numpy(np.stack([y for _, y in ritz.values()]))
+    return (span[list(ritz)] @ y.to(span)).cpu().numpy()
 
 
 def _first_blocks(stack: _Stack, seed: int) -> torch.Tensor:
@@ -281,4 +292,4 @@ def _look(
     for i, values, vectors in zip(
         np.array(members)[converged], theta[converged], y[converged], strict=True
     ):
-        yield i, None if fills_block(values, BLOCK, tol) else (values, vectors.copy())
+        yield i, None if fills_block(values, BLOCK, tol) else (values, vectors)

@@ -1,11 +1,14 @@
 """The streaming path gives what the plain one gives, in order; here on the CPU."""
 
+import threading
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from eigen.picture import reduced
-from pipeline import chain
+from eigen.solvers import batched
+from pipeline import chain, streaming
 from pipeline.config import resolve
 from pipeline.manifest import Entry
 from pipeline.streaming import stream, streams
@@ -68,6 +71,35 @@ def test_photos_are_read_two_windows_ahead_and_no_further(entries, monkeypatch):
     next(results)
     assert len(taken) <= 3
     results.close()
+
+
+def test_features_of_the_next_window_are_made_while_one_is_solved(entries, monkeypatch):
+    monkeypatch.setattr("pipeline.streaming.BATCHES_IN_WINDOW", 1)
+    extracted, second = [], threading.Event()
+
+    def extracting(*arguments, extract=streaming.extract):
+        extracted.append(extract(*arguments))
+        if len(extracted) == 2:
+            second.set()
+        return extracted[-1]
+
+    def solving(*arguments, solve_batch=batched.solve_batch, **options):
+        assert second.wait(30), "the first window was solved before the second was begun"
+        return solve_batch(*arguments, **options)
+
+    monkeypatch.setattr(streaming, "extract", extracting)
+    monkeypatch.setattr(batched, "solve_batch", solving)
+    found = list(stream(entries[:2], resolve({**NETWORK, "batch_size": 1}), workers=1))
+    assert [outcome.reason for outcome in found] == ["", ""]
+
+
+def test_an_error_in_the_features_reaches_the_caller(entries, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(streaming, "extract", broken)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(stream(entries, resolve(NETWORK), workers=1))
 
 
 def test_only_a_network_on_a_gpu_streams():
