@@ -11,7 +11,6 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse as sp
 from scipy.linalg import blas, get_blas_funcs
 from tqdm import tqdm
@@ -190,39 +189,9 @@ class CosineAffinity:
         disable = True if n < LONG else None  # None: where stderr is no terminal
         return tqdm(pairs, f"pass over {n} nodes", total, unit="tile", leave=False, disable=disable)
 
-    def landmark_vectors(self, count: int, *, landmarks: int = 1024, seed: int = 0) -> np.ndarray:
-        """Approximate leading vectors of D^-1/2 W D^-1/2, (n, count): a start for a solver.
-
-        The columns of W at random landmarks give degrees and, by Nystrom's extension, vectors. They
-        are orthonormal, but off by degrees: sampling blurs what the gaps do not hold apart.
-
-        References
-        ----------
-        Fowlkes, Belongie, Chung & Malik, IEEE PAMI 26(2), 2004.
-        """
-        n = len(self.features)
-        landmarks = min(landmarks, n)
-        chosen = np.random.default_rng([seed, n]).choice(n, landmarks, replace=False)
-        sums = [rows.sum(axis=1) for _, rows in self.columns(chosen)]
-        # A node that resembles no landmark stays 0.
-        scale = 1 / np.sqrt(np.maximum(np.concatenate(sums), 1e-12))[:, None]
-        among = np.concatenate([rows for _, rows in self.columns(chosen, of=chosen)])
-        vectors = scipy.linalg.eigh(
-            among * scale[chosen] * scale[chosen].T,
-            subset_by_index=(max(0, landmarks - count), landmarks - 1),
-        )[1]
-        weights = scale[chosen] * vectors[:, ::-1]
-        extended = np.empty((n, weights.shape[1]), self.dtype)
-        for place, rows in self.columns(chosen):
-            extended[place] = scale[place] * (rows @ weights)
-        return np.linalg.qr(extended)[0]
-
-    def columns(
-        self, chosen: np.ndarray, *, of: np.ndarray | slice = slice(None)
-    ) -> Iterator[tuple[slice, np.ndarray]]:
-        """The chosen columns of W, of some rows, as (where, block of rows)."""
-        features, landmarks = self.features[of], self.features[chosen]
+    def columns(self, chosen: np.ndarray) -> Iterator[np.ndarray]:
+        """The chosen columns of W, in blocks of rows."""
+        some = self.features[chosen]
         rows = max(1, BLOCK_ENTRIES // len(chosen))
-        for start in range(0, len(features), rows):
-            place = slice(start, start + rows)
-            yield place, _similarities(features[place], landmarks)
+        for start in range(0, len(self.features), rows):
+            yield _similarities(self.features[start : start + rows], some)

@@ -7,11 +7,20 @@ null space if the graph is connected. S is never formed: products scale the vect
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import scipy.sparse as sp
 
 from eigen import affinity
-from eigen.affinity import Affinity, TriangleAffinity
+from eigen.affinity import Affinity, SumAffinity, TriangleAffinity
+from eigen.cosine import CosineAffinity
+
+# A vector this short beside the longest is the rounding of a zero.
+NO_LENGTH = 1e-5
+# Directions shorter than a tenth of the vectors, squared: the rounding of their products would be
+# ten times as large, so they are left out.
+RANK_TOLERANCE = 1e-2
 
 
 class NormalizedProblem:
@@ -26,12 +35,6 @@ class NormalizedProblem:
     check : bool
         Hold W to the contract of an affinity; False for graphs made by `eigen.graphs`.
 
-    Attributes
-    ----------
-    degree, sqrt_degree : ndarray, shape (n,), float64
-    null_vector : ndarray, shape (n,), float64
-        sqrt_degree at unit length.
-
     Raises
     ------
     AffinityError
@@ -44,15 +47,31 @@ class NormalizedProblem:
             W = sp.csr_array(W, dtype=dtype)
         elif isinstance(W, np.ndarray):
             W = W.astype(dtype, copy=False)
-        self.degree = affinity.degrees(W)
+        if isinstance(W, CosineAffinity):
+            check = False  # rows of unit length: no node can break the contract
+        if check or not isinstance(W, CosineAffinity | SumAffinity):
+            self.degree = affinity.degrees(W)
         if check:
             affinity.check(W, self.degree)
         # Products read half of a dense matrix; from here on it is symmetric.
         self.W = TriangleAffinity(np.triu(W)) if isinstance(W, np.ndarray) else W
         self.grid = grid
-        self.sqrt_degree = np.sqrt(self.degree)
-        self.null_vector = self.sqrt_degree / np.linalg.norm(self.sqrt_degree)
-        self._scale = {np.dtype(np.float64): 1 / self.sqrt_degree[:, None]}
+        self._scale: dict[np.dtype, np.ndarray] = {}
+
+    @functools.cached_property
+    def degree(self) -> np.ndarray:
+        """Row sums of W, (n,) float64; of an affinity that is never stored, when first needed."""
+        return affinity.degrees(self.W)
+
+    @functools.cached_property
+    def sqrt_degree(self) -> np.ndarray:
+        """Their roots, (n,) float64."""
+        return np.sqrt(self.degree)
+
+    @functools.cached_property
+    def null_vector(self) -> np.ndarray:
+        """`sqrt_degree` at unit length: L_sym times it is 0."""
+        return self.sqrt_degree / np.linalg.norm(self.sqrt_degree)
 
     @property
     def n(self) -> int:
@@ -86,10 +105,21 @@ class NormalizedProblem:
         and added in float64, whatever W is stored in.
         """
         if vectors.dtype not in self._scale:
-            self._scale[vectors.dtype] = self._scale[np.dtype(np.float64)].astype(vectors.dtype)
+            self._scale[vectors.dtype] = (1 / self.sqrt_degree[:, None]).astype(vectors.dtype)
         scale = self._scale[vectors.dtype]
         scaled = scale * vectors
         return scale * (self.W @ scaled if self.is_sparse else self.W.matmat(scaled))
+
+    def product(self, vectors: np.ndarray) -> np.ndarray:
+        """W @ vectors, shape (n, m); the degrees too, by the same pass, if they are not known yet.
+
+        They are then as exact as the dtype of `vectors`.
+        """
+        if "degree" in self.__dict__:
+            return self.W.matmat(vectors)
+        image = self.W.matmat(np.hstack([np.ones_like(vectors[:, :1]), vectors]))
+        self.degree = image[:, 0].astype(np.float64)
+        return image[:, 1:]
 
     def laplacian(self) -> sp.csr_array:
         """L_sym of a sparse W, float64."""
@@ -116,3 +146,25 @@ class NormalizedProblem:
         u = np.asarray(u, np.float64)
         u = u / np.linalg.norm(u, axis=0)
         return np.linalg.norm(u - self.similarity(u) - eigenvalues * u, axis=0)
+
+
+def orthonormal(vectors: np.ndarray, products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An orthonormal basis of the span of `vectors`, and the same combinations of `products`.
+
+    Parameters
+    ----------
+    vectors, products : ndarray, shape (n, m), float64
+        `products` is any linear map of `vectors`.
+
+    Returns
+    -------
+    basis, products : ndarray, shape (n, r)
+        r < m where vectors depend on each other.
+    """
+    length = np.linalg.norm(vectors, axis=0)
+    length = np.where(length > length.max() * NO_LENGTH, length, np.inf)
+    unit = vectors / length
+    squares, directions = np.linalg.eigh(unit.T @ unit)
+    kept = squares > RANK_TOLERANCE
+    combination = directions[:, kept] / np.sqrt(squares[kept])
+    return unit @ combination, (products / length) @ combination

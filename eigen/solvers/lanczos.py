@@ -21,12 +21,17 @@ import numpy as np
 
 from eigen.affinity import SumAffinity
 from eigen.cosine import CosineAffinity
-from eigen.laplacian import NormalizedProblem
+from eigen.laplacian import NormalizedProblem, orthonormal
+from eigen.nystrom import extended
+
+Multiplied = tuple[np.ndarray, np.ndarray]
 
 # Of a stored matrix each product costs the same; twins (mirror symmetry) are found at once.
 BLOCK = 2
 # An operator that computes its entries anew multiplies many vectors at almost the price of one.
 OPERATOR_BLOCK = 64
+# One node in so many is in the sample that an operator is started from.
+SAMPLE_SHARE, LEAST_SAMPLE, MOST_SAMPLED = 8, 1024, 4096
 # Blocks in the basis beside the vectors that a restart keeps: what a restart gains is a polynomial
 # of that degree. An operator's blocks are wide, and each is a pass over everything.
 BASIS_BLOCKS, OPERATOR_BASIS_BLOCKS = 30, 8
@@ -56,7 +61,7 @@ def lanczos(
     ----------
     start : ndarray, shape (n, m), optional
         A guess; its columns join the random ones of the first block. An affinity that is never
-        stored is started from its landmarks.
+        stored is started from a sample of its nodes.
     block : int, optional
         Vectors multiplied at a time; doubled while an eigenvalue may have more copies.
     max_restarts : int
@@ -68,20 +73,23 @@ def lanczos(
     u : ndarray, shape (n, k), orthonormal to the rounding of its dtype
         float32 if W is float32 and `tol` at least 1e-6, else float64.
     """
-    # Colours that are added to it change its vectors, and still leave them a start.
-    operator = problem.W.operator if isinstance(problem.W, SumAffinity) else problem.W
-    if isinstance(operator, CosineAffinity):
-        block = block or OPERATOR_BLOCK
-        start = operator.landmark_vectors(block, seed=seed) if start is None else start
     if problem.n == 1:
         return np.zeros(1), np.ones((1, 1))
+    # Colours that are added to it change its vectors, and still leave them a start.
+    operator = problem.W.operator if isinstance(problem.W, SumAffinity) else problem.W
+    known = None
+    if isinstance(operator, CosineAffinity):
+        block = block or OPERATOR_BLOCK
+        if start is None and problem.n > LEAST_SAMPLE:
+            known = _sampled(problem, operator, block, _dtype(problem, tol), seed)
     block = block or BLOCK
     while True:
         block = min(block, problem.n - 1)
-        theta, u = _solve(problem, k, tol, seed, start, block, max_restarts)
+        first = known or _first_block(problem.n, block, seed, start)
+        theta, u = _solve(problem, k, tol, seed, first, block, max_restarts)
         if block >= min(k, problem.n - 1) or not fills_block(theta, block, tol):
             return 1 - theta, u
-        block *= 2
+        block, known = 2 * block, None
 
 
 def fills_block(theta: np.ndarray, block: int, tol: float) -> bool:
@@ -93,34 +101,56 @@ def fills_block(theta: np.ndarray, block: int, tol: float) -> bool:
     return bool(np.any(found[: len(found) - block] - found[block - 1 : -1] <= tol))
 
 
+def _dtype(problem: NormalizedProblem, tol: float) -> type:
+    """What products run in."""
+    narrow = problem.W.dtype == np.float32 and tol >= FLOAT32_TOLERANCE
+    return np.float32 if narrow else np.float64
+
+
+def _sampled(
+    problem: NormalizedProblem, operator: CosineAffinity, block: int, dtype: type, seed: int
+) -> Multiplied | None:
+    """A first block from a sample of the nodes, orthonormal, and its products with S.
+
+    One pass gives the products and the degrees. None if the sample has no `block` independent
+    vectors beside the constant one (a picture of few colours).
+    """
+    sample = max(LEAST_SAMPLE, min(problem.n // SAMPLE_SHARE, MOST_SAMPLED))
+    vectors, _ = extended(operator, block + 1, sample, seed)
+    guess: np.ndarray = vectors[:, 1:].astype(dtype)
+    image = problem.product(guess)
+    root, null = problem.sqrt_degree[:, None], problem.null_vector[:, None]
+    u, products = guess * root, image / root
+    along = null.T @ u  # S null = null
+    u, products = orthonormal(u - null * along, products - null * along)
+    return (u, products) if u.shape[1] == block else None
+
+
 def _solve(
     problem: NormalizedProblem,
     k: int,
     tol: float,
     seed: int,
-    start: np.ndarray | None,
+    first: np.ndarray | Multiplied,
     block: int,
     max_restarts: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    narrow = problem.W.dtype == np.float32 and tol >= FLOAT32_TOLERANCE
-    basis = _Basis(problem, block, np.float32 if narrow else np.float64, keep=k + block, seed=seed)
-    residual = _first_block(problem.n, block, seed, start)
+    basis = _Basis(problem, block, _dtype(problem, tol), keep=k + block, seed=seed)
+    residual = basis.begin(*first) if isinstance(first, tuple) else basis.grow(first)
     restarts, next_look = 0, min(LEAST_BASIS * k, problem.n)
     while True:
-        basis.append(residual)
-        residual = basis.multiply_last()
-        if basis.size < next_look and not basis.is_full and not basis.is_everything:
-            continue
-        theta, y = basis.ritz()
-        estimate = np.linalg.norm(residual @ y[-residual.shape[1] :, :k], axis=0)
-        converged = len(theta) >= k and estimate.max() <= tol / 2
-        if converged or basis.is_everything or (basis.is_full and restarts == max_restarts):
-            return theta[:k], basis.combine(y[:, :k])
-        if estimate.max() > FAR * tol:
-            next_look = basis.size + 2 * block
-        if basis.is_full:
-            basis.compress(theta, y)
-            restarts += 1
+        if basis.size >= next_look or basis.is_full or basis.is_everything:
+            theta, y = basis.ritz()
+            estimate = np.linalg.norm(residual @ y[-residual.shape[1] :, :k], axis=0)
+            converged = len(theta) >= k and estimate.max() <= tol / 2
+            if converged or basis.is_everything or (basis.is_full and restarts == max_restarts):
+                return theta[:k], basis.combine(y[:, :k])
+            if estimate.max() > FAR * tol:
+                next_look = basis.size + 2 * block
+            if basis.is_full:
+                basis.compress(theta, y)
+                restarts += 1
+        residual = basis.grow(residual)
 
 
 def _first_block(n: int, block: int, seed: int, start: np.ndarray | None) -> np.ndarray:
@@ -159,10 +189,25 @@ class _Basis:
         """Whether another block has no room."""
         return self.size + self._block > self._q.shape[1]
 
-    def append(self, candidates: np.ndarray) -> None:
-        """Add the part of `candidates` (n, block) that is new, random directions where none is."""
-        width = min(self._block, self._problem.n - self.size)
-        new = candidates[:, :width].astype(self._q.dtype)
+    def begin(self, new: np.ndarray, products: np.ndarray) -> np.ndarray:
+        """Add orthonormal vectors, orthogonal to the null vector, whose products are known.
+
+        Returns what `grow` does.
+        """
+        self._append(new)
+        return self._project(products.astype(self._q.dtype))
+
+    def grow(self, candidates: np.ndarray) -> np.ndarray:
+        """Add the part of `candidates` (n, block) that is new, and multiply it.
+
+        Returns S q - Q Q^T S q of the vectors q that were added.
+        """
+        self._append(self._new_part(candidates))
+        return self._project(self._problem.similarity(self._q[:, self._before_last : self.size]))
+
+    def _new_part(self, candidates: np.ndarray) -> np.ndarray:
+        """Orthonormal, orthogonal to the basis; random directions where there is nothing new."""
+        new = candidates[:, : self._problem.n - self.size].astype(self._q.dtype)
         for _ in range(MOST_PASSES):
             length = np.sqrt(np.einsum("nb,nb->b", new, new))
             new -= self._span @ (self._span.T @ new)
@@ -174,21 +219,23 @@ class _Basis:
             elif left.min() >= MOSTLY_NEW:
                 break
             # What little is left of a vector is spoilt by cancellation: it needs another pass.
-        self._before_last, self.size = self.size, self.size + width
+        return new
+
+    def _append(self, new: np.ndarray) -> None:
+        self._before_last, self.size = self.size, self.size + new.shape[1]
         self._q[:, self._before_last : self.size] = new
 
-    @property
-    def _span(self) -> np.ndarray:
-        return self._q[:, : self.size]
-
-    def multiply_last(self) -> np.ndarray:
-        """Fill H for the last block; returns S q - Q Q^T S q of its vectors q."""
-        product = self._problem.similarity(self._q[:, self._before_last : self.size])
+    def _project(self, product: np.ndarray) -> np.ndarray:
+        """Fill H for the last block; what of its product lies outside the basis."""
         columns = self._span.T @ product
         product -= self._span @ columns
         self._h[: self.size, self._before_last : self.size] = columns
         self._h[self._before_last : self.size, : self.size] = columns.T
         return product
+
+    @property
+    def _span(self) -> np.ndarray:
+        return self._q[:, : self.size]
 
     def ritz(self) -> tuple[np.ndarray, np.ndarray]:
         """Eigenvalues of H, largest first, and their vectors in terms of Q."""

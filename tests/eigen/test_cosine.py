@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,23 +56,6 @@ def test_tiles_are_added_in_float64(monkeypatch):
 def test_more_nodes_than_the_blas_can_store_are_refused():
     with pytest.raises(AffinityError, match="at most 24000 are stored as a matrix; use Cosine"):
         cosine.dense(np.ones((24_001, 1), np.float32))
-
-
-@pytest.mark.parametrize(("landmarks", "allowed"), [(400, 1e-3), (100, 0.3)])
-def test_landmark_vectors_are_near_the_leading_ones(landmarks, allowed):
-    x = unit(features(5, 8, seed=3).repeat(80, axis=0) + 0.3 * features(400, 8))
-    found = cosine.CosineAffinity(x).landmark_vectors(5, landmarks=landmarks)
-    np.testing.assert_allclose(found.T @ found, np.eye(5), atol=1e-5)
-    W = formula(x)
-    scale = 1 / np.sqrt(W.sum(axis=1))
-    exact = np.linalg.eigh(W * scale[:, None] * scale)[1][:, -3:]
-    assert scipy.linalg.subspace_angles(exact, found).max() < allowed
-
-
-def test_a_node_that_resembles_no_landmark_is_left_to_the_solver():
-    x = np.eye(3, dtype=np.float32)[[0] * 50 + [1] * 50 + [2]]
-    found = cosine.CosineAffinity(x).landmark_vectors(2, landmarks=20)
-    assert np.isfinite(found).all()
 
 
 @settings(max_examples=60, deadline=None)

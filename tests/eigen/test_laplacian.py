@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from eigen import cosine, gallery
-from eigen.laplacian import NormalizedProblem
+from eigen.laplacian import NormalizedProblem, orthonormal
 
 
 def features(n, seed=0):
@@ -46,6 +46,33 @@ def test_every_form_is_the_definition(problem):
 def test_float32_products_stay_float32(problem):
     vectors = np.random.default_rng(1).standard_normal((90, 2)).astype(problem.W.dtype)
     assert problem.similarity(vectors).dtype == problem.W.dtype
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_pass_gives_a_product_and_the_degrees(monkeypatch, dtype):
+    W = cosine.CosineAffinity(features(90))
+    passes, multiply = [], W.matmat
+    monkeypatch.setattr(W, "matmat", lambda v: passes.append(v.shape[1]) or multiply(v))
+    problem = NormalizedProblem(W)
+    vectors = np.random.default_rng(1).standard_normal((90, 3)).astype(dtype)
+    first, second = problem.product(vectors), problem.product(vectors)
+    assert passes == [4, 3]
+    assert problem.degree.dtype == np.float64
+    whole = NormalizedProblem(cosine.dense(features(90)))
+    np.testing.assert_allclose(problem.degree, whole.degree, rtol=2e-7)
+    np.testing.assert_allclose(first, whole.W.toarray() @ vectors, atol=1e-4)
+    np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def test_dependent_vectors_are_left_out_of_a_basis():
+    rng = np.random.default_rng(0)
+    independent = rng.standard_normal((50, 3)) * [1, 1e-3, 10]
+    vectors = np.hstack([independent, independent @ rng.standard_normal((3, 2)), np.zeros((50, 1))])
+    matrix = rng.standard_normal((50, 50))
+    basis, products = orthonormal(vectors, matrix @ vectors)
+    assert basis.shape == (50, 3)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(3), atol=1e-10)
+    np.testing.assert_allclose(products, matrix @ basis, atol=1e-10)
 
 
 def test_residual_is_that_of_the_unit_vector(problem):

@@ -8,15 +8,9 @@ from hypothesis import strategies as st
 
 from eigen import cosine
 from eigen.laplacian import NormalizedProblem
-from eigen.one_pass import extended, one_pass, ritz
+from eigen.one_pass import one_pass, ritz
 from eigen.solve import solve
-
-
-def clustered(n, clusters=6, d=12, noise=0.4, seed=0):
-    rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((clusters, d))
-    x = centres[np.arange(n) % clusters] + noise * rng.standard_normal((n, d))
-    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+from tests.eigen.clustered import clustered
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +68,6 @@ def test_same_seed_same_bytes(operator):
     first, again = (one_pass(operator, 3, seed=5) for _ in range(2))
     assert first.vectors.tobytes() == again.vectors.tobytes()
     assert one_pass(operator, 3, seed=6).vectors.tobytes() != first.vectors.tobytes()
-
-
-def test_degrees_are_estimated_from_the_sample(operator, exact):
-    vectors, degree = extended(operator, 4, 400)
-    assert np.array_equal(vectors[:, 0], np.ones(1200))
-    np.testing.assert_allclose(degree, exact[0].degree, rtol=0.2)
 
 
 def test_a_flat_picture_has_only_the_constant_vector():

@@ -87,7 +87,9 @@ def test_repeated_eigenvalues_have_one_basis_whoever_solves(name, k):
 
 def test_more_copies_than_the_block_are_found():
     graph = gallery.components(*[gallery.grid(12, 17)] * 5)
-    one_block = lanczos_module._solve(NormalizedProblem(graph.W), 8, 1e-8, 0, None, 2, 20)[0]
+    problem = NormalizedProblem(graph.W)
+    first = lanczos_module._first_block(problem.n, 2, 0, None)
+    one_block = lanczos_module._solve(problem, 8, 1e-8, 0, first, 2, 20)[0]
     assert np.count_nonzero(one_block > 1 - 1e-9) == 3  # the locked one and a block
     solution = solve.solve(graph.W, 8, solver="lanczos", tol=1e-11)
     np.testing.assert_allclose(solution.eigenvalues, graph.eigenvalues[:8], atol=1e-10)
@@ -305,7 +307,19 @@ def test_an_affinity_that_is_never_stored_needs_few_passes(monkeypatch):
     stored = solve.solve(cosine.dense(features), 4)
     assert solution.residual.max() <= 1e-5
     np.testing.assert_allclose(solution.eigenvalues, stored.eigenvalues, atol=1e-6)
-    assert len(passes) <= 6, "degrees, residuals and at most four of the solver"
+    assert len(passes) <= 4, "residuals and at most three of the solver"
+    assert 1 not in passes, "the degrees come with the first of them"
+
+
+@pytest.mark.parametrize("colours", [[0] * 1500, [0] * 800 + [1] * 700, [0, 1] * 600 + [2] * 300])
+def test_a_picture_of_few_colours_that_is_never_stored(colours):
+    """A sample has fewer independent vectors than the first block wants."""
+    features = np.eye(3, dtype=np.float32)[colours]
+    solution = solve.solve(cosine.CosineAffinity(features), 4)
+    distinct = len(set(colours))
+    expected = [0.0] * distinct + [1.0] * (4 - distinct)
+    np.testing.assert_allclose(solution.eigenvalues, expected, atol=1e-6)
+    assert solution.residual.max() <= 1e-5
 
 
 def test_a_sum_with_an_affinity_that_is_never_stored_needs_few_passes(monkeypatch):
