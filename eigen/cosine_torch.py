@@ -28,7 +28,7 @@ class DeviceCosineAffinity(CosineAffinity):
     def matmat(self, vectors: np.ndarray) -> np.ndarray:
         """W @ vectors, as `CosineAffinity.matmat`."""
         given = torch.from_numpy(np.ascontiguousarray(vectors)).to(self._features.device)
-        result = torch.zeros_like(given)
+        result = torch.zeros_like(given, dtype=torch.float64)
         tiles = [slice(start, start + SIDE) for start in range(0, len(given), SIDE)]
         with full_precision():
             for i, rows in enumerate(tiles):
@@ -38,4 +38,4 @@ class DeviceCosineAffinity(CosineAffinity):
                     result[rows] += similarity @ given[columns]
                     if columns != rows:  # the same weights, seen from the other end
                         result[columns] += similarity.T @ given[rows]
-        return result.cpu().numpy()
+        return result.to(given.dtype).cpu().numpy()
