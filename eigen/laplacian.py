@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from eigen import affinity
-from eigen.affinity import Affinity, SumAffinity, TriangleAffinity
+from eigen.affinity import Affinity, TriangleAffinity
 from eigen.cosine import CosineAffinity
 
 # A vector this short beside the longest is the rounding of a zero.
@@ -47,12 +47,11 @@ class NormalizedProblem:
             W = sp.csr_array(W, dtype=dtype)
         elif isinstance(W, np.ndarray):
             W = W.astype(dtype, copy=False)
-        if isinstance(W, CosineAffinity):
-            check = False  # rows of unit length: no node can break the contract
-        if check or not isinstance(W, CosineAffinity | SumAffinity):
+        # Nodes with features of unit length keep the contract, and their degrees cost a pass.
+        if not isinstance(W, CosineAffinity):
             self.degree = affinity.degrees(W)
-        if check:
-            affinity.check(W, self.degree)
+            if check:
+                affinity.check(W, self.degree)
         # Products read half of a dense matrix; from here on it is symmetric.
         self.W = TriangleAffinity(np.triu(W)) if isinstance(W, np.ndarray) else W
         self.grid = grid
