@@ -61,7 +61,7 @@ SMALL = Augmentation(
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_picture_and_label_move_together(seed):
     image, label = transforms.train_sample(*world(), SMALL, np.random.default_rng(seed))
     assert image.shape == (64, 64, 3)

@@ -30,7 +30,7 @@ def test_sign_rule(vector, expected):
     np.testing.assert_array_equal(found, expected)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     hnp.arrays(
         np.float32,
@@ -55,7 +55,7 @@ def orthonormal(n, k, seed):
     return np.linalg.qr(np.random.default_rng(seed).standard_normal((n, k)))[0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), sizes=st.lists(st.integers(1, 4), min_size=2, max_size=4))
 def test_basis_depends_on_the_subspaces_alone(seed, sizes):
     n, k = 40, sum(sizes)

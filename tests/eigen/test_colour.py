@@ -63,7 +63,7 @@ pictures = arrays.arrays(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(pictures)
 @pytest.mark.parametrize("affinity_of", [knn_affinity, random_walk_affinity])
 def test_contract_on_any_picture(affinity_of, picture):
@@ -75,7 +75,7 @@ def test_contract_on_any_picture(affinity_of, picture):
     assert (affinity.diagonal() > 0).all()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(arrays.arrays(np.float64, (20, 2), elements=st.integers(-2, 2)), st.integers(1, 25))
 def test_nearest_is_the_k_least_distances(points, k):
     found = nearest(points, k)

@@ -58,7 +58,7 @@ def test_more_nodes_than_the_blas_can_store_are_refused():
         cosine.dense(np.ones((24_001, 1), np.float32))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     n=st.integers(1, 400),
     k=st.integers(2, 30),

@@ -53,7 +53,7 @@ def test_weights_over_four_decades(links, tol):
     assert angle(problem, u, vectors[:, :5]) <= 2 * np.linalg.norm(residual) / gap
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     height=st.integers(1, 12),
     width=st.integers(41, 46),

@@ -69,7 +69,7 @@ def test_same_bytes_whatever_the_global_generator(method):
     np.testing.assert_array_equal(state, np.random.get_state()[1])  # noqa: NPY002
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=12))
 def test_otsu_leaves_the_least_variance_within_the_groups(values):
     values = np.array(values, np.float64)

@@ -47,7 +47,7 @@ def test_all_nodes_as_the_sample_is_the_solution_itself(operator, exact):
     assert found.residual.max() < 1e-3
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n=st.integers(40, 300), seed=st.integers(0, 99), share=st.integers(2, 6))
 def test_eigenvalues_are_upper_bounds(n, seed, share):
     """Courant and Fischer: Rayleigh-Ritz in any span comes from above."""

@@ -34,7 +34,7 @@ pictures = arrays.arrays(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(pictures, st.integers(1, 3), st.integers(0, 8))
 def test_contract_on_any_picture(picture, step, links):
     W, grid = graph_of(picture, PixelSpec(step=step, links=links))

@@ -66,7 +66,7 @@ def folder(tmp_path):
     ),
     st.integers(1, 4),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_folder_of_shards_behaves_like_a_dict(tmp_path_factory, photos, shard_size):
     folder = tmp_path_factory.mktemp("shards")
     members = {id: made_pairs(seed, grid=(h, w)) for id, (seed, h, w) in photos.items()}

@@ -95,7 +95,7 @@ def test_more_copies_than_the_block_are_found():
     np.testing.assert_allclose(solution.eigenvalues, graph.eigenvalues[:8], atol=1e-10)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n=st.integers(12, 90),
     density=st.floats(0.1, 1),
@@ -131,7 +131,7 @@ def test_equal_eigenvalues_that_lapack_gives_up_on():
     np.testing.assert_allclose(solution.eigenvalues, expected, atol=1e-10)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 1000), solver=st.sampled_from(SOLVERS), factor=st.floats(0.01, 100))
 def test_permutation_and_scale_of_the_affinity(seed, solver, factor):
     W = cosine.dense(random_features(40, seed=seed)).toarray().astype(np.float64)

@@ -17,7 +17,7 @@ def interpolated(vector, size, side):
     return weights(size[0], vector.shape[0]) @ vector @ weights(size[1], vector.shape[1]).T
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     side=st.integers(1, 20),
     height=st.integers(1, 90),

@@ -61,7 +61,7 @@ def test_eigenvectors_that_say_nothing_change_nothing(scene, name, planes):
     assert np.array_equal(METHODS[name](margin, maps), margin > 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     margin=hnp.arrays(np.float32, (6, 8), elements=st.floats(-60, 60, width=32)),
     planes=hnp.arrays(np.float32, (3, 6, 8), elements=st.floats(-2, 2, width=32)),

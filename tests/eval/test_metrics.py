@@ -39,7 +39,7 @@ def test_void_pixels_count_as_the_specification_says():
         assert count(prediction, truth, void, counting=counting).tolist() == expected[counting]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(prediction=masks, truth=masks, void=masks)
 def test_void_pixels_cannot_change_corrected_counts(prediction, truth, void):
     truth = truth & ~void
@@ -117,7 +117,7 @@ def test_oracle_takes_a_mask_only_where_it_is_better():
     assert oracle.choose(good, np.zeros((0, 100, 100), bool), truth, void) == -1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(prediction=masks, truth=masks, candidates=hnp.arrays(bool, st.just((3, 6, 7))))
 def test_oracle_is_never_below_the_prediction(prediction, truth, candidates):
     void = np.zeros_like(truth)

@@ -153,7 +153,7 @@ def test_sample_holds_the_worst_some_of_each_solver_and_both_ends():
     assert "40 of 3,000" in chosen.rule
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     residuals=st.lists(st.sampled_from([0.0, 1e-9, 1e-9, 0.5, float("nan")]), max_size=60),
     solvers=st.integers(1, 5),

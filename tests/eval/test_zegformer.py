@@ -43,7 +43,7 @@ def test_axis_weights_are_the_known_answers():
 
 
 @given(st.integers(2, 40), st.integers(2, 40), st.data(), st.sampled_from([4, 14]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_crop_is_torchvisions_roi_align(H, W, data, side):
     from torchvision.ops import roi_align
 
@@ -58,7 +58,7 @@ def test_crop_is_torchvisions_roi_align(H, W, data, side):
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_boxes_hold_their_masks(H, W, seed):
     masks = torch.rand(5, H, W, generator=torch.Generator().manual_seed(seed)) > 0.8
     squares = crops.square_boxes(masks, (H, W))

@@ -46,7 +46,7 @@ def test_goldens(tmp_path):
 
 
 @given(st.lists(st.text(max_size=40), max_size=5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_text_has_one_row_whatever_its_neighbours(texts):
     rows = tokenize(texts, truncate=True)
     assert rows.shape == (len(texts), CONTEXT_LENGTH)

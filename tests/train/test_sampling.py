@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from train.sampling import BatchSampler, Draw, SamplingError, generator, grouped_batches
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     samples=st.integers(4, 60),
     batch=st.integers(1, 4),
@@ -38,7 +38,7 @@ def thirds(item):
     return item % 3 == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     samples=st.integers(8, 60),
     batch=st.integers(1, 4),
