@@ -296,13 +296,19 @@ def test_chain_follows_the_kind_of_graph():
     assert far == ["lanczos"]
 
 
-def test_an_affinity_that_is_never_stored_needs_few_passes(monkeypatch):
-    features = random_features(2500, 3)
-    operator = cosine.CosineAffinity(features)
+def counted_passes(monkeypatch, operator):
+    """The widths of the products with `operator` from here on."""
     passes, multiply = [], operator.matmat
     monkeypatch.setattr(
         operator, "matmat", lambda vectors: passes.append(vectors.shape[1]) or multiply(vectors)
     )
+    return passes
+
+
+def test_an_affinity_that_is_never_stored_needs_few_passes(monkeypatch):
+    features = random_features(2500, 3)
+    operator = cosine.CosineAffinity(features)
+    passes = counted_passes(monkeypatch, operator)
     solution = solve.solve(operator, 4)
     stored = solve.solve(cosine.dense(features), 4)
     assert solution.residual.max() <= 1e-5
@@ -325,10 +331,7 @@ def test_a_picture_of_few_colours_that_is_never_stored(colours):
 def test_a_sum_with_an_affinity_that_is_never_stored_needs_few_passes(monkeypatch):
     features = random_features(2500, 3)
     operator = cosine.CosineAffinity(features)
-    passes, multiply = [], operator.matmat
-    monkeypatch.setattr(
-        operator, "matmat", lambda vectors: passes.append(vectors.shape[1]) or multiply(vectors)
-    )
+    passes = counted_passes(monkeypatch, operator)
     other = cosine.nearest(features, 10)
     solution = solve.solve(weighted_sum(operator, other, 10.0), 4)
     stored = solve.solve(weighted_sum(cosine.dense(features), other, 10.0), 4)
