@@ -256,7 +256,7 @@ def _add_reference_of_one_pass(
     Their degrees are not known before it: u becomes v = D^-1/2 u by those of the sample.
     """
 
-    def looked() -> tuple[np.ndarray, list[np.ndarray]]:
+    def looked() -> tuple[list[np.ndarray], list[np.ndarray]]:
         guess, degree = nystrom.extended(W, REFERENCE_COLUMNS, REFERENCE_SAMPLE)
         vectors = [u / np.sqrt(degree)[:, None] for _, u in found.values()]
         together = np.hstack([guess, *vectors]).astype(np.float32)

@@ -24,6 +24,7 @@ from eigen.cosine import CosineAffinity
 from eigen.laplacian import NormalizedProblem, orthonormal
 from eigen.nystrom import extended
 
+# Orthonormal vectors, and S times them.
 Multiplied = tuple[np.ndarray, np.ndarray]
 
 # Of a stored matrix each product costs the same; twins (mirror symmetry) are found at once.
