@@ -26,12 +26,29 @@ def extended(
 
     A node's entries are the mean of the sample's, weighted by its similarity to them.
 
+    Parameters
+    ----------
+    W : CosineAffinity, shape (n, n)
+    count : int
+        Vectors, the constant one among them.
+    sample : int
+        Nodes drawn; `count` to n of them, at most `eigen.cosine.MOST_STORED`.
+    seed : int
+        Of the draw.
+
     Returns
     -------
     vectors : ndarray, shape (n, count), float32
         Column 0 is 1.
     degree : ndarray, shape (n,), float32
         Estimated from the sample.
+
+    Raises
+    ------
+    TooFewNodes
+        `count` is more than `sample`.
+    AffinityError
+        `sample` is more than can be stored.
     """
     n = W.shape[0]
     chosen = np.random.default_rng([seed, n]).choice(n, sample, replace=False)

@@ -43,13 +43,21 @@ def one_pass(
     -------
     Solution
         `residual` says how near the pairs are; nothing is refused for being far.
+
+    Raises
+    ------
+    ValueError
+        Sizes that do not fit each other.
+    LinAlgError
+        As `ritz`: the picture has fewer colours than pairs were asked for.
     """
     n = W.shape[0]
     if sample is None:
         sample = min(n, max(columns, min(n // SAMPLE_SHARE, MOST_SAMPLED)))
-    if not k <= columns <= sample <= n:
+    if not 1 <= k <= columns <= sample <= n:
         raise ValueError(
-            f"expected pairs <= columns <= sample <= nodes, found {k}, {columns}, {sample}, {n}"
+            f"expected 1 <= pairs <= columns <= sample <= nodes, found {k}, {columns}, {sample}, "
+            f"{n}: change `k`, `columns` or `sample`"
         )
     guess, _ = extended(W, columns, sample, seed)
     image = W.matmat(guess)

@@ -81,7 +81,7 @@ def lanczos(
     known = None
     if isinstance(operator, CosineAffinity):
         block = block or OPERATOR_BLOCK
-        if start is None and problem.n > LEAST_SAMPLE:
+        if start is None and problem.n > max(LEAST_SAMPLE, 2 * block):
             known = _sampled(problem, operator, block, _dtype(problem, tol), seed)
     block = block or BLOCK
     while True:
@@ -116,7 +116,8 @@ def _sampled(
     One pass gives the products and the degrees. None if the sample has no `block` independent
     vectors beside the constant one (a picture of few colours).
     """
-    sample = max(LEAST_SAMPLE, min(problem.n // SAMPLE_SHARE, MOST_SAMPLED))
+    share = min(problem.n // SAMPLE_SHARE, MOST_SAMPLED)
+    sample = max(LEAST_SAMPLE, 2 * block, share)
     vectors, _ = extended(operator, block + 1, sample, seed)
     guess: np.ndarray = vectors[:, 1:].astype(dtype)
     image = problem.product(guess)

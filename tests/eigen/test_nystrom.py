@@ -7,6 +7,7 @@ import scipy.linalg
 from eigen import cosine
 from eigen.laplacian import NormalizedProblem
 from eigen.nystrom import extended
+from eigen.solve import TooFewNodes
 from tests.eigen.clustered import clustered
 
 
@@ -32,3 +33,8 @@ def test_a_node_unlike_the_whole_sample_gets_nothing():
     W = cosine.CosineAffinity(x)
     seed = next(s for s in range(99) if extended(W, 2, 20, s)[1][-1] == 0)
     assert np.array_equal(extended(W, 2, 20, seed)[0][-1], [1, 0])
+
+
+def test_more_vectors_than_the_sample_has_nodes_are_refused():
+    with pytest.raises(TooFewNodes, match="21 eigenpairs of a graph of 20 nodes"):
+        extended(cosine.CosineAffinity(clustered(100)), 21, 20)

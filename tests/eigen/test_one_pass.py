@@ -92,7 +92,9 @@ def test_products_of_any_span_will_do(operator, exact):
     assert found.residual.max() < 2e-5
 
 
-@pytest.mark.parametrize(("k", "columns", "sample"), [(5, 4, 20), (3, 30, 20), (3, 4, 1201)])
+@pytest.mark.parametrize(
+    ("k", "columns", "sample"), [(0, 4, 20), (5, 4, 20), (3, 30, 20), (3, 4, 1201)]
+)
 def test_sizes_that_do_not_fit_are_refused(operator, k, columns, sample):
     with pytest.raises(ValueError, match="pairs <= columns <= sample <= nodes, found"):
         one_pass(operator, k, columns=columns, sample=sample)
