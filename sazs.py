@@ -19,7 +19,7 @@ import click
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from data.vocabulary import Vocabulary
+    from data.text.vocabulary import Vocabulary
 
 PATH = click.Path(path_type=Path)
 OUR_PACKAGES = ("data", "eigen", "models", "eval", "train")
@@ -155,8 +155,8 @@ def errors_in_one_line(command: Callable) -> Callable:
 
 
 def _vocabulary(given: dict[str, Any]) -> Vocabulary:
-    from data.splits import BENCHMARKS
-    from data.vocabulary import fewshot, from_file
+    from data.sazs.splits import BENCHMARKS
+    from data.text.vocabulary import fewshot, from_file
 
     rules = BENCHMARKS[given["benchmark"]]
     unseen = rules.class_ids(given["fold"], "val")
@@ -166,7 +166,7 @@ def _vocabulary(given: dict[str, Any]) -> Vocabulary:
 
 
 def _texts(given: dict[str, Any], vocabulary: Vocabulary, device: Any) -> Tensor:
-    from models.sazs_texts import open_texts
+    from models.sazs.texts import open_texts
 
     # Published features were made in half precision on a GPU.
     half = given["mode"] == "reference" and device.type == "cuda"
@@ -174,7 +174,7 @@ def _texts(given: dict[str, Any], vocabulary: Vocabulary, device: Any) -> Tensor
 
 
 def _fold(given: dict[str, Any]):
-    from eval.items import open_fold
+    from data.sazs.folds import open_fold
 
     return open_fold(
         given["benchmark"],
@@ -193,7 +193,7 @@ def main() -> None:
 @main.command()
 def archs() -> None:
     """List the networks."""
-    from models.sazs import ARCHITECTURES
+    from models.sazs.networks import ARCHITECTURES
 
     for name, entry in ARCHITECTURES.items():
         click.echo(f"{name:<14} starts from {entry.hub or 'fresh weights'}")
@@ -204,7 +204,8 @@ def archs() -> None:
 @errors_in_one_line
 def train(**given: Any) -> None:
     """Train a network with one fold of classes held out."""
-    from train import checkpoint, distributed, sazs
+    from train import checkpoint, distributed
+    from train.sazs import train as sazs
 
     recipe = _recipe(given)
     side = given["input_side"] or None
@@ -236,8 +237,8 @@ def train(**given: Any) -> None:
 
 
 def _recipe(given: dict[str, Any]):
-    from models.sazs import ARCHITECTURES
-    from train import sazs
+    from models.sazs.networks import ARCHITECTURES
+    from train.sazs import train as sazs
 
     chosen = sazs.published_defaults(given["arch"], given["benchmark"])
     known = ARCHITECTURES.get(given["arch"])
@@ -266,20 +267,22 @@ def test(**given: Any) -> None:
     """Score weights on the held-out fold: network, fused, and the oracle's upper bound."""
     import torch
 
-    from eval import sazs_scores
-    from eval.eigen_maps import EigenFolder
-    from eval.inference import Segmenter
-    from train import distributed, sazs
+    from eigen.store.maps import EigenFolder
+    from eval.sazs import scores as sazs_scores
+    from eval.sazs.segmenter import Segmenter
+    from models.device import device as open_device
+    from models.sazs.load import load
+    from train.sazs import train as sazs
 
     weights = given["weights"] or given["weights_too"]
     if weights is None and not (given["untrained"] and given["arch"]):
         raise click.UsageError("give weights: --resume PATH, or --untrained --arch NAME")
-    device = distributed.device(given["device"])
+    device = open_device(given["device"])
     if given["untrained"]:
         torch.manual_seed(0)
         model, recipe = sazs.start(sazs.Recipe(arch=given["arch"], init="none")), {}
     else:
-        model, recipe = sazs.load(weights, arch=given["arch"])
+        model, recipe = load(weights, arch=given["arch"])
     segmenter = Segmenter(
         model.to(device), side=given["input_side"] or None, autocast=given["autocast"]
     )
@@ -315,7 +318,7 @@ def demo(data_dir: Path, eig_dir: Path, fold: int, out: Path, device: str) -> No
     """Train and score a small network on the generated world, in minutes on two cores."""
     import torch
 
-    from train import sazs_demo
+    from pipeline.stages import demo_sazs as sazs_demo
 
     # Threads that share their cores with other processes spend their time waiting for each other,
     # and their number would change the weights by rounding.

@@ -101,7 +101,9 @@ def _run(
     eval_only: bool,
     fit_gpus: bool,
 ) -> None:
-    from train import distributed, zegformer, zegformer_build
+    from eval.zegformer import build as zegformer_build
+    from train import distributed
+    from train.zegformer import train as zegformer
 
     config = zegformer_build.configuration(config_file, opts)
     if fit_gpus:

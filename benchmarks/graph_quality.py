@@ -25,9 +25,9 @@ import scipy.io
 import eigen
 from benchmarks import _harness
 from data.pictures import read_image, read_label
+from eigen.graphs.pixels import PixelSpec
 from eigen.pairs import Eigenpairs
 from eigen.picture import from_graph
-from eigen.pixels import PixelSpec
 from eigen.upsample import upsample
 
 IGNORE, BACKGROUND = 255, 0
@@ -45,7 +45,7 @@ def pixel_planes(extractor, k: int, spec: PixelSpec, *, colour_only: bool = Fals
         features, grid = extractor([image])[0], extractor.grid(image.shape[:2])
         if colour_only:  # equal features weigh nothing and link nothing
             features = np.full_like(features, features.shape[1] ** -0.5)
-        graph = eigen.graphs.build(
+        graph = eigen.graphs.build.build(
             eigen.GraphSpec(kind="pixel", pixels=spec), features, grid, image
         )
         pairs = from_graph(graph, image.shape[:2], k, tolerance=1e-4)

@@ -29,10 +29,12 @@ import scipy.sparse.linalg
 from skimage import data
 
 from benchmarks._harness import Paired, paired, peak_memory_mib, report, timed
-from eigen import cosine, graphs, nystrom, one_pass
 from eigen.extractors import extractor
-from eigen.laplacian import NormalizedProblem
-from eigen.solve import Solution, solve
+from eigen.graphs import build as graphs
+from eigen.graphs import cosine
+from eigen.solvers import nystrom, one_pass
+from eigen.solvers.problem import NormalizedProblem
+from eigen.solvers.solve import Solution, solve
 
 K = 5
 LAMBDA = 10.0
@@ -207,7 +209,7 @@ def never_stored(features: np.ndarray, device: str) -> cosine.CosineAffinity:
     """The operator whose products run in NumPy, or in torch on another device than the CPU."""
     if device == "cpu":
         return cosine.CosineAffinity(features)
-    from eigen.cosine_torch import DeviceCosineAffinity
+    from eigen.graphs.cosine_torch import DeviceCosineAffinity
 
     return DeviceCosineAffinity(features, device)
 

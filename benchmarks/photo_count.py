@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import _harness
-from data.samples import write_photos
+from data.synthetic.samples import write_photos
 from pipeline import manifest
 from pipeline.config import resolve
 from pipeline.stages.shard import Job, fused

@@ -3,8 +3,8 @@
     python -m benchmarks.pixel_graph            (the packages of the extra `bench` are needed)
 
 Both sides start from the photo and end with K eigenvectors of the normalised Laplacian of a graph
-of its 240,000 pixels. Ours: `lowlevel8` features, `eigen.pixels`, `eigen.solve` with its
-certificate. The baseline: the nearest-neighbour graph of KNN matting in colour and position (20
+of its 240,000 pixels. Ours: `lowlevel8` features, `eigen.graphs.pixels`, `eigen.solvers.solve` with
+its certificate. The baseline: the nearest-neighbour graph of KNN matting in colour and position (20
 neighbours with positions weighted 2.0 and 10 with 0.1, pymatting's k-d tree) and scikit-learn's
 `spectral_embedding(eigen_solver="amg")`. The graphs differ, so each solver is also timed on the
 other's graph. Residuals are |L_sym u - lambda u| in float64; the baseline's after a Rayleigh-Ritz
@@ -24,9 +24,10 @@ from scipy import sparse
 
 import eigen
 from benchmarks import _harness
-from eigen import graphs, solve
-from eigen.laplacian import NormalizedProblem
+from eigen.graphs import build as graphs
 from eigen.picture import from_graph
+from eigen.solvers import solve
+from eigen.solvers.problem import NormalizedProblem
 
 TOLERANCE = 1e-4
 SPEC = eigen.GraphSpec(kind="pixel")

@@ -20,14 +20,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eval.inference import Segmenter
-from eval.metrics import count
-from models import sazs
-from models.clip import CLIP, CONTEXT_LENGTH
-from models.dpt import DPTSegmenter
-from models.inverseform import InverseNet
-from models.vit import Block
-from train.sazs_losses import JointLoss
+from eval.sazs.metrics import count
+from eval.sazs.segmenter import Segmenter
+from models.clip.clip import CLIP, CONTEXT_LENGTH
+from models.sazs import networks as sazs
+from models.sazs.dpt import DPTSegmenter
+from models.sazs.inverseform import InverseNet
+from models.sazs.vit import Block
+from train.sazs.losses import JointLoss
 
 EPISODES, PAIRS, PHOTOS = 1000, 346, 345  # of PASCAL's fold 0
 MASKS = 5

@@ -25,8 +25,8 @@ from PIL import Image
 from benchmarks._harness import peak_memory_mib, report
 from benchmarks.patch_graph import published
 from data.pictures import read_image
-from data.samples import write_photos
-from eigen import shards
+from data.synthetic.samples import write_photos
+from eigen.store import shards
 from pipeline import chain, manifest, streaming
 from pipeline.config import Config, resolve
 from pipeline.stages.shard import Job, fused

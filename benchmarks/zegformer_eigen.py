@@ -15,14 +15,14 @@ from pathlib import Path
 import click
 import torch
 
-from data.zegformer_sets import datasets_root, labelled_set
-from eval.eigen_maps import EigenFolder
-from eval.eigen_queries import WAYS, EigenUse
-from eval.gzs_gain import PhotoCounts, gain
-from eval.gzs_scoring import score
+from data.zegformer.sets import datasets_root, labelled_set
+from eigen.store.maps import EigenFolder
+from eval.zegformer.build import configuration, named_classes, network, segmenter, text_dim
+from eval.zegformer.eigen_queries import WAYS, EigenUse
+from eval.zegformer.gain import PhotoCounts, gain
+from eval.zegformer.scoring import score
+from models.zegformer.config import Config
 from train.checkpoint import FINAL
-from train.detectron_config import Config
-from train.zegformer_build import configuration, named_classes, network, segmenter, text_dim
 
 FIGURES = ("seen_IoU", "unseen_IoU", "hIoU", "mIoU", "pACC", "fwIoU", "boundary_F")
 GAIN = "hIoU_labelled"

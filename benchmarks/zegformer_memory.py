@@ -19,9 +19,9 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks._harness import peak_memory_mib, report
-from eval.zegformer import Classes, Scoring, Segmenter
-from eval.zegformer_tta import Augmented
-from models.zegformer import ZegFormer
+from eval.zegformer.segmenter import Classes, Scoring, Segmenter
+from eval.zegformer.tta import Augmented
+from models.zegformer.network import ZegFormer
 
 SIZES = (1200, 400, 500, 600, 700, 800, 900)
 LONGEST = 4000

@@ -27,16 +27,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data import samples
 from data.pictures import read_image
-from data.zegformer_transforms import test_image
-from eval import crops, gzs
-from eval.zegformer import Classes, Queries, Scoring, Segmenter
-from models.clip import CLIP, ImageTower
-from models.clip import PIXEL_MEAN as CLIP_MEAN
-from models.clip import PIXEL_STD as CLIP_STD
-from models.clip_weights import to_half
-from models.zegformer import ZegFormer, normalised_batch
+from data.synthetic import samples
+from data.zegformer.transforms import test_image
+from eval.zegformer import crops
+from eval.zegformer import ensemble as gzs
+from eval.zegformer.segmenter import Classes, Queries, Scoring, Segmenter
+from models.clip.clip import CLIP, ImageTower
+from models.clip.clip import PIXEL_MEAN as CLIP_MEAN
+from models.clip.clip import PIXEL_STD as CLIP_STD
+from models.clip.weights import to_half
+from models.zegformer.network import ZegFormer, normalised_batch
 
 
 def pictures(count: int, short: int) -> list[Tensor]:

@@ -26,8 +26,8 @@ from demo.naming import DemoError, add_options, exit_code, log_to_terminal, open
 if TYPE_CHECKING:
     import numpy as np
 
-    from data.vocabulary import Vocabulary
-    from eval.named_masks import Predict
+    from data.text.vocabulary import Vocabulary
+    from eval.predict import Predict
 
 DEFAULT_OUTPUT = Path("demo_output")
 _ESCAPE = 27
@@ -119,7 +119,7 @@ def _check_folder(folder: Path) -> None:
 def run_photos(found: list[Path], targets: list[Path], predict: Predict, own: Vocabulary) -> None:
     """Name the photos; one that cannot be read is left out, and said."""
     from data.pictures import PictureError, read_image
-    from eval import named_masks
+    from eval import predict as named_masks
 
     failed = 0
     for path, target in zip(found, targets, strict=True):
@@ -235,7 +235,7 @@ def _check_written(path: Path | None, frames: int) -> None:
 
 def _named(frame: np.ndarray, predict: Predict, own: Vocabulary) -> np.ndarray:
     """OpenCV's BGR in and out."""
-    from eval import named_masks
+    from eval import predict as named_masks
 
     image = frame[..., ::-1].copy()
     return named_masks.overlay(image, predict(image), own)[..., ::-1]

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.vocabulary import OTHERS, Vocabulary, from_file, from_names
+from data.text.vocabulary import OTHERS, Vocabulary, from_file, from_names
 
 if TYPE_CHECKING:
-    from eval.named_masks import Predict
+    from eval.predict import Predict
 
 DEFAULT_CONFIG = "configs/coco-stuff/zegformer_R50_bs32_60k_vit16_coco-stuff_gzss_eval.yaml"
 CLIP = "ViT-B/32"  # whose text embeddings SAZS is trained with
@@ -142,7 +142,7 @@ def open_namer(args: argparse.Namespace) -> Namer:
 
 
 def _is_sazs(checkpoint: str) -> bool:
-    from models.zegformer_weights import read
+    from models.zegformer.weights import read
 
     return not any(key.startswith(("backbone.", "sem_seg_head.")) for key in read(Path(checkpoint)))
 
@@ -182,9 +182,9 @@ def _rows(words: Vocabulary, table: str, known: Vocabulary) -> list[int]:
 
 def _configuration(args: argparse.Namespace) -> dict[str, Any]:
     """ZegFormer's configuration: of the file, of the checkpoint's recipe, or the default."""
-    from train.checkpoint import read_recipe
-    from train.detectron_config import override
-    from train.zegformer_build import KEYS, checked, configuration
+    from eval.zegformer.build import KEYS, checked, configuration
+    from models.checkpoints import read_recipe
+    from models.zegformer.config import override
 
     overrides = list(args.opts)
     if args.checkpoint:
@@ -206,9 +206,8 @@ def _configuration(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _zegformer(args: argparse.Namespace) -> Namer:
-    from data.embeddings import load_embeddings
-    from train.distributed import device
-    from train.zegformer_build import (
+    from data.text.embeddings import load_embeddings
+    from eval.zegformer.build import (
         BASELINE,
         NamedClasses,
         clip_source,
@@ -217,6 +216,7 @@ def _zegformer(args: argparse.Namespace) -> Namer:
         scoring,
         text_dim,
     )
+    from models.device import device
 
     config = _configuration(args)
     if not config["MODEL.WEIGHTS"]:
@@ -252,9 +252,9 @@ def _zegformer(args: argparse.Namespace) -> Namer:
 def _zegformer_predictor(
     config: dict[str, Any], model: Any, classes: Any, clip: list[Any], threshold: float
 ) -> Predict:
-    from eval.named_masks import with_zegformer
-    from eval.zegformer import Segmenter
-    from train.zegformer_build import segmenter
+    from eval.predict import with_zegformer
+    from eval.zegformer.build import segmenter
+    from eval.zegformer.segmenter import Segmenter
 
     found = segmenter(config, model, classes, clip=clip[0] if clip else None)
     if isinstance(found, Segmenter) and found.clip is not None:
@@ -268,19 +268,19 @@ def _zegformer_predictor(
 
 
 def _sazs(args: argparse.Namespace) -> Namer:
-    from data.embeddings import load_embeddings
-    from data.vocabulary import fewshot
-    from eval.inference import Segmenter
-    from eval.named_masks import with_sazs
-    from models.clip_weights import ClipSource
-    from models.sazs_texts import open_texts
-    from train import sazs
-    from train.distributed import device
+    from data.text.embeddings import load_embeddings
+    from data.text.vocabulary import fewshot
+    from eval.predict import with_sazs
+    from eval.sazs.segmenter import Segmenter
+    from models.clip.weights import ClipSource
+    from models.device import device
+    from models.sazs.load import load
+    from models.sazs.texts import open_texts
 
     if args.config_file or args.seen:
         raise DemoError("--config-file and --seen are ZegFormer's, but the checkpoint is of SAZS")
     where = _device_of(args.opts)
-    model, recipe = sazs.load(args.checkpoint, arch=args.arch)
+    model, recipe = load(args.checkpoint, arch=args.arch)
     default = fewshot(recipe.get("benchmark", "pascal"), spelling=recipe.get("mode", "corrected"))
     words = _listed(args.classes, default)
     table = args.embeddings

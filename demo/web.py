@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     import gradio
     import numpy as np
 
-    from data.vocabulary import Vocabulary
+    from data.text.vocabulary import Vocabulary
     from eigen.extractors import Extractor
-    from eval.named_masks import Named
+    from eval.predict import Named
 
 HOST = "127.0.0.1"
 MOST_WORDS = 100
@@ -93,7 +93,7 @@ class Page:
                 log.exception("%s", path)
                 raise
             return Answer(said=_line(str(error)))
-        from eval import named_masks
+        from eval import predict as named_masks
 
         told = _told(found)
         return Answer(
@@ -133,7 +133,7 @@ class Page:
 
 def _told(found: Named) -> str:
     """What a newcomer should know of the result."""
-    from eval.named_masks import IGNORE
+    from eval.predict import IGNORE
 
     if not found.scores:
         return "No mask was accepted for these words."

@@ -12,7 +12,7 @@ from PIL import Image
 
 import eigen
 from data.pictures import read_image
-from data.samples import write_photos
+from data.synthetic.samples import write_photos
 from eigen.masks import masks
 from eval import figures
 

@@ -5,10 +5,10 @@
 >>> pairs = eigen.eigenvectors(image, extractor, k=5)  # doctest: +SKIP
 """
 
-from eigen import shards
 from eigen.extractors import extractor
-from eigen.graphs import GraphSpec
+from eigen.graphs.build import GraphSpec
 from eigen.pairs import Eigenpairs
 from eigen.picture import eigenvectors
+from eigen.store import shards
 
 __all__ = ["Eigenpairs", "GraphSpec", "eigenvectors", "extractor", "shards"]

@@ -15,8 +15,8 @@ class Eigenpairs:
     ----------
     eigenvalues : ndarray, shape (K,), float64, ascending, in [0, 2]
     vectors : ndarray, shape (K, h, w), float32
-        D-orthonormal, sign fixed by `eigen.canonical.fix_signs`. Index 0 is the constant vector
-        unless the solve dropped it.
+        D-orthonormal, sign fixed by `eigen.solvers.canonical.fix_signs`. Index 0 is the constant
+        vector unless the solve dropped it.
     residual : ndarray, shape (K,), float32
         2-norm of L_sym u - lambda u for the unit vector u = D^(1/2) v, recomputed from the problem
         as posed.

@@ -7,12 +7,12 @@ import math
 import cv2
 import numpy as np
 
-from eigen import graphs
 from eigen.extractors import Extractor
 from eigen.extractors import extractor as make_extractor
 from eigen.extractors.contract import patch_grid
+from eigen.graphs import build as graphs
 from eigen.pairs import Eigenpairs
-from eigen.solve import TOLERANCE, Solution, solve
+from eigen.solvers.solve import TOLERANCE, Solution, solve
 
 MAX_PATCHES = 10_000
 """The dense graph of so many patches takes 400 MB, and seconds to solve."""
@@ -57,17 +57,17 @@ def eigenvectors(
     graph : GraphSpec, optional
         Default: the dense patch graph, W = max(X X^T, 0).
     solver, tolerance, seed
-        See `eigen.solve.solve`.
+        See `eigen.solvers.solve.solve`.
     max_patches : int
         A picture of more patches is reduced first, see `reduced`.
 
     Raises
     ------
-    eigen.affinity.AffinityError
+    eigen.graphs.affinity.AffinityError
         The features make no valid graph (NaN).
-    eigen.solve.TooFewNodes
+    eigen.solvers.solve.TooFewNodes
         The picture has fewer nodes than pairs are wanted.
-    eigen.solve.ConvergenceError
+    eigen.solvers.solve.ConvergenceError
         No solver of the chain reached the tolerance.
     """
     if isinstance(extractor, str):

@@ -7,6 +7,7 @@ begin with `module.` (left by multi-device wrappers).
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 from collections.abc import Mapping
@@ -92,6 +93,30 @@ def _first_line(error: Exception) -> str:
     """What went wrong, without torch's guesses at the cause that follow."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return line.partition(". ")[0][:160]
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """The recipe that a file of ours was trained with; empty for files of others.
+
+    Raises
+    ------
+    CheckpointError
+        The file cannot be read.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        recipe = read_file(path).get("recipe")
+        return dict(recipe) if isinstance(recipe, Mapping) else {}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {}).get("recipe", "{}"))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({error}); it is truncated or damaged: copy "
+            "it again"
+        ) from error
 
 
 def state_dict(content: Mapping[str, Any], source: str | Path) -> dict[str, Tensor]:

@@ -16,12 +16,13 @@ import scipy.sparse as sp
 
 import eigen
 from data.pictures import read_image
-from eigen import graphs, packed
-from eigen.affinity import Affinity, TriangleAffinity
 from eigen.extractors import Extractor
+from eigen.graphs import build as graphs
+from eigen.graphs.affinity import Affinity, TriangleAffinity
+from eigen.graphs.pixels import PixelSpec
 from eigen.pairs import Eigenpairs
 from eigen.picture import from_graph, reduced
-from eigen.pixels import PixelSpec
+from eigen.store import packed
 from pipeline.config import Config
 from pipeline.manifest import Entry
 from pipeline.outcome import quarantined

@@ -278,7 +278,7 @@ def verify(
 @workers_option
 def lists(config: Config, dataset: str, workers: int) -> None:
     """Make the lists of PASCAL-5i or COCO-20i from masks, compare them with the published."""
-    from data.trees import open_tree
+    from data.trees.folder import open_tree
     from pipeline.stages import lists as stage
 
     output = Path(config.results_root) / dataset / "lists.json"
@@ -294,8 +294,8 @@ def lists(config: Config, dataset: str, workers: int) -> None:
 @workers_option
 def coco_masks(config: Config, workers: int) -> None:
     """Paint COCO's label maps from the official instances_*.json."""
-    from data.coco import CocoTree
-    from data.trees import open_tree
+    from data.trees.coco import CocoTree
+    from data.trees.folder import open_tree
     from pipeline.stages import lists as stage
 
     tree = open_tree("coco", config.datasets_root)
@@ -312,7 +312,7 @@ def prepare(config: Config, name: str, workers: int) -> None:
     """Make ZegFormer's label maps from a data set's official files; goes on where it stopped."""
     from tqdm import tqdm
 
-    from data.prepare_sets import prepare as run
+    from data.zegformer.prepare_sets import prepare as run
 
     with tqdm(unit="label map") as bar:
 
@@ -335,9 +335,9 @@ def centre_embeddings(table: Path, out: Path, vocabulary: str) -> None:
     """Text embeddings in TABLE, less the mean of seen classes, to OUT (.npy)."""
     import numpy as np
 
-    from data.embeddings import centred, load_embeddings
     from data.files import atomic_path
-    from data.vocabulary import builtin, from_file
+    from data.text.embeddings import centred, load_embeddings
+    from data.text.vocabulary import builtin, from_file
 
     path = Path(vocabulary)
     classes = from_file(path) if path.suffix else builtin(vocabulary)

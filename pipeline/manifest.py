@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.files import atomic_path
-from data.trees import Tree
+from data.trees.folder import Tree
 
 
 @dataclass(frozen=True)

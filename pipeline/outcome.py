@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from data.pictures import PictureError
-from eigen.affinity import AffinityError
-from eigen.solve import ConvergenceError, TooFewNodes
+from eigen.graphs.affinity import AffinityError
+from eigen.solvers.solve import ConvergenceError, TooFewNodes
 
 FAULTS_OF_A_PHOTO = (PictureError, AffinityError, ConvergenceError, TooFewNodes)
 """What quarantines a photo. Everything else is a fault of the run and ends it."""

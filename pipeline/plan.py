@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from data.trees import TreeError
+from data.trees.folder import TreeError
 from pipeline import config as configuration
 from pipeline import manifest
 from pipeline.layout import MADE_HERE, STAGES, Layout, shard_name

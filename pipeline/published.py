@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from train import detectron_config
-from train.detectron_config import Keys
+from models.zegformer import config as detectron_config
+from models.zegformer.config import Keys
 
 SETS = ("ade20k-full-847-freq", "coco-stuff", "pascal_voc")
 _EVALUATION = "_gzss_eval"
@@ -22,7 +22,7 @@ def targets(results_root: str, configs: str | Path = "configs") -> dict[str, str
     ----------
     configs : folder of the configurations, by data set
     """
-    keys = Keys.read(Path(detectron_config.__file__).with_name("zegformer_keys.yaml"))
+    keys = Keys.read(Path(detectron_config.__file__).with_name("keys.yaml"))
     found = {}
     for folder in SETS:
         for path in sorted((Path(configs) / folder).glob("zegformer_R*.yaml")):

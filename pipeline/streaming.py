@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from data.pictures import read_image
-from eigen.graphs import GraphSpec
+from eigen.graphs.build import GraphSpec
 from eigen.pairs import Eigenpairs
 from eigen.picture import from_solution, reduced
-from eigen.solve import Solution
+from eigen.solvers.solve import Solution
 from pipeline.chain import extractor_for, graph_spec
 from pipeline.config import Config
 from pipeline.manifest import Entry

@@ -46,30 +46,6 @@ def save_weights(
         save_file(plain, temporary, metadata={"recipe": json.dumps(dict(recipe))})
 
 
-def read_recipe(path: str | Path) -> dict[str, Any]:
-    """The recipe that a file of ours was trained with; empty for files of others.
-
-    Raises
-    ------
-    CheckpointError
-        The file cannot be read.
-    """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        recipe = read_file(path).get("recipe")
-        return dict(recipe) if isinstance(recipe, Mapping) else {}
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return json.loads((file.metadata() or {}).get("recipe", "{}"))
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: not a readable safetensors file ({error}); it is truncated or damaged: copy "
-            "it again"
-        ) from error
-
-
 def load(path: str | Path, *, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Read a resumable checkpoint of the same training.
 

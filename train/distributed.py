@@ -20,11 +20,7 @@ from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-_NOT_A_DEVICE = "device {!r}: expected auto, cpu, cuda or cuda:N"
-
-
-class DeviceError(ValueError):
-    """A device that this machine does not have."""
+from models.device import device
 
 
 @dataclass(frozen=True)
@@ -59,33 +55,6 @@ class World:
         """Wait until every process has come here."""
         if self.size > 1:
             dist.barrier()
-
-
-def device(name: str = "auto", *, local_rank: int = 0) -> torch.device:
-    """The torch device of that name; "auto" is this process's GPU, or the CPU where there is none.
-
-    Raises
-    ------
-    DeviceError
-        A GPU is asked for and none can be used, or the name is not a device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        found = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceError(_NOT_A_DEVICE.format(name)) from error
-    if found.type not in ("cpu", "cuda"):
-        raise DeviceError(_NOT_A_DEVICE.format(name))
-    if found.type == "cuda":
-        index = local_rank if found.index is None else found.index
-        if index >= torch.cuda.device_count():
-            raise DeviceError(
-                f"device {name!r}: this machine offers {torch.cuda.device_count()} CUDA devices to "
-                f"torch {torch.__version__}; use --device cpu, or check the driver with nvidia-smi"
-            )
-        found = torch.device("cuda", index)
-    return found
 
 
 @contextlib.contextmanager

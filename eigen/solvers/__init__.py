@@ -3,5 +3,5 @@
 `solver(problem, k, *, tol, seed, start=None) -> (eigenvalues, u)`: the k smallest eigenvalues (k,)
 float64 ascending and orthonormal vectors (n, k), float32 or float64. `tol` bounds the 2-norm of
 each residual, `seed` decides every random draw, `start` is an (n, m) guess that a solver may use.
-A solver returns the best it has; `eigen.solve` recomputes the residuals and decides.
+A solver returns the best it has; `eigen.solvers.solve` recomputes the residuals and decides.
 """

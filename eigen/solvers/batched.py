@@ -3,8 +3,8 @@
 Block Lanczos as in `eigen.solvers.lanczos`, for a stack of graphs and without restarts. Products
 and orthogonalisation run in float32 on the device, the small Rayleigh-Ritz problems on the CPU in
 float64, residuals on the device in float64. A picture that misses the tolerance goes to the solvers
-of `eigen.solve`; so does one whose Krylov space is exhausted (a picture of one colour) or whose
-eigenvalues repeat as often as the block is wide.
+of `eigen.solvers.solve`; so does one whose Krylov space is exhausted (a picture of one colour) or
+whose eigenvalues repeat as often as the block is wide.
 
 Pictures of several sizes are padded with nodes of degree 0, which stay 0 in every product. On a GPU
 a picture's numbers depend on the padding by rounding (about 1e-7). On the CPU each picture is
@@ -24,11 +24,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from eigen import cosine
-from eigen.affinity import AffinityError
-from eigen.canonical import canonical_vectors
-from eigen.laplacian import NormalizedProblem
-from eigen.solve import (
+from eigen.graphs import cosine
+from eigen.graphs.affinity import AffinityError
+from eigen.solvers.canonical import canonical_vectors
+from eigen.solvers.lanczos import LEAST_BASIS, fills_block
+from eigen.solvers.problem import NormalizedProblem
+from eigen.solvers.solve import (
     DENSE_NODES,
     TOLERANCE,
     ConvergenceError,
@@ -39,7 +40,6 @@ from eigen.solve import (
     unit_vectors,
     without_first,
 )
-from eigen.solvers.lanczos import LEAST_BASIS, fills_block
 
 BLOCK = 4
 # Sizes of the basis at which the pairs are looked at: steps are cheap, looks are not.
@@ -67,7 +67,7 @@ def solve_batch(
     features : sequence of arrays or tensors, shape (n_i, d), float32, unit rows
         Tensors already on `device` are not copied.
     k, tol, drop_trivial, seed
-        As `eigen.solve.solve`.
+        As `eigen.solvers.solve.solve`.
     device : str or torch.device
 
     Returns
@@ -134,7 +134,7 @@ def _fitting(tensors: Sequence[torch.Tensor], k: int) -> list[int]:
 def _alone(
     features: torch.Tensor, k: int, tol: float, drop_trivial: bool, seed: int
 ) -> Solution | Failure:
-    """The picture by the solvers of `eigen.solve`, or its error."""
+    """The picture by the solvers of `eigen.solvers.solve`, or its error."""
     try:
         W = cosine.dense(features.cpu().numpy())
         return solve(W, k, tol=tol, drop_trivial=drop_trivial, seed=seed, check=False)

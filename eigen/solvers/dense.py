@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from eigen.laplacian import NormalizedProblem
+from eigen.solvers.problem import NormalizedProblem
 
 
 def dense(

@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from eigen.affinity import SumAffinity
-from eigen.cosine import CosineAffinity
-from eigen.laplacian import NormalizedProblem, orthonormal
-from eigen.nystrom import extended
+from eigen.graphs.affinity import SumAffinity
+from eigen.graphs.cosine import CosineAffinity
+from eigen.solvers.nystrom import extended
+from eigen.solvers.problem import NormalizedProblem, orthonormal
 
 # Orthonormal vectors, and S times them.
 Multiplied = tuple[np.ndarray, np.ndarray]

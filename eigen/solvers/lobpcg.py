@@ -23,9 +23,9 @@ import logging
 import numpy as np
 from scipy import sparse
 
-from eigen.laplacian import NormalizedProblem
 from eigen.solvers.dense import dense
 from eigen.solvers.multigrid import Multigrid
+from eigen.solvers.problem import NormalizedProblem
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from scipy import sparse
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh, splu
 
-from eigen.laplacian import NormalizedProblem
 from eigen.solvers.dense import dense
+from eigen.solvers.problem import NormalizedProblem
 
 SIGMA = -1e-5
 # Entries of the factor, 12 bytes each: 6 GB.

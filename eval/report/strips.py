@@ -62,7 +62,7 @@ class PhotoRow:
 
 
 def photo_rows(table: Mapping[str, np.ndarray]) -> list[PhotoRow]:
-    """Rows of a shard's photos by its columns (`eigen.shards.Shard.table`), without vectors."""
+    """Rows of a shard's photos by its columns (`shards.Shard.table`), without vectors."""
     names = ("id", "size", "grid", "eigenvalues", "residual", "solver")
     columns = [table[name].tolist() for name in names] if table else []
     return [

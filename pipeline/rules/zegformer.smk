@@ -84,5 +84,5 @@ rule zegformer_demo:
         eig_dir=lambda wildcards, input: os.path.dirname(input.eigenvectors),
         data_dir=LAYOUT.tree("world"),
     shell:
-        "python -m train.zegformer_demo --data-dir {params.data_dir:q} --eig_dir {params.eig_dir:q}"
+        "python -m pipeline.stages.demo_zegformer --data-dir {params.data_dir:q} --eig_dir {params.eig_dir:q}"
         " --out {params.folder:q} 2>&1 | tee {log:q}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.files import atomic_path
-from eigen import shards
+from eigen.store import shards
 from pipeline import manifest
 from pipeline.records import Record, read_all
 

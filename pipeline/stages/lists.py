@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from data import coco_masks, published_splits, splits
-from data.coco import CocoTree
-from data.findings import Finding
-from data.trees import Tree
+from data.sazs import published as published_splits
+from data.sazs import splits
+from data.trees import coco_masks
+from data.trees.coco import CocoTree
+from data.trees.findings import Finding
+from data.trees.folder import Tree
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from data.trees import Tree, open_tree
+from data.trees.folder import Tree, open_tree
 from pipeline import manifest
 from pipeline.config import Config
 from pipeline.layout import Layout

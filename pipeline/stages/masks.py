@@ -14,7 +14,7 @@ from pathlib import Path
 import eigen.masks
 from data.files import atomic_path
 from data.pictures import read_image, write_mask
-from eigen.shards import Shard
+from eigen.store.shards import Shard
 from pipeline import manifest
 from pipeline.config import Config
 from pipeline.progress import progress

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from data import samples
 from data.files import atomic_path
+from data.synthetic import samples
 from pipeline.config import Config
 
 log = logging.getLogger(__name__)
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 def run(dataset: str, folder: Path, done: Path, config: Config) -> None:
     """Write the photos of "world" or "samples" to `folder`, then the empty file `done`."""
     if dataset == "world":
-        from data import world
+        from data.synthetic import world
 
         world.write(folder, photos=config.world_photos, seed=config.seed)
     else:
@@ -27,7 +27,7 @@ def run(dataset: str, folder: Path, done: Path, config: Config) -> None:
 def ids(dataset: str, config: Config) -> list[str]:
     """Ids of the photos that `run` makes, before it has made them."""
     if dataset == "world":
-        from data import world
+        from data.synthetic import world
 
         return world.photo_ids(config.world_photos)
     return sorted(Path(name).stem for name in samples.PHOTOS)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import eigen.masks
 from data.pictures import read_image
-from eigen import shards
+from eigen.store import shards
 from eval import report
 from pipeline import manifest
 from pipeline.config import Config

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from eigen import packed, shards
 from eigen.pairs import Eigenpairs
+from eigen.store import packed, shards
 from pipeline import chain, manifest, provenance
 from pipeline.config import Config
 from pipeline.outcome import Outcome

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.pictures import SUFFIXES, read_image
-from eigen import shards
-from eigen.graphs import build
+from eigen.graphs.build import build
 from eigen.picture import reduced
-from eigen.verify import Verdict, verify
+from eigen.store import shards
+from eigen.store.verify import Verdict, verify
 from pipeline import chain
 from pipeline.config import Config, resolve
 

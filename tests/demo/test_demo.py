@@ -13,15 +13,16 @@ import torch
 from PIL import Image
 
 from data.pictures import read_image, read_label
-from data.vocabulary import from_names
+from data.text.vocabulary import from_names
 from demo import demo
 from demo.naming import Namer
-from models import sazs
-from models.clip import CLIP
-from models.per_pixel import PerPixelBaseline
-from models.zegformer import ZegFormer
+from eval.zegformer import build as zegformer_build
+from models.clip.clip import CLIP
+from models.sazs import networks as sazs
+from models.zegformer.network import ZegFormer
+from models.zegformer.per_pixel import PerPixelBaseline
 from tests.demo.settings import SMALL_ZEGFORMER
-from train import checkpoint, zegformer_build
+from train import checkpoint
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "pascal_voc" / "zegformer_R50_bs32_10k_vit16_voc.yaml"

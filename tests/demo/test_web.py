@@ -16,16 +16,17 @@ import pytest
 import torch
 from PIL import Image
 
-from data.vocabulary import from_names
+from data.text.vocabulary import from_names
 from demo import web
 from demo.naming import Namer
 from eigen.extractors import extractor
-from eval.named_masks import IGNORE, Named
-from models import sazs
-from models.clip import CLIP
+from eval.predict import IGNORE, Named
+from eval.zegformer import build as zegformer_build
+from models.clip.clip import CLIP
+from models.sazs import networks as sazs
 from tests.demo.chromium import CHROMIUM, Browser, until
 from tests.demo.settings import SMALL_ZEGFORMER
-from train import checkpoint, zegformer_build
+from train import checkpoint
 
 ROOT = Path(__file__).parents[2]
 

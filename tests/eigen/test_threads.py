@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from eigen import cosine, graphs, solve
+from eigen.graphs import build as graphs
+from eigen.graphs import cosine
+from eigen.solvers import solve
 from eigen.threads import blas_threads, one_pool
 
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from eigen import shards
 from eigen.masks import masks as eigen_masks
 from eigen.pairs import Eigenpairs
+from eigen.store import shards
 from eval import report
 from eval.figures import OUTLINES
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.clip import CLIP, TextTooLongError, tokenize
+from models.clip.clip import CLIP, TextTooLongError, tokenize
 from tests.parity.case import Case
 from tests.parity.fill import fill
 from tests.parity.golden import OWN, Golden

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models import drn
+from models.sazs import drn
 from tests.parity.case import Case, largest_difference
 from tests.parity.fill import fill
 from tests.parity.golden import Golden, key_case

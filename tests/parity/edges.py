@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.edges import reference_edges, shrink_edges
+from data.sazs.edges import reference_edges, shrink_edges
 from tests.parity.case import Case
 
 PASCAL, COCO = 20, 80

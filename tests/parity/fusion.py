@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eval import oracle
-from eval.inference import enlarged, margin
-from eval.metrics import Tally, count
-from models.sazs import log_probabilities
+from eval.sazs import oracle
+from eval.sazs.metrics import Tally, count
+from eval.sazs.segmenter import enlarged, margin
+from models.sazs.networks import log_probabilities
 from tests.parity.case import Case
 from tests.parity.golden import Golden
 

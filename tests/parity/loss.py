@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from models.inverseform import TILE, InverseNet
+from models.sazs.inverseform import TILE, InverseNet
 from tests.parity.case import Case
 from tests.parity.fill import fill, image
 from tests.parity.golden import Golden, key_case
-from train import sazs_losses as losses
+from train.sazs import losses
 
 ALLOWED = 1e-5
 TERMS = {"seg": "seg", "bce": "edge", "att": "attention", "inv": "shape", "total": "total"}

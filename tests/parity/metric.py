@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.metrics import Tally, count
+from eval.sazs.metrics import Tally, count
 from tests.parity.case import Case
 from tests.parity.golden import Golden
 

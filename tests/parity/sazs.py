@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from models import sazs
-from models.dpt import DPTSegmenter
-from models.drn import DRNSegmenter
+from models.sazs import networks as sazs
+from models.sazs.dpt import DPTSegmenter
+from models.sazs.drn import DRNSegmenter
 from tests.parity.case import Case
 from tests.parity.fill import fill
 from tests.parity.golden import Golden, key_case

@@ -25,12 +25,12 @@ from skimage import data
 from sklearn.cluster import KMeans
 from torch.nn import functional
 
-from eigen import colour
-from eigen.affinity import TriangleAffinity
-from eigen.canonical import fix_signs
 from eigen.extractors import extractor
-from eigen.graphs import GraphSpec, build
-from eigen.solve import solve
+from eigen.graphs import colour
+from eigen.graphs.affinity import TriangleAffinity
+from eigen.graphs.build import GraphSpec, build
+from eigen.solvers.canonical import fix_signs
+from eigen.solvers.solve import solve
 from tests.parity.case import Case, largest_difference
 from tests.parity.fill import fill
 from tests.parity.golden import Golden

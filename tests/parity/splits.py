@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from data.episodes import draw
-from data.published_splits import published
-from data.splits import BENCHMARKS, COCO, FOLDS, ROLES, Lists
+from data.sazs.episodes import draw
+from data.sazs.published import published
+from data.sazs.splits import BENCHMARKS, COCO, FOLDS, ROLES, Lists
 from tests.parity.case import Case
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data import zegformer_transforms as transforms
-from data.vocabulary import builtin
-from eval import gzs_metrics
+from data.text.vocabulary import builtin
+from data.zegformer import transforms
+from eval.zegformer import metrics as gzs_metrics
 from tests.parity.case import Case, largest_difference
 from tests.parity.zegformer_golden import Sampled
 

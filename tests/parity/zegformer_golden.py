@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.clip import CLIP
-from models.zegformer import ZegFormer
+from models.clip.clip import CLIP
+from models.zegformer.network import ZegFormer
 from tests.parity.case import Case, largest_difference
 from tests.parity.fill import tensor_for
 from tests.parity.golden import OWN

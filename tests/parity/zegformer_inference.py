@@ -13,12 +13,13 @@ from pathlib import Path
 
 import torch
 
-from eval import crops, gzs
-from eval.segments import Segments, enlarged
-from eval.zegformer import Classes, Queries, Scoring, Segmenter
-from models.clip_weights import to_half
-from models.prompts import templates
-from models.text import encode_classes
+from eval.zegformer import crops
+from eval.zegformer import ensemble as gzs
+from eval.zegformer.segmenter import Classes, Queries, Scoring, Segmenter
+from eval.zegformer.segments import Segments, enlarged
+from models.clip.prompts import templates
+from models.clip.text import encode_classes
+from models.clip.weights import to_half
 from tests.parity import zegformer_golden
 from tests.parity.case import Case
 from tests.parity.zegformer_golden import Sampled, array, published_path

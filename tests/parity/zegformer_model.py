@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.clip import CLIP, PIXEL_MEAN, PIXEL_STD, tokenize
-from models.prompts import templates
-from models.resnet import ResNet, msra_key, torchvision_key
-from models.text import encode_classes, synonyms
-from models.transformer import sine_positions
-from models.zegformer import ZegFormer, normalised_batch
+from models.clip.clip import CLIP, PIXEL_MEAN, PIXEL_STD, tokenize
+from models.clip.prompts import templates
+from models.clip.text import encode_classes, synonyms
+from models.zegformer.network import ZegFormer, normalised_batch
+from models.zegformer.resnet import ResNet, msra_key, torchvision_key
+from models.zegformer.transformer import sine_positions
 from tests.parity import zegformer_golden
 from tests.parity.case import Case
 from tests.parity.fill import image

@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from models.prompts import templates
-from models.text import encode_classes
-from models.zegformer import Prediction, ZegFormer, normalised_batch
+from models.clip.prompts import templates
+from models.clip.text import encode_classes
+from models.zegformer.network import Prediction, ZegFormer, normalised_batch
 from tests.parity import zegformer_golden
 from tests.parity.case import Case
 from tests.parity.fill import tensor_for
 from tests.parity.zegformer_golden import Sampled, published_path
 from train.schedule import poly
-from train.zegformer_criterion import Criterion
-from train.zegformer_matcher import Target, class_cost, dice_cost, focal_cost, match
-from train.zegformer_optimizer import adamw, groups
+from train.zegformer.criterion import Criterion
+from train.zegformer.matcher import Target, class_cost, dice_cost, focal_cost, match
+from train.zegformer.optimizer import adamw, groups
 
 LAYERS = (*(f"aux{i}" for i in range(5)), "")
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from data.trees import TreeError
+from data.trees.folder import TreeError
 from pipeline.config import ConfigError
 from pipeline.plan import Plan
 from tests.pictures import scene

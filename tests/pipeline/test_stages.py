@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from data.pictures import read_image
-from eigen import shards
-from eigen.packed import PackedError
+from eigen.store import shards
+from eigen.store.packed import PackedError
 from pipeline import manifest, workers
 from pipeline.config import resolve
 from pipeline.layout import STAGES, Layout

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline import summary
 from pipeline.layout import Layout
-from train.zegformer_demo import REPORTED
+from pipeline.stages.demo_zegformer import REPORTED
 
 
 def test_scores_of_the_demo_are_told_where_there_are_any(tmp_path):

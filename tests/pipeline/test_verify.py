@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from eigen import shards
+from eigen.store import shards
 from pipeline.cli import main
 from tests.pictures import scene
 from tests.pipeline.test_stages import Run
@@ -89,10 +89,11 @@ def test_a_changed_file_is_found_before_any_photo_is_read(made, tmp_path):
 
 def test_verification_does_not_trust_the_solver(made):
     """A vector with a small residual of a wrong eigenvalue is no pair."""
-    from eigen import GraphSpec, graphs
+    from eigen import GraphSpec
     from eigen.extractors import extractor
+    from eigen.graphs import build as graphs
     from eigen.pairs import Eigenpairs
-    from eigen.verify import verify as held
+    from eigen.store.verify import verify as held
 
     image = np.asarray(Image.open(made[0] / "photo0.png"))
     lowlevel = extractor("lowlevel")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from eigen import shards
+from eigen.store import shards
 from tests.pictures import scene
 from tests.pipeline import slurm_stub
 

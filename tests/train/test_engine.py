@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from models.checkpoints import CheckpointError
+from models.checkpoints import CheckpointError, read_recipe
 from train import checkpoint, engine, history
 from train.distributed import World
 from train.sampling import BatchSampler, generator
@@ -75,8 +75,8 @@ def test_loss_falls_and_every_file_is_written(tmp_path):
     assert [row["step"] for row in rows if "score" in row] == [50, 100, 150]
     assert (tmp_path / history.CURVES).read_bytes().startswith(b"\x89PNG")
     assert list((tmp_path / "tensorboard").iterdir())
-    assert checkpoint.read_recipe(tmp_path / checkpoint.BEST)["step"] == 150
-    assert checkpoint.read_recipe(tmp_path / checkpoint.LATEST) == {"arch": "net"}
+    assert read_recipe(tmp_path / checkpoint.BEST)["step"] == 150
+    assert read_recipe(tmp_path / checkpoint.LATEST) == {"arch": "net"}
 
 
 @pytest.mark.parametrize("stop", [1, 4, 5, 11])

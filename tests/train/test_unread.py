@@ -75,11 +75,12 @@ def test_no_bad_photo_no_file(tmp_path):
 def test_samples_of_both_systems_pass_over_bad_photos(tmp_path):
     from PIL import Image
 
-    from data.zegformer_sets import Pair
-    from data.zegformer_transforms import Augmentation
-    from eval.items import Item
-    from train import sazs_data, zegformer_data
+    from data.sazs.folds import Item
+    from data.zegformer.sets import Pair
+    from data.zegformer.transforms import Augmentation
     from train.sampling import Draw
+    from train.sazs import samples as sazs_data
+    from train.zegformer import samples as zegformer_data
 
     for name in ("good", "bad"):
         Image.new("RGB", (40, 40), (200, 0, 0)).save(tmp_path / f"{name}.jpg")
@@ -103,9 +104,9 @@ def test_labels_of_another_vocabulary_end_a_training_in_one_line(tmp_path):
     """With a worker process, whose errors come with its traceback."""
     from PIL import Image
 
-    from data.zegformer_sets import Pair
-    from data.zegformer_transforms import Augmentation
-    from train import zegformer_data
+    from data.zegformer.sets import Pair
+    from data.zegformer.transforms import Augmentation
+    from train.zegformer import samples as zegformer_data
 
     Image.new("RGB", (40, 40)).save(tmp_path / "a.jpg")
     Image.fromarray(np.full((40, 40), 9, np.uint8)).save(tmp_path / "a.png")
@@ -121,7 +122,7 @@ def test_labels_of_another_vocabulary_end_a_training_in_one_line(tmp_path):
 def test_items_to_validate_on_are_checked_before_the_first_epoch(tmp_path):
     from PIL import Image
 
-    from eval.items import Item, readable_items
+    from data.sazs.folds import Item, readable_items
 
     for name, side in (("good", 40), ("small", 30), ("bad", 40)):
         Image.new("RGB", (40, 40)).save(tmp_path / f"{name}.jpg")

@@ -1,0 +1,61 @@
+"""Which (photo, class) items a test runs over: the published 1000 episodes, or each pair once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from data.sazs.splits import COCO, Lists, Pair, SplitError
+
+EPISODES = 1000
+PROTOCOLS = ("one_pass", "published")
+
+
+def episodes(lists: Lists, fold: int, protocol: str = "one_pass") -> list[Pair]:
+    """Test items of a fold.
+
+    Parameters
+    ----------
+    protocol
+        "one_pass": every pair once. "published": 1000 items; for PASCAL the list over and over, so
+        that its beginning weighs more, for COCO 1000 draws with seed 0.
+
+    Raises
+    ------
+    SplitError
+        There is no such protocol or fold, or the fold has no test pair.
+    """
+    pairs = lists.test_pairs(fold)
+    if protocol not in PROTOCOLS:
+        raise SplitError(f"protocol: expected one of {', '.join(PROTOCOLS)}, found {protocol!r}")
+    if not pairs:
+        raise SplitError(f"fold {fold} of {lists.benchmark.name} has no test pair in these lists")
+    if protocol == "one_pass":
+        return pairs
+    if lists.benchmark is COCO:
+        held_out = lists.benchmark.class_ids(fold, "val")
+        return draw({c: lists.images["val"][c] for c in held_out})
+    return [pairs[i % len(pairs)] for i in range(EPISODES)]
+
+
+def draw(images: dict[int, list[str]], *, count: int = EPISODES, seed: int = 0) -> list[Pair]:
+    """Draw a class evenly, then one of its photos evenly, `count` times.
+
+    The legacy generator and the two draws without replacement are the published ones: another
+    generator, or another order of the photos in a list, gives other episodes.
+
+    Raises
+    ------
+    SplitError
+        A class has no photo.
+    """
+    empty = [c for c, names in images.items() if not names]
+    if empty:
+        raise SplitError(f"class {empty[0]} has no photo to draw; {len(empty)} classes are empty")
+    rng = np.random.RandomState(seed)
+    classes = sorted(images)
+    drawn = []
+    for _ in range(count):
+        class_id = classes[rng.permutation(len(classes))[0]]
+        names = images[class_id]
+        drawn.append(Pair(names[rng.permutation(len(names))[0]], class_id))
+    return drawn

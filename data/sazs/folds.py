@@ -1,0 +1,181 @@
+"""What SAZS is trained and tested on: a photo, its label map, and one class that is in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data.pictures import PictureError, read_image, read_label
+from data.sazs.episodes import episodes
+from data.sazs.published import read_lists
+from data.sazs.splits import BENCHMARKS, IGNORE, Benchmark, Lists, Pair, generate
+from data.trees.folder import open_tree
+from data.trees.tree import Tree
+
+
+class ItemError(ValueError):
+    """A photo or label of an item that is missing or does not fit."""
+
+
+class Item(NamedTuple):
+    """`photo` names eigenvectors, `class_id` counts from 0; its value in the label is one more."""
+
+    photo: str
+    class_id: int
+    image: Path
+    label: Path
+
+    def read_image(self) -> np.ndarray:
+        """(H, W, 3) uint8 RGB."""
+        return read_image(self.image)
+
+    def read_truth(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels of the class and pixels without a label, (H, W) bool each.
+
+        Raises
+        ------
+        ItemError
+            The label is of another size than the photo.
+        """
+        label = read_label(self.label)
+        if label.shape != size:
+            raise ItemError(
+                f"{self.label}: is {label.shape}, expected the photo's {size} ({self.image})"
+            )
+        return label == self.class_id + 1, label == IGNORE
+
+
+def readable_items(items: Sequence[Item]) -> tuple[list[Item], list[tuple[str, str]]]:
+    """The items whose photo and label can be read, and (photo, reason) of the others."""
+    good, unread = [], []
+    for item in items:
+        try:
+            item.read_truth(item.read_image().shape[:2])
+        except (PictureError, ItemError) as error:
+            unread.append((item.photo, str(error)))
+        else:
+            good.append(item)
+    return good, unread
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A benchmark's items with one fold held out.
+
+    Attributes
+    ----------
+    train, validation : items of seen classes, from different photos
+    test : items of unseen classes, each once
+    seen_test : items of seen classes from the photos that are tested on, each once
+    episodes : for each item of `test`, how often the published 1000 episodes have it
+    """
+
+    benchmark: Benchmark
+    number: int
+    train: Sequence[Item]
+    validation: Sequence[Item]
+    test: Sequence[Item]
+    seen_test: Sequence[Item]
+    episodes: np.ndarray
+
+    @property
+    def seen(self) -> list[int]:
+        return self.benchmark.class_ids(self.number, "trn")
+
+    @property
+    def unseen(self) -> list[int]:
+        return self.benchmark.class_ids(self.number, "val")
+
+
+def open_fold(
+    benchmark: str,
+    data_dir: str | Path,
+    fold: int,
+    *,
+    lists: str | Path | None = None,
+    validation_share: float = 0.1,
+) -> Fold:
+    """Open a benchmark below `data_dir` with one fold held out.
+
+    Parameters
+    ----------
+    benchmark : "pascal" or "coco"
+    lists : path, optional
+        Lists of pairs: a JSON file made by us, or a folder of published ones. By default they are
+        made from the label maps, which takes a while for COCO.
+    validation_share : float
+        Share of the training photos that is kept from training, to choose weights and parameters.
+
+    Raises
+    ------
+    data.trees.tree.TreeError, data.sazs.splits.SplitError
+        The data or the lists are missing; the fold does not exist.
+    """
+    rules = BENCHMARKS[benchmark]
+    rules.class_ids(fold, "val")  # a fold that does not exist is said before files are read
+    tree = open_tree(benchmark, data_dir)
+    pairs = _read_lists(rules, tree, lists)
+    places = _places(tree)
+    kept, held = _split(pairs.train_pairs(fold), validation_share)
+    once = list(dict.fromkeys(pairs.test_pairs(fold)))
+    seen = [Pair(name, c) for c in rules.class_ids(fold, "trn") for name in pairs.images["val"][c]]
+    published = Counter(episodes(pairs, fold, "published"))
+    return Fold(
+        rules,
+        fold,
+        _items(kept, places),
+        _items(held, places),
+        _items(once, places),
+        _items(dict.fromkeys(seen), places),
+        np.array([published[pair] for pair in once]),
+    )
+
+
+def _read_lists(rules: Benchmark, tree: Tree, lists: str | Path | None) -> Lists:
+    if lists is None:
+        return generate(tree)
+    if Path(lists).is_dir():
+        return read_lists(rules, lists)
+    return Lists.load(lists)
+
+
+def _places(tree: Tree) -> dict[str, tuple[str, Path, Path]]:
+    """Name in the lists -> photo id, photo, label."""
+    places = {}
+    for photo in tree.photos():
+        label = tree.mask_path(photo)
+        if label is not None:
+            place = (photo.id, photo.path, label)
+            places[photo.id] = places[f"{photo.split}/{photo.path.name}"] = place
+    return places
+
+
+def _items(pairs: Iterable[Pair], places: dict[str, tuple[str, Path, Path]]) -> list[Item]:
+    pairs = list(pairs)
+    absent = [pair.image for pair in pairs if pair.image not in places]
+    if absent:
+        raise ItemError(
+            f"{len(absent)} of {len(pairs)} listed photos are not there (first: {absent[0]}); "
+            "check the data with `python -m pipeline check-data`, or use lists of your photos"
+        )
+    found = []
+    for pair in pairs:
+        photo, image, label = places[pair.image]
+        found.append(Item(photo, pair.class_id, image, label))
+    return found
+
+
+def _split(pairs: Sequence[Pair], share: float) -> tuple[list[Pair], list[Pair]]:
+    """Pairs for training and for validation; all pairs of a photo stay together."""
+    photos = sorted({pair.image for pair in pairs})
+    order = np.random.default_rng(0).permutation(len(photos))
+    held = {photos[i] for i in order[: round(share * len(photos))]}
+    return (
+        [pair for pair in pairs if pair.image not in held],
+        [pair for pair in pairs if pair.image in held],
+    )

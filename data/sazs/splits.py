@@ -1,0 +1,217 @@
+"""PASCAL-5i and COCO-20i: classes of each fold, and lists of (photo, class) pairs from the masks.
+
+The published lists carry no licence, so they are not part of this package: `generate` makes them
+again from the masks, `data.sazs.published` reads them where a user has them, and compares.
+
+A class id counts from 0; its value in a mask is the id + 1. `trn` photos are trained on, `val`
+photos are tested on; in each fold the classes of the other three folds are seen.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data.files import atomic_path
+from data.parallel import ordered_map
+from data.pictures import PictureError, picture_size, read_label
+from data.trees.coco import CocoTree
+from data.trees.tree import Tree
+from data.trees.voc import PascalTree
+
+FOLDS = 4
+ROLES = ("trn", "val")
+IGNORE = 255
+
+
+class SplitError(Exception):
+    """A fold, a list or a mask that cannot be used; names it, what was expected and found."""
+
+
+class Pair(NamedTuple):
+    """A photo and a class that is present in it. `image` is named as in the published lists."""
+
+    image: str
+    class_id: int
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Classes, folds and the rule of the lists.
+
+    A pair is kept if at least `least` of the pixels `mask[start::stride, start::stride]` show the
+    class. Both rules were found by comparison with the published lists (docs/data.md).
+    """
+
+    name: str
+    classes: int
+    interleaved: bool
+    start: int
+    stride: int
+    least: int
+
+    def class_ids(self, fold: int, role: str) -> list[int]:
+        """Ascending class ids of a fold: held out ("val") or seen in training ("trn").
+
+        Raises
+        ------
+        SplitError
+            There is no such fold or role.
+        """
+        if fold not in range(FOLDS):
+            raise SplitError(f"fold: expected 0 to {FOLDS - 1}, found {fold!r}")
+        if role not in ROLES:
+            raise SplitError(f"role: expected one of {', '.join(ROLES)}, found {role!r}")
+        return [c for c in range(self.classes) if (self.fold_of(c) == fold) == (role == "val")]
+
+    def fold_of(self, class_id: int) -> int:
+        """The fold that holds a class out."""
+        return class_id % FOLDS if self.interleaved else class_id // (self.classes // FOLDS)
+
+
+PASCAL = Benchmark("pascal", classes=20, interleaved=False, start=1, stride=32, least=3)
+COCO = Benchmark("coco", classes=80, interleaved=True, start=0, stride=1, least=2 * 32 * 32)
+BENCHMARKS = {benchmark.name: benchmark for benchmark in (PASCAL, COCO)}
+
+
+@dataclass
+class Lists:
+    """For each role and class the photos that show it, in list order.
+
+    `photos` counts the masks that were read per role (0 for lists that were read from files);
+    `problems` are photos that could not be judged, as (image, reason).
+    """
+
+    benchmark: Benchmark
+    images: dict[str, dict[int, list[str]]]
+    photos: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ROLES, 0))
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+    def train_pairs(self, fold: int) -> list[Pair]:
+        """Pairs of the seen classes, fold by fold, class by class, in list order."""
+        seen = self.benchmark.class_ids(fold, "trn")
+        seen.sort(key=lambda c: (self.benchmark.fold_of(c), c))
+        return [Pair(image, c) for c in seen for image in self.images["trn"][c]]
+
+    def test_pairs(self, fold: int) -> list[Pair]:
+        """Pairs of the held-out classes: by photo for PASCAL, class by class for COCO."""
+        held_out = self.benchmark.class_ids(fold, "val")
+        pairs = [Pair(image, c) for c in held_out for image in self.images["val"][c]]
+        return pairs if self.benchmark.interleaved else sorted(pairs)
+
+    def save(self, path: str | Path) -> None:
+        """Write the lists as JSON."""
+        document = {
+            "format": "eigenshape lists",
+            "version": 1,
+            "benchmark": self.benchmark.name,
+            "photos": self.photos,
+            "problems": self.problems,
+            "images": self.images,
+        }
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Lists:
+        """Read lists that `save` wrote.
+
+        Raises
+        ------
+        SplitError
+            The file cannot be read, or is not such a list; names it.
+        """
+        try:
+            document = json.loads(Path(path).read_text("utf-8"))
+            if document["format"] != "eigenshape lists" or document["version"] != 1:
+                raise ValueError("another format or version")
+            benchmark = BENCHMARKS[document["benchmark"]]
+            images = {
+                role: {c: document["images"][role][str(c)] for c in range(benchmark.classes)}
+                for role in ROLES
+            }
+            problems = [(image, reason) for image, reason in document["problems"]]
+            return cls(benchmark, images, document["photos"], problems)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SplitError(
+                f"{path}: not lists of version 1 ({error!r}); generate them again from the masks"
+            ) from error
+
+
+def generate(tree: Tree, *, workers: int | None = None) -> Lists:
+    """Make the lists of a PASCAL or COCO tree from its masks.
+
+    A photo whose mask is missing, of another size, or of other values goes to `Lists.problems`.
+
+    Raises
+    ------
+    SplitError
+        The tree is of another kind, or its lists of photos are missing.
+    TreeError
+        The tree has no photos.
+    """
+    benchmark, members = _members(tree)
+    lists = Lists(benchmark, {role: {c: [] for c in range(benchmark.classes)} for role in ROLES})
+    tasks = [
+        (benchmark, role, image, photo, mask)
+        for role in ROLES
+        for image, photo, mask in sorted(members[role])
+    ]
+    for role, image, class_ids, problem in ordered_map(_judge, tasks, workers=workers, chunk=64):
+        if problem:
+            lists.problems.append((image, problem))
+        else:
+            lists.photos[role] += 1
+        for class_id in class_ids:
+            lists.images[role][class_id].append(image)
+    return lists
+
+
+_Member = tuple[str, Path, Path]
+
+
+def _members(tree: Tree) -> tuple[Benchmark, dict[str, list[_Member]]]:
+    """(image name, photo, mask) of each role."""
+    members: dict[str, list[_Member]] = {role: [] for role in ROLES}
+    if isinstance(tree, PascalTree):
+        lists = tree.lists()
+        for role, name in zip(ROLES, ("trainaug", "val"), strict=True):
+            if name not in lists:
+                where = tree.root / "ImageSets" / "Segmentation" / f"{name}.txt"
+                raise SplitError(f"{where} is missing: it names the {role} photos")
+            listed = set(lists[name])
+            for photo in tree.photos():
+                if photo.id in listed:
+                    members[role].append((photo.id, photo.path, tree.mask_path(photo)))
+        return PASCAL, members
+    if isinstance(tree, CocoTree):
+        role_of = dict(zip(tree.splits, ROLES, strict=True))
+        for photo in tree.photos():
+            name = f"{photo.split}/{photo.path.name}"
+            members[role_of[str(photo.split)]].append((name, photo.path, tree.mask_path(photo)))
+        return COCO, members
+    raise SplitError(f"lists: expected a pascal or coco tree, found {tree.name!r}")
+
+
+def _judge(task: tuple[Benchmark, str, str, Path, Path]) -> tuple[str, str, list[int], str]:
+    """Role, image, class ids that the image is listed under, and what is wrong, if anything."""
+    benchmark, role, image, photo, mask = task
+    try:
+        labels = read_label(mask)
+        if labels.shape != picture_size(photo):
+            return role, image, [], f"{mask} is of another size than {photo}"
+    except PictureError as error:
+        return role, image, [], str(error)
+    values = np.unique(labels)
+    strange = values[(values > benchmark.classes) & (values != IGNORE)]
+    if strange.size:
+        allowed = f"0 to {benchmark.classes} and {IGNORE}"
+        return role, image, [], f"{mask}: expected values {allowed}, found {strange[0]}"
+    sampled = labels[benchmark.start :: benchmark.stride, benchmark.start :: benchmark.stride]
+    counts = np.bincount(sampled.ravel(), minlength=benchmark.classes + 1)
+    kept = np.flatnonzero(counts[1 : benchmark.classes + 1] >= benchmark.least)
+    return role, image, kept.tolist(), ""

@@ -1,0 +1,227 @@
+"""Classes as one object: names, synonyms, which are seen, label values and colours.
+
+A class id is a place in `names`. Nothing else in the project keeps a second list of classes that
+would have to agree with it.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from data.sazs.splits import COCO, PASCAL
+
+OTHERS = "others"
+"""What SAZS calls everything that is not the class asked for."""
+
+
+class VocabularyError(Exception):
+    """A vocabulary that cannot be used; names the file or set, what was expected and found."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Classes in class-id order.
+
+    Parameters
+    ----------
+    name
+        What messages call it: a set's name or a file's path.
+    names
+        One per class, all different; `", "` separates synonyms.
+    unseen
+        Ids of the classes whose masks are withheld from training.
+    label_ids
+        Value of each class in the data set's published label maps.
+    ignore
+        Label value that counts neither in a loss nor in a score.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    unseen: frozenset[int] = frozenset()
+    label_ids: tuple[int, ...] = ()
+    ignore: int = 255
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise VocabularyError(f"{self.name}: expected at least one class name, found none")
+        seen_before: set[str] = set()
+        for name in self.names:
+            if not name.strip() or name in seen_before:
+                trouble = "an empty name" if not name.strip() else f"{name!r} twice"
+                raise VocabularyError(f"{self.name}: expected different names, found {trouble}")
+            seen_before.add(name)
+        if not self.label_ids:
+            object.__setattr__(self, "label_ids", tuple(range(len(self))))
+        if len(self.label_ids) != len(self):
+            raise VocabularyError(
+                f"{self.name}: expected {len(self)} label ids, found {len(self.label_ids)}"
+            )
+        if not self.unseen <= set(range(len(self))):
+            stray = sorted(self.unseen - set(range(len(self))))
+            raise VocabularyError(f"{self.name}: unseen ids {stray} are not of {len(self)} classes")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def seen_ids(self) -> list[int]:
+        return [c for c in range(len(self)) if c not in self.unseen]
+
+    @property
+    def unseen_ids(self) -> list[int]:
+        return sorted(self.unseen)
+
+    @property
+    def seen_flags(self) -> np.ndarray:
+        """(n,) bool."""
+        return np.array([c not in self.unseen for c in range(len(self))])
+
+    @property
+    def colours(self) -> np.ndarray:
+        """(n, 3) uint8 RGB: PASCAL's palette, in which no two classes are alike."""
+        return palette(len(self) + 1)[1:]
+
+    def synonyms(self, class_id: int) -> list[str]:
+        """The words for a class: its name cut at each comma and space."""
+        return self.names[class_id].split(", ")
+
+    def index(self, name: str) -> int:
+        """Class id of a name. Raises `VocabularyError` where no class is called so."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise VocabularyError(f"{self.name} has no class {name!r}") from None
+
+    def holding_out(self, unseen: Collection[int]) -> Vocabulary:
+        """The same classes with others unseen."""
+        return replace(self, unseen=frozenset(unseen))
+
+    def subset(self, which: str) -> Vocabulary:
+        """The "seen", "unseen" or "all" classes, renumbered from 0 in the order they have here."""
+        if which not in ("seen", "unseen", "all"):
+            raise ValueError(f"subset: expected seen, unseen or all, found {which!r}")
+        ids = {"seen": self.seen_ids, "unseen": self.unseen_ids, "all": range(len(self))}[which]
+        return replace(
+            self,
+            name=self.name if which == "all" else f"{self.name} ({which})",
+            names=tuple(self.names[c] for c in ids),
+            unseen=frozenset(new for new, c in enumerate(ids) if c in self.unseen),
+            label_ids=tuple(self.label_ids[c] for c in ids),
+        )
+
+    def lookup(self) -> np.ndarray:
+        """(65536,) table from published label values to class ids; every other value is `ignore`.
+
+        uint8 where `ignore` is 255, else uint16: `vocabulary.lookup()[label_map]`.
+        """
+        table = np.full(65536, self.ignore, np.uint8 if self.ignore == 255 else np.uint16)
+        table[list(self.label_ids)] = np.arange(len(self))
+        return table
+
+    def check_length(self, found: int, what: str) -> None:
+        """Raise `VocabularyError` unless something has one entry for each class."""
+        if found != len(self):
+            raise VocabularyError(
+                f"{what}: expected {len(self)} classes, as in {self.name}, found {found}"
+            )
+
+
+def palette(n: int) -> np.ndarray:
+    """(n, 3) uint8 RGB: the colours of PASCAL's label PNGs; 0 is black."""
+    ids = np.arange(n)
+    colours = np.zeros((n, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (((ids >> (3 * bit + channel)) & 1) << (7 - bit)).astype(
+                np.uint8
+            )
+    return colours
+
+
+def builtin(key: str) -> Vocabulary:
+    """A vocabulary that comes with the package, by the stem of its file in `vocabularies/`.
+
+    "coco_stuff" (171, 15 unseen), "voc" (20, 5 unseen) and "ade20k_full" (847, 275 unseen) are
+    ZegFormer's, spelt as there; "pascal" and "coco" have no unseen classes of their own.
+    """
+    folder = importlib.resources.files("data.text") / "vocabularies"
+    known = sorted(entry.name.removesuffix(".json") for entry in folder.iterdir())
+    if key not in known:
+        raise VocabularyError(f"vocabulary: expected one of {', '.join(known)}, found {key!r}")
+    return _from_json(key, json.loads((folder / f"{key}.json").read_text("utf-8")))
+
+
+def fewshot(benchmark: str, *, fold: int | None = None, spelling: str = "corrected") -> Vocabulary:
+    """The 20 PASCAL or 80 COCO classes of SAZS, with a fold's test classes unseen.
+
+    Parameters
+    ----------
+    spelling
+        "corrected": words apart ("potted plant"); "reference": glued, as published.
+    """
+    if spelling not in ("corrected", "reference"):
+        raise VocabularyError(f"spelling: expected corrected or reference, found {spelling!r}")
+    folds = {"pascal": PASCAL, "coco": COCO}
+    if benchmark not in folds:
+        raise VocabularyError(f"benchmark: expected pascal or coco, found {benchmark!r}")
+    vocabulary = builtin(benchmark)
+    if spelling == "reference":
+        vocabulary = replace(vocabulary, names=tuple(n.replace(" ", "") for n in vocabulary.names))
+    if fold is None:
+        return vocabulary
+    return vocabulary.holding_out(folds[benchmark].class_ids(fold, "val"))
+
+
+def from_names(names: Sequence[str], *, name: str = "class names") -> Vocabulary:
+    """A vocabulary of free text, all classes seen."""
+    return Vocabulary(name, tuple(names))
+
+
+def from_file(path: str | Path, *, expected: int | None = None) -> Vocabulary:
+    """Read class names: a text file with one a line, a JSON list, or a file like the built-in ones.
+
+    Raises
+    ------
+    VocabularyError
+        The file cannot be read, or has not the `expected` number of names; names the file.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        content = json.loads(text) if path.suffix == ".json" else text.strip().splitlines()
+    except (OSError, ValueError) as error:
+        raise VocabularyError(f"cannot read the class names {path}: {error}") from error
+    if isinstance(content, list):
+        content = {"names": content}
+    vocabulary = _from_json(str(path), content)
+    if expected is not None and len(vocabulary) != expected:
+        raise VocabularyError(
+            f"{path}: expected {expected} class names, found {len(vocabulary)}; "
+            "one name a line, without a line for the background"
+        )
+    return vocabulary
+
+
+def _from_json(name: str, content: object) -> Vocabulary:
+    if not isinstance(content, dict):
+        raise VocabularyError(f"{name}: expected a list of names")
+    names = content.get("names")
+    if not isinstance(names, list) or not all(isinstance(entry, str) for entry in names):
+        raise VocabularyError(f"{name}: expected a list of names")
+    try:
+        return Vocabulary(
+            name,
+            tuple(names),
+            frozenset(int(c) for c in content.get("unseen", ())),
+            tuple(int(label) for label in content.get("label_ids", ())),
+            int(content.get("ignore", 255)),
+        )
+    except (TypeError, ValueError) as error:
+        raise VocabularyError(f"{name}: expected lists of numbers beside the names") from error

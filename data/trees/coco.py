@@ -1,0 +1,88 @@
+"""COCO on disk, under its 2014 and its 2017 folder names."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+from data.trees.findings import Finding, counted
+from data.trees.tree import Listing, Photo, Tree, TreeError, list_pictures
+
+PUBLISHED_PHOTOS = {
+    "train2014": 82_783,
+    "val2014": 40_504,
+    "train2017": 118_287,
+    "val2017": 5_000,
+}
+
+
+class CocoTree(Tree):
+    """Photos in `train{year}` and `val{year}` of `{root}/COCO2014`, COCO2017, coco, or `root`.
+
+    The 2014 and 2017 sets are the same photos, dealt differently: only one year is read, the first
+    that is found.
+    """
+
+    name = "coco"
+
+    def __init__(self, root: str | Path) -> None:
+        root = Path(root)
+        bases = (root / "COCO2014", root / "COCO2017", root / "coco", root)
+        places = list(product(bases, ("2014", "2017")))
+        found = (
+            (base, year)
+            for base, year in places
+            if (base / f"train{year}").is_dir() or (base / f"val{year}").is_dir()
+        )
+        base, self.year = next(found, places[0])
+        super().__init__(base)
+
+    @property
+    def splits(self) -> tuple[str, str]:
+        return f"train{self.year}", f"val{self.year}"
+
+    def mask_path(self, photo: Photo) -> Path:
+        return self.root / "annotations" / str(photo.split) / f"{photo.id}.png"
+
+    def instances_path(self, split: str) -> Path:
+        """The official annotations of a split."""
+        return self.root / "annotations" / f"instances_{split}.json"
+
+    def _list(self) -> Listing:
+        joined = Listing()
+        for split in self.splits:
+            folder = self.root / split
+            if not folder.is_dir():
+                joined.notes.append(f"{folder} is missing; its photos are not part of this run")
+                continue
+            listing = list_pictures(folder, split=split)
+            joined.photos += listing.photos
+            joined.problems += listing.problems
+            joined.notes += listing.notes
+        if not joined.photos:
+            folders = " or ".join(str(self.root / split) for split in self.splits)
+            raise TreeError(f"no photos: expected pictures in {folders}. Get {self._archives()}")
+        joined.photos.sort(key=lambda photo: photo.id)
+        return joined
+
+    def _archives(self) -> str:
+        return " and ".join(f"{split}.zip" for split in self.splits) + " of the COCO site"
+
+    def check(self) -> list[Finding]:
+        findings = []
+        annotations = f"annotations_trainval{self.year}.zip of the COCO site"
+        for split in self.splits:
+            published = PUBLISHED_PHOTOS[split]
+            where = self.root / split
+            photos = f"{split}.zip of the COCO site, unpacked into {self.root}"
+            findings.append(counted(f"photos {split}", where, ".jpg", published, photos))
+
+            instances = self.instances_path(split)
+            what, there = f"official instances of {split}", instances.is_file()
+            level, how = ("ok", "") if there else ("missing", annotations)
+            findings.append(Finding(level, what, instances, how))
+
+            how = f"`python -m pipeline coco-masks` makes them from {instances.name}"
+            masks = self.root / "annotations" / split
+            findings.append(counted(f"masks {split}", masks, ".png", published, how))
+        return findings

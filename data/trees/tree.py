@@ -1,0 +1,134 @@
+"""What every tree of photos has: ids and paths, what is wrong with it, what belongs where.
+
+A tree lists its folders lazily, once. Every file with a picture's name becomes either one `Photo`
+of its own id or one problem; other files are counted in a note.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.pictures import SUFFIXES
+from data.trees.findings import Finding
+
+# Control characters, line separators, and bytes of a file name that are not UTF-8.
+_NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+class TreeError(Exception):
+    """A data set that is not where it should be; the message says what is missing and where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photo of a tree. `split` names the list or folder it came by, where the tree has any."""
+
+    id: str
+    path: Path
+    split: str | None = None
+
+
+@dataclass
+class Listing:
+    """Photos sorted by id; problems as (id, reason); notes on files that are no pictures."""
+
+    photos: list[Photo] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class Tree(ABC):
+    """A folder of photos in a known layout.
+
+    `name` is the layout's name and `root` the folder in which its parts lie; both are set before
+    anything is read, so a tree can be opened, and checked, where nothing is there yet.
+    """
+
+    name: str
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @abstractmethod
+    def _list(self) -> Listing: ...
+
+    @abstractmethod
+    def check(self) -> list[Finding]:
+        """Which folders, lists and masks are there, and how to get what is not."""
+
+    @abstractmethod
+    def mask_path(self, photo: Photo) -> Path | None:
+        """Where the label map of a photo belongs, whether or not it is there; None without any."""
+
+    @functools.cached_property
+    def _listing(self) -> Listing:
+        return self._list()
+
+    def photos(self) -> list[Photo]:
+        """Every readable name, sorted by id.
+
+        Raises
+        ------
+        TreeError
+            The folder is missing or holds no picture.
+        """
+        return list(self._listing.photos)
+
+    def problems(self) -> list[tuple[str, str]]:
+        """What can never be processed, as (id, reason), for the quarantine. Raises as `photos`."""
+        return list(self._listing.problems)
+
+    def notes(self) -> list[str]:
+        """What was left aside without being a photo, one line each. Raises as `photos`."""
+        return list(self._listing.notes)
+
+
+def list_pictures(folder: Path, *, split: str | None = None, prefix: str = "") -> Listing:
+    """List the pictures directly in `folder`; an id is `prefix` + the file's stem.
+
+    Of two pictures with one stem, the first by `SUFFIXES` keeps the id and the other is a problem
+    under its full name. Raises `TreeError` where the folder is missing.
+    """
+    pictures, listing, others = [], Listing(), []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 - 100,000 of them
+                if entry.name.startswith(".") or suffix.lower() not in SUFFIXES:
+                    if not entry.is_dir():
+                        others.append(entry.name)
+                elif entry.is_file():
+                    pictures.append((SUFFIXES.index(suffix.lower()), entry.name, prefix + stem))
+                elif entry.is_symlink():
+                    listing.problems.append((prefix + entry.name, "is a link to a missing file"))
+    except OSError as error:
+        raise TreeError(f"cannot list {folder}: {error.strerror}") from error
+
+    taken: dict[str, str] = {}
+    for _, name, photo_id in sorted(pictures):
+        if _NOT_TEXT.search(photo_id):
+            listing.problems.append((ascii(prefix + name), "its name is not text on one line"))
+        elif photo_id in taken:
+            reason = f"has the same id as {taken[photo_id]}, which was taken"
+            listing.problems.append((prefix + name, reason))
+        else:
+            taken[photo_id] = name
+            listing.photos.append(Photo(photo_id, folder / name, split))
+    listing.photos.sort(key=lambda photo: photo.id)
+    listing.problems.sort()
+    if others:
+        listing.notes.append(f"{folder}: {_some(others)} left aside, not named like a picture")
+    return listing
+
+
+def _some(names: Iterable[str], shown: int = 3) -> str:
+    names = sorted(names)
+    more = ", ..." if len(names) > shown else ""
+    count = "1 file" if len(names) == 1 else f"{len(names)} files"
+    return f"{count} ({', '.join(names[:shown])}{more})"

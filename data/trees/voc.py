@@ -1,0 +1,134 @@
+"""PASCAL VOC 2012 on disk: JPEGImages, SegmentationClassAug, ImageSets/Segmentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data.trees.findings import Finding, compared, complete, counted
+from data.trees.tree import Listing, Photo, Tree, TreeError, list_pictures
+
+PUBLISHED_PHOTOS = 17_125
+PUBLISHED_MASKS = 12_031
+PUBLISHED_LISTS = {"trainaug": 10_582, "val": 1_449}
+
+_ARCHIVE = (
+    "VOCtrainval_11-May-2012.tar of the PASCAL VOC 2012 site; move its VOCdevkit/VOC2012 there"
+)
+_AUGMENTED = (
+    "SegmentationClassAug, the masks of SBD and VOC joined (values 0 to 20, 255 void), as "
+    "distributed for few-shot segmentation"
+)
+
+
+class PascalTree(Tree):
+    """`{root}/VOC2012` (or `{root}/VOCdevkit/VOC2012`, or `root` itself).
+
+    Parameters
+    ----------
+    photos
+        "all": every picture of JPEGImages; "listed": those that a list names or that have a mask.
+    """
+
+    name = "pascal"
+
+    def __init__(self, root: str | Path, *, photos: str = "all") -> None:
+        if photos not in ("all", "listed"):
+            raise ValueError(f'photos: expected "all" or "listed", found {photos!r}')
+        root = Path(root)
+        places = (root / "VOC2012", root / "VOCdevkit" / "VOC2012", root)
+        found = (place for place in places if (place / "JPEGImages").is_dir())
+        super().__init__(next(found, places[0]))
+        self._only_listed = photos == "listed"
+
+    @property
+    def images(self) -> Path:
+        return self.root / "JPEGImages"
+
+    @property
+    def masks(self) -> Path:
+        return self.root / "SegmentationClassAug"
+
+    def mask_path(self, photo: Photo) -> Path:
+        return self.masks / f"{photo.id}.png"
+
+    def lists(self) -> dict[str, list[str]]:
+        """Ids in each ImageSets/Segmentation list, in file order; empty where there are none."""
+        folder = self.root / "ImageSets" / "Segmentation"
+        return {path.stem: read_list(path) for path in sorted(folder.glob("*.txt"))}
+
+    def _list(self) -> Listing:
+        if not self.images.is_dir():
+            raise TreeError(f"no photos: expected the folder {self.images}. Get {_ARCHIVE}")
+        listing = list_pictures(self.images)
+        lists = self.lists()
+        split_of = _splits(lists)
+        known = {photo.id for photo in listing.photos}
+        listing.photos = [
+            Photo(photo.id, photo.path, split_of.get(photo.id)) for photo in listing.photos
+        ]
+        listing.problems += [
+            (photo_id, f"listed in {split_of[photo_id]}.txt, but {self.images} has no such photo")
+            for photo_id in sorted(split_of.keys() - known)
+        ]
+        if self._only_listed:
+            self._keep_listed(listing)
+        if not listing.photos:
+            raise TreeError(f"{self.images}: no photo to work on")
+        return listing
+
+    def _keep_listed(self, listing: Listing) -> None:
+        masked = {path.stem for path in self.masks.glob("*.png")} if self.masks.is_dir() else set()
+        kept = [photo for photo in listing.photos if photo.split or photo.id in masked]
+        left = len(listing.photos) - len(kept)
+        if left:
+            listing.notes.append(f"{self.images}: {left} photos have neither a mask nor a list")
+        listing.photos = kept
+
+    def check(self) -> list[Finding]:
+        findings = [
+            counted("photos", self.images, ".jpg", PUBLISHED_PHOTOS, _ARCHIVE),
+            counted("augmented masks", self.masks, ".png", PUBLISHED_MASKS, _AUGMENTED),
+        ]
+        lists = self.lists()
+        for name, published in PUBLISHED_LISTS.items():
+            where = self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
+            what = f"list {name}"
+            if name not in lists:
+                how = f"one photo id a line, {published} published; it comes with the masks"
+                findings.append(Finding("missing", what, where, how))
+            else:
+                findings.append(compared(what, where, len(lists[name]), published, ""))
+        for what, folder, suffix in (
+            ("photos of listed ids", self.images, ".jpg"),
+            ("masks of listed ids", self.masks, ".png"),
+        ):
+            if folder.is_dir():
+                findings.append(complete(what, folder, suffix, set().union(*lists.values())))
+        return findings
+
+
+def read_list(path: str | Path) -> list[str]:
+    """Photo ids of a list: one a line, or the path of a photo whose stem is the id.
+
+    Raises
+    ------
+    TreeError
+        The file cannot be read as text.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TreeError(f"cannot read the list {path}: {error}") from error
+    entries = (line.strip() for line in lines)
+    return [Path(entry.split()[0]).stem if "/" in entry else entry for entry in entries if entry]
+
+
+def _splits(lists: dict[str, list[str]]) -> dict[str, str]:
+    """List that an id belongs to. Lists overlap (trainval holds val); the telling ones win."""
+    telling = [name for name in ("val", "trainaug", "train") if name in lists]
+    split_of: dict[str, str] = {}
+    for name in [*telling, *sorted(lists.keys() - set(telling))]:
+        for photo_id in lists[name]:
+            split_of.setdefault(photo_id, name)
+    return split_of

@@ -1,0 +1,1 @@
+"""From features to the affinity graph whose Laplacian is solved."""

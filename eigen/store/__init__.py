@@ -1,0 +1,1 @@
+"""Eigenpairs on disk: packed HDF5 files, shards, verification, maps at image size."""

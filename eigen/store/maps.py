@@ -1,0 +1,136 @@
+"""Eigenvectors of a photo at its own size, from a folder of shards or of published PNGs.
+
+A published folder (`pascal_k5`, `coco_k5`) has `{id}_k0.png` ... per photo: 0 or 255, native size.
+Only the signs of the vectors are left there, so their planes are -1 and 1.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.pictures import read_label
+from eigen.masks import masks
+from eigen.pairs import Eigenpairs
+from eigen.store import shards
+from eigen.upsample import upsample
+
+
+class EigenFolderError(ValueError):
+    """A folder that has no eigenvectors, or not those of every photo."""
+
+
+@dataclass(frozen=True, eq=False)
+class EigenMaps:
+    """What a fusion may know of a photo beside the network's answer.
+
+    Attributes
+    ----------
+    masks : ndarray, shape (K, H, W), bool
+    planes : ndarray, shape (K, H, W), float32
+        The vectors at the photo's size.
+    eigenvalues : ndarray, shape (K,), float64
+        Zeros where they are not known.
+    """
+
+    masks: np.ndarray
+    planes: np.ndarray
+    eigenvalues: np.ndarray
+
+    @classmethod
+    def of_pairs(cls, pairs: Eigenpairs, size: tuple[int, int]) -> EigenMaps:
+        """From eigenpairs, for a picture of `size` (H, W)."""
+        return cls(masks(pairs, size), upsample(pairs.vectors, size), pairs.eigenvalues)
+
+    @classmethod
+    def of_masks(cls, binary: np.ndarray) -> EigenMaps:
+        """From (K, H, W) bool masks alone."""
+        planes = np.where(binary, np.float32(1), np.float32(-1))
+        return cls(binary, planes, np.zeros(len(binary)))
+
+
+class EigenFolder:
+    """Eigenvectors by photo id, read when asked for.
+
+    Parameters
+    ----------
+    folder : path
+        Shards with their `manifest.json`, or `{id}_k{0..}.png` files.
+
+    Raises
+    ------
+    EigenFolderError
+        The folder holds neither.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._shards: Mapping[str, Eigenpairs] | None = None
+        self._pngs: dict[str, int] = {}
+        if (self.folder / shards.MANIFEST).is_file():
+            self._shards = shards.open(self.folder)
+        elif self.folder.is_dir():
+            self._pngs = _count_pngs(self.folder)
+        if self._shards is None and not self._pngs:
+            raise EigenFolderError(
+                f"{self.folder}: expected shards with {shards.MANIFEST} or files ID_k0.png; make "
+                "them with the pipeline (snakemake pascal_k5) or leave --eig_dir out"
+            )
+        self._k = max(self._pngs.values(), default=0)
+
+    def __contains__(self, photo_id: str) -> bool:
+        if self._shards is not None:
+            return photo_id in self._shards
+        return self._pngs.get(photo_id) == self._k
+
+    def missing(self, photo_ids: Iterable[str]) -> list[str]:
+        """Those of the ids whose eigenvectors are not all here, each once, sorted."""
+        return sorted(photo_id for photo_id in set(photo_ids) if photo_id not in self)
+
+    def require(self, photo_ids: Iterable[str]) -> None:
+        """Raise `EigenFolderError` naming what is missing, if anything is."""
+        wanted = set(photo_ids)
+        missing = self.missing(wanted)
+        if missing:
+            raise EigenFolderError(
+                f"{self.folder}: {len(missing)} of {len(wanted)} photos have no eigenvectors "
+                f"(first: {', '.join(missing[:3])}). Make them, or score without those photos' "
+                "eigenvectors: --missing-eig network"
+            )
+
+    def maps(self, photo_id: str, size: tuple[int, int]) -> EigenMaps:
+        """Eigenvectors of one photo of size (H, W).
+
+        Raises
+        ------
+        EigenFolderError
+            They are missing, or of another size.
+        data.pictures.PictureError, eigen.store.shards.ShardError
+            A damaged file.
+        """
+        if photo_id not in self:
+            self.require([photo_id])
+        if self._shards is not None:
+            return EigenMaps.of_pairs(self._shards[photo_id], size)
+        binary = np.stack([read_label(self._png(photo_id, k)) == 255 for k in range(self._k)])
+        if binary.shape[1:] != size:
+            raise EigenFolderError(
+                f"{self._png(photo_id, 0)}: is {binary.shape[1:]}, expected the photo's {size}; "
+                "published masks have the native size"
+            )
+        return EigenMaps.of_masks(binary)
+
+    def _png(self, photo_id: str, k: int) -> Path:
+        return self.folder / f"{photo_id}_k{k}.png"
+
+
+def _count_pngs(folder: Path) -> dict[str, int]:
+    """Photo id -> how many `_k` files it has."""
+    found = (re.fullmatch(r"(.+)_k\d+\.png", entry.name) for entry in os.scandir(folder))
+    return Counter(match[1] for match in found if match)

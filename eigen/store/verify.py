@@ -1,0 +1,61 @@
+"""Eigenpairs held against the picture they are said to be of, solved by nobody.
+
+The graph is built again and the residual of each stored pair computed from it. What a shard says of
+itself is thereby checked from outside: by anybody who has the photos.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eigen.graphs.build import Graph
+from eigen.pairs import Eigenpairs
+from eigen.solvers.problem import NormalizedProblem
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a picture's stored pairs are worth.
+
+    Attributes
+    ----------
+    residual : float
+        Largest 2-norm of L_sym u - lambda u over the pairs, recomputed.
+    stored : float
+        Largest residual that is stored with them.
+    orthonormality : float
+        Largest entry of |V^T D V - I|.
+    """
+
+    residual: float
+    stored: float
+    orthonormality: float
+
+    def holds(self, tolerance: float) -> bool:
+        """Whether the pairs are as good as the tolerance, and as they say themselves."""
+        # Vectors are stored in float32, so neither figure can be better than its rounding.
+        as_stored = abs(self.residual - self.stored) <= 1e-6 + 0.05 * self.stored
+        return as_stored and self.residual <= tolerance and self.orthonormality <= 1e-4
+
+
+def verify(pairs: Eigenpairs, graph: Graph) -> Verdict:
+    """Recompute the residuals of `pairs` on the graph of their picture.
+
+    Raises
+    ------
+    ValueError
+        The pairs have another grid than the graph: they are of another picture or configuration.
+    """
+    if pairs.grid != graph.grid:
+        raise ValueError(
+            f"the stored vectors are on a grid of {pairs.grid}, the picture gives {graph.grid}: "
+            "another picture or another configuration"
+        )
+    problem = NormalizedProblem(graph.W, grid=graph.grid)
+    u = pairs.vectors.reshape(pairs.k, -1).T.astype(np.float64) * problem.sqrt_degree[:, None]
+    orthonormality = np.abs(u.T @ u - np.eye(pairs.k)).max()
+    u /= np.linalg.norm(u, axis=0)
+    residual = problem.residual(pairs.eigenvalues, u)
+    return Verdict(float(residual.max()), float(pairs.residual.max()), float(orthonormality))

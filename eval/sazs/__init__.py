@@ -1,0 +1,1 @@
+"""SAZS: inference, protocols, metrics, fusion with eigenvectors."""

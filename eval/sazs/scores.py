@@ -1,0 +1,227 @@
+"""A test of SAZS, from weights to files: `scores.json`, a table, and a page with pictures.
+
+The parameters of the fusion come from validation items of seen classes, where those have
+eigenvectors; otherwise the method's defaults are used, and the result says so.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from data.files import atomic_path
+from data.sazs.folds import Fold, Item
+from eigen.store.maps import EigenFolder
+from eval import report
+from eval.figures import outlines
+from eval.sazs import fusion, oracle
+from eval.sazs.fusion import Method
+from eval.sazs.scoring import (
+    ANSWERS,
+    PROTOCOLS,
+    Counts,
+    answer_figures,
+    bootstrap,
+    figures,
+    margins,
+    score,
+)
+from eval.sazs.segmenter import Segmenter
+
+log = logging.getLogger(__name__)
+
+SCORES, PAGE = "scores.json", "report.html"
+FEWEST_TUNED = 20  # validation items; parameters from fewer would be chance
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is scored, and with what.
+
+    Attributes
+    ----------
+    names : class names by id
+    texts : (1 + classes, 512), row 0 "others"
+    eigen : eigenvectors, or None to score the network alone
+    method : name of the fusion
+    """
+
+    fold: Fold
+    segmenter: Segmenter
+    names: Sequence[str]
+    texts: Tensor
+    eigen: EigenFolder | None = None
+    method: str = "projection"
+
+
+def tuned(subject: Subject, *, most: int = 300) -> tuple[Method, dict[str, Any]]:
+    """The fusion with parameters chosen on seen classes, and how they were chosen."""
+    items = [
+        item for item in subject.fold.validation if subject.eigen and item.photo in subject.eigen
+    ]
+    if len(items) < FEWEST_TUNED:
+        log.warning(
+            "%d validation items of seen classes have eigenvectors, too few to tune on: "
+            "the fusion keeps its default parameters",
+            len(items),
+        )
+        return fusion.method(subject.method), {"tuned_on": 0}
+    if len(items) > most:
+        items = [items[i] for i in np.linspace(0, len(items) - 1, most).astype(int)]
+
+    def samples():
+        for _, item, margin, maps in margins(
+            items, subject.segmenter, subject.texts, subject.eigen
+        ):
+            yield margin, maps, *item.read_truth(margin.shape), item.class_id
+
+    chosen, miou = fusion.tune(subject.method, samples(), classes=subject.fold.benchmark.classes)
+    return chosen, {"tuned_on": len(items), "seen_miou": miou}
+
+
+def run(
+    subject: Subject,
+    out: Path,
+    *,
+    about: Mapping[str, Any],
+    pictures: int = 6,
+    seen: bool = False,
+) -> dict[str, Any]:
+    """Score the held-out fold and write the results to `out`.
+
+    Parameters
+    ----------
+    about : what to write down beside the scores: weights, recipe, command
+    pictures : best, worst, most gained and most lost items shown, each
+    seen : score the seen classes of the tested photos too (each item once, corrected counting)
+
+    Returns
+    -------
+    dict
+        The content of `scores.json`.
+    """
+    fold = subject.fold
+    fuse, how = tuned(subject)
+    counts = _counts(subject, fold.test, fuse)
+    results: dict[str, Any] = {
+        "benchmark": fold.benchmark.name,
+        "fold": fold.number,
+        "items": len(fold.test),
+        "unseen": [subject.names[c] for c in fold.unseen],
+        "fusion": {"method": subject.method, **asdict(fuse), **how},  # type: ignore[call-overload]
+        "eigenvectors": str(subject.eigen.folder) if subject.eigen else None,
+        "scores": figures(counts, fold, subject.names),
+        "fused_minus_network": bootstrap(counts),
+        "about": dict(about),
+    }
+    if seen:
+        found = _counts(subject, fold.seen_test, fuse)
+        once = np.ones(len(fold.seen_test), np.int64)
+        results["seen"] = answer_figures(found, "corrected", once, fold, subject.names)
+    with atomic_path(out / SCORES) as temporary:
+        temporary.write_text(json.dumps(results, indent=1) + "\n")
+    write_page(subject, counts, results, fuse, out / PAGE, pictures=pictures)
+    return results
+
+
+def _counts(subject: Subject, items: Sequence[Item], fuse: Method) -> Counts:
+    return score(
+        items,
+        subject.segmenter,
+        subject.texts,
+        reference=f"reference_{subject.fold.benchmark.name}",
+        eigen=subject.eigen,
+        fusion=fuse,
+    )
+
+
+def table(results: Mapping[str, Any]) -> list[list[str | float]]:
+    """Rows of (protocol, counting, answer, mIoU, FB-IoU, boundary F)."""
+    return [
+        [protocol, counting, name, found["miou"], found["fb_iou"], found["boundary_f"]]
+        for protocol in PROTOCOLS
+        for counting, answers in results["scores"][protocol].items()
+        for name, found in answers.items()
+    ]
+
+
+COLUMNS = ("protocol", "counting", "answer", "mIoU", "FB-IoU", "boundary F")
+
+
+def text_table(results: Mapping[str, Any]) -> str:
+    """The table for a terminal, and the gain of the fusion below it."""
+    widths = (10, 18, 20)
+    lines = []
+    for row in [list[str | float](COLUMNS), *table(results)]:
+        words = "".join(f"{row[i]:<{width}}" for i, width in enumerate(widths))
+        numbers = (cell if isinstance(cell, str) else f"{cell:.2f}" for cell in row[3:])
+        lines.append(words + "".join(f"{number:>12}" for number in numbers))
+    gain = results["fused_minus_network"]
+    lines.append(
+        f"fused - network: {gain['gain']:+.2f} mIoU, 95 % of resampled tests between "
+        f"{gain['low']:+.2f} and {gain['high']:+.2f}"
+    )
+    return "\n".join(lines)
+
+
+def write_page(
+    subject: Subject,
+    counts: Counts,
+    results: Mapping[str, Any],
+    fuse: Method,
+    path: Path,
+    *,
+    pictures: int,
+) -> None:
+    """Scores, scores per class, and pictures of the items that tell most, as one HTML file."""
+    fused, network = counts.item_iou("fused"), counts.item_iou("network")
+    cases = {
+        "Best cases": np.argsort(-fused, kind="stable"),
+        "Worst cases": np.argsort(fused, kind="stable"),
+    }
+    if subject.eigen is not None:
+        cases["Most gained by fusion"] = np.argsort(network - fused, kind="stable")
+        cases["Most lost by fusion"] = np.argsort(fused - network, kind="stable")
+    sections = [
+        report.table("Scores", COLUMNS, table(results), caption="Unseen classes, in percent."),
+        _class_table(results),
+    ]
+    columns = ["photo", "truth", "network", "fused", "mask the oracle takes"]
+    for title, order in cases.items():
+        chosen = [subject.fold.test[int(i)] for i in order[:pictures]]
+        rows = _picture_rows(subject, chosen, fuse)
+        sections.append(report.pictures(title, columns, rows))
+    sections.append(report.configuration({k: results[k] for k in ("fusion", "about")}))
+    title = f"SAZS on {results['benchmark']}, fold {results['fold']}"
+    report.write(path, sections, title=title)
+
+
+def _class_table(results: Mapping[str, Any]) -> report.Section:
+    answers = results["scores"]["one_pass"]["corrected"]
+    names = answers["network"]["class_iou"]
+    rows = [[name, *(answers[a]["class_iou"][name] for a in ANSWERS)] for name in names]
+    caption = "IoU in percent, each item once, void pixels left out."
+    return report.table("Classes", ["class", *ANSWERS], rows, caption=caption)
+
+
+def _picture_rows(
+    subject: Subject, items: Sequence[Item], fuse: Method
+) -> Iterator[report.PictureRow]:
+    for _, item, margin, maps in margins(items, subject.segmenter, subject.texts, subject.eigen):
+        truth, void = item.read_truth(margin.shape)
+        network, image = margin > 0, item.read_image()
+        fused = network if maps is None else fuse(margin, maps)
+        index = -1 if maps is None else oracle.choose(network, maps.masks, truth, void)
+        taken = network if maps is None or index < 0 else maps.masks[index]
+        images = [image, *(outlines(image, mask[None]) for mask in (truth, network, fused, taken))]
+        note = (
+            f"{subject.names[item.class_id]}; oracle: {'network' if index < 0 else f'mask {index}'}"
+        )
+        yield report.PictureRow(item.photo, images, note)

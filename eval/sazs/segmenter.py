@@ -1,0 +1,120 @@
+"""From a picture to a mask, without a label.
+
+Nothing here, and nothing it calls, takes a label: a prediction cannot depend on one.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eigen.pairs import Eigenpairs
+from eigen.store.maps import EigenMaps
+from eval.sazs.fusion import Method, method
+from models.sazs.networks import log_probabilities, normalised
+
+INPUT = 512  # pixels per side of the published network input, whatever the photo's proportion
+
+
+def resized(images: Tensor, side: int | None) -> Tensor:
+    """(B, 3, H, W) squashed to a square, bilinearly and without antialiasing; None leaves it."""
+    if side is None:
+        return images
+    return F.interpolate(images, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, C, h, w) brought to the photo's size, as Pillow's bilinear filter does."""
+    # Pillow widens its filter when it makes maps smaller; torch calls that antialiasing.
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def margin(log_prob: Tensor) -> np.ndarray:
+    """Log-odds of the class against "others", (H, W) float32, from (1, 2, H, W).
+
+    The class is predicted where the margin is above 0; a tie goes to "others".
+    """
+    return (log_prob[0, 1] - log_prob[0, 0]).cpu().numpy()
+
+
+class Segmenter:
+    """A SAZS network in evaluation mode, asked about one photo at a time.
+
+    Parameters
+    ----------
+    model : network of `models.sazs.networks`, on its device
+    side : int or None
+        Photos are squashed to this square first (published: 512); None keeps their size.
+    autocast : "none", "bf16" or "fp16"
+    """
+
+    def __init__(
+        self, model: nn.Module, *, side: int | None = INPUT, autocast: str = "none"
+    ) -> None:
+        self.model, self.side = model.eval(), side
+        self.device = next(model.parameters()).device
+        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        self._half = kinds.get(autocast)
+
+    @torch.inference_mode()
+    def features(self, image: np.ndarray) -> Tensor:
+        """Features of a (H, W, 3) uint8 photo, (1, 512, h, w) float32 on the model's device."""
+        pixels = torch.from_numpy(np.ascontiguousarray(image))[None].to(self.device)
+        half = self._half
+        with torch.autocast(self.device.type, half) if half else nullcontext():
+            return self.model(resized(normalised(pixels), self.side))[1].float()
+
+    @torch.inference_mode()
+    def margins(self, features: Tensor, texts: Tensor, size: tuple[int, int]) -> np.ndarray:
+        """Margin of each class against "others" at `size`, (N - 1, H, W) float32.
+
+        Parameters
+        ----------
+        features : as from `features`
+        texts : Tensor, (N, 512), row 0 "others"
+        """
+        found = []
+        for row in range(1, len(texts)):
+            pair = texts[[0, row]].to(self.device)
+            found.append(margin(enlarged(log_probabilities(features, pair), size)))
+        return np.stack(found)
+
+
+def segment(
+    image: np.ndarray,
+    texts: Tensor,
+    segmenter: Segmenter,
+    *,
+    eigenpairs: Eigenpairs | None = None,
+    fusion: str | Method = "projection",
+) -> np.ndarray:
+    """Which class covers each pixel of a picture.
+
+    Parameters
+    ----------
+    image : ndarray, (H, W, 3), uint8, RGB
+    texts : Tensor, (N, 512)
+        Text embeddings, row 0 "others", then one row per class asked for.
+    eigenpairs : Eigenpairs, optional
+        Those of the picture; with them each class mask is fused.
+    fusion : str or Method
+        See `eval.sazs.fusion`; without `eigenpairs` it has no effect.
+
+    Returns
+    -------
+    ndarray, (H, W), int32
+        0 for "others", else the row of the class; where masks overlap, the largest margin wins.
+    """
+    size = (image.shape[0], image.shape[1])
+    margins = segmenter.margins(segmenter.features(image), texts, size)
+    masks = margins > 0
+    if eigenpairs is not None:
+        fuse = method(fusion) if isinstance(fusion, str) else fusion
+        maps = EigenMaps.of_pairs(eigenpairs, size)
+        masks = np.stack([fuse(own, maps) for own in margins])
+    ranked = np.where(masks, margins, -np.inf)
+    return np.where(masks.any(0), ranked.argmax(0) + 1, 0).astype(np.int32)

@@ -1,0 +1,1 @@
+"""ZegFormer: inference, ensemble of classifiers, metrics, scoring."""

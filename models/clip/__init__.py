@@ -1,0 +1,1 @@
+"""CLIP: text and image towers, tokenizer, prompts, published weight files."""

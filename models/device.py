@@ -1,0 +1,38 @@
+"""The torch device that a user names."""
+
+from __future__ import annotations
+
+import torch
+
+_NOT_A_DEVICE = "device {!r}: expected auto, cpu, cuda or cuda:N"
+
+
+class DeviceError(ValueError):
+    """A device that this machine does not have."""
+
+
+def device(name: str = "auto", *, local_rank: int = 0) -> torch.device:
+    """The torch device of that name; "auto" is this process's GPU, or the CPU where there is none.
+
+    Raises
+    ------
+    DeviceError
+        A GPU is asked for and none can be used, or the name is not a device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(_NOT_A_DEVICE.format(name)) from error
+    if found.type not in ("cpu", "cuda"):
+        raise DeviceError(_NOT_A_DEVICE.format(name))
+    if found.type == "cuda":
+        index = local_rank if found.index is None else found.index
+        if index >= torch.cuda.device_count():
+            raise DeviceError(
+                f"device {name!r}: this machine offers {torch.cuda.device_count()} CUDA devices to "
+                f"torch {torch.__version__}; use --device cpu, or check the driver with nvidia-smi"
+            )
+        found = torch.device("cuda", index)
+    return found

@@ -1,0 +1,1 @@
+"""Networks of SAZS: DPT and DRN backbones, and the text side."""

@@ -1,0 +1,1 @@
+"""ZegFormer: network, published key layout, configuration."""

@@ -1,0 +1,239 @@
+"""ZegFormer: class-agnostic masks, each named by its similarity to text embeddings.
+
+The network maps images (B, 3, H, W), RGB normalised and padded (`normalised_batch`), and text
+embeddings (K, D) of unit length to Q masks an image at stride 4 and to logits over the K classes
+and "no object", which comes last. No weight depends on K: classes may change at any call. Keys are
+the published ones; CLIP, the criterion's class weights and the pixel statistics are not part of it.
+
+Ding et al., "Decoupling Zero-Shot Semantic Segmentation", CVPR 2022.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.zegformer.pixel_decoder import PixelDecoder, lecun_start
+from models.zegformer.resnet import RES2_CHANNELS, ResNet
+from models.zegformer.transformer import Transformer
+
+# Of RGB in 0 to 255.
+PIXEL_MEAN = (123.675, 116.280, 103.530)
+PIXEL_STD = (58.395, 57.120, 57.375)
+SIZE_DIVISIBILITY = 32
+
+_NOT_OURS = ("criterion.", "sem_seg_head.predictor.clip_model.", "pixel_", "clip_pixel_")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a decoder layer says of each query.
+
+    logits : Tensor, (B, Q, K + 1); "no object" last. masks : Tensor, (B, Q, H/4, W/4), logits.
+    """
+
+    logits: Tensor
+    masks: Tensor
+
+
+class MaskEmbedding(nn.Module):
+    """Three linear layers with ReLU between."""
+
+    def __init__(self, dim: int, mask_dim: int) -> None:
+        super().__init__()
+        sizes = (dim, dim, dim, mask_dim)
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(sizes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)
+
+
+class Predictor(nn.Module):
+    """Queries -> masks and class logits."""
+
+    def __init__(
+        self,
+        *,
+        inputs: int,
+        queries: int,
+        dim: int,
+        mask_dim: int,
+        text_dim: int,
+        heads: int,
+        layers: int,
+        feedforward: int,
+        dropout: float,
+        temperature: float,
+        unit_no_object: bool,
+    ) -> None:
+        super().__init__()
+        self.unit_no_object = unit_no_object
+        self.transformer = Transformer(
+            dim=dim, heads=heads, layers=layers, feedforward=feedforward, dropout=dropout
+        )
+        self.query_embed = nn.Embedding(queries, dim)
+        self.input_proj = lecun_start(nn.Conv2d(inputs, dim, 1))
+        self.mask_embed = MaskEmbedding(dim, mask_dim)
+        self.projection_layer = nn.Linear(dim, text_dim)
+        bound = text_dim**-0.5
+        self.bg_feature = nn.Parameter(torch.empty(1, text_dim).uniform_(-bound, bound))
+        scale = torch.tensor([math.log(1 / temperature)])
+        self.logit_scale = nn.Parameter(scale, requires_grad=False)
+
+    def decode(self, res5: Tensor) -> Tensor:
+        """Embeddings of the queries after every decoder layer, (layers, B, Q, C)."""
+        return self.transformer(self.input_proj(res5), self.query_embed.weight)
+
+    def class_logits(self, hs: Tensor, text: Tensor) -> Tensor:
+        """hs (..., Q, C), text (K, D) -> (..., Q, K + 1).
+
+        The paper has a cosine for "no object" too; its code, and so its weights, leave the learned
+        no-object embedding at its own length unless `unit_no_object`.
+        """
+        g = self.projection_layer(hs)
+        g = g / g.norm(dim=-1, keepdim=True)
+        no_object = F.normalize(self.bg_feature, dim=1) if self.unit_no_object else self.bg_feature
+        return self.logit_scale.exp() * (g @ torch.cat([text.to(g.dtype), no_object]).T)
+
+    def forward(
+        self, res5: Tensor, mask_features: Tensor, text: Tensor, *, every_layer: bool
+    ) -> list[Prediction]:
+        hs = self.decode(res5)
+        return [
+            Prediction(
+                self.class_logits(h, text),
+                torch.einsum("bqc,bchw->bqhw", self.mask_embed(h), mask_features),
+            )
+            for h in (hs if every_layer else hs[-1:])
+        ]
+
+
+class Head(nn.Module):
+    """Pixel decoder and predictor under their published keys."""
+
+    def __init__(self, pixel_decoder: PixelDecoder, predictor: Predictor) -> None:
+        super().__init__()
+        self.pixel_decoder = pixel_decoder
+        self.predictor = predictor
+
+
+class ZegFormer(nn.Module):
+    """The network; see the module's contract. Defaults are the published sizes.
+
+    Parameters
+    ----------
+    depth : int
+        Of the ResNet: 50 or 101, or another of `models.zegformer.resnet.BLOCKS`.
+    queries, dim, mask_dim, heads, layers, feedforward, dropout
+        Of the transformer decoder and its heads.
+    width : int
+        Of the pixel decoder; `dim` unless given.
+    text_dim : int
+        Numbers in a text embedding.
+    temperature : float
+        Of the cosine between queries and texts; fixed.
+    unit_no_object : bool
+        Bring the no-object embedding to unit length, as the paper's formula has it. Published
+        weights were trained without.
+    norm, res2, res5_dilation
+        Of the ResNet, see there.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth: int = 101,
+        queries: int = 100,
+        dim: int = 256,
+        mask_dim: int = 256,
+        width: int | None = None,
+        text_dim: int = 512,
+        heads: int = 8,
+        layers: int = 6,
+        feedforward: int = 2048,
+        dropout: float = 0.1,
+        temperature: float = 0.01,
+        unit_no_object: bool = False,
+        norm: str = "FrozenBN",
+        res2: int = RES2_CHANNELS,
+        res5_dilation: int = 1,
+    ) -> None:
+        super().__init__()
+        self.backbone = ResNet(depth, norm, res2, res5_dilation)
+        self.sem_seg_head = Head(
+            PixelDecoder(width=width or dim, mask_dim=mask_dim, inputs=self.backbone.channels),
+            Predictor(
+                inputs=self.backbone.channels["res5"],
+                queries=queries,
+                dim=dim,
+                mask_dim=mask_dim,
+                text_dim=text_dim,
+                heads=heads,
+                layers=layers,
+                feedforward=feedforward,
+                dropout=dropout,
+                temperature=temperature,
+                unit_no_object=unit_no_object,
+            ),
+        )
+
+    def forward(
+        self, images: Tensor, text: Tensor, *, every_layer: bool = False
+    ) -> list[Prediction]:
+        """Predictions of the last decoder layer, or of all layers, the last one last.
+
+        Parameters
+        ----------
+        images : Tensor, (B, 3, H, W), as `normalised_batch` makes them
+        text : Tensor, (K, text_dim), unit rows
+        every_layer : bool
+            Training supervises all of them.
+        """
+        features = self.backbone(images)
+        head = self.sem_seg_head
+        mask_features = head.pixel_decoder(features)
+        return head.predictor(features["res5"], mask_features, text, every_layer=every_layer)
+
+    def is_dead(self, key: str) -> bool:
+        """Published entries that are not this network's: criterion, CLIP, pixel statistics."""
+        return key.startswith(_NOT_OURS)
+
+
+def normalised_batch(
+    images: Sequence[Tensor],
+    *,
+    mean: Sequence[float] = PIXEL_MEAN,
+    std: Sequence[float] = PIXEL_STD,
+    divisor: int = SIZE_DIVISIBILITY,
+) -> Tensor:
+    """Normalise images and pad them right and below with zeros to one common size.
+
+    Parameters
+    ----------
+    images : sequence of (3, H, W), uint8 or float in 0 to 255, RGB
+    mean, std : of the channels, in 0 to 255
+    divisor : int
+        Both sides of the result are multiples of it.
+
+    Returns
+    -------
+    (B, 3, H', W') float32
+    """
+    height = max(image.shape[1] for image in images)
+    width = max(image.shape[2] for image in images)
+    size = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
+    device = images[0].device
+    batch = torch.zeros(len(images), 3, *size, device=device)
+    shift = torch.tensor(mean, device=device).view(3, 1, 1)
+    scale = torch.tensor(std, device=device).view(3, 1, 1)
+    for row, image in zip(batch, images, strict=True):
+        row[:, : image.shape[1], : image.shape[2]] = (image.float() - shift) / scale
+    return batch

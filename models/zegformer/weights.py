@@ -1,0 +1,179 @@
+"""Where ZegFormer's weights come from: whole checkpoints, and ImageNet trunks to start from.
+
+A checkpoint is a torch file (weights bare, or under "model") or `.safetensors`. A trunk is
+torchvision's or timm's ResNet, or detectron2's pickle of torchvision's (`R-50.pkl`, `R-101.pkl` as
+MaskFormer's tools convert it), or the trunk of a checkpoint with the other head: a ZegFormer may
+start from the per-pixel baseline. The MSRA files of the same names are recognised and refused: they
+expect BGR of unit deviation and the stride in the first 1x1 convolution.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data import array_pickles
+from models.checkpoints import CheckpointError, load_state, read_file, state_dict
+from models.zegformer.resnet import BLOCKS, ResNet, torchvision_key
+
+log = logging.getLogger(__name__)
+
+_TRUNK = "backbone."
+_HEADS = ("sem_seg_head.predictor.", "sem_seg_head.projection_layer.")  # ZegFormer, the baseline
+_ONLY_A_START = (
+    "{}: the trunk that a training starts from, not a trained network; give trained weights as "
+    "MODEL.WEIGHTS (or --checkpoint)"
+)
+_BLOCK_OF_RES4 = re.compile(r"(?:^|\.)(?:res4|layer3)\.(\d+)\.conv1\.weight$")
+
+
+def load(model: nn.Module, source: str, *, whole: bool = False) -> None:
+    """Fill a network that has a ResNet as `backbone`: all of it, or the trunk alone.
+
+    Parameters
+    ----------
+    model : ZegFormer or PerPixelBaseline
+    source : str
+        Path of a checkpoint or of a trunk. A name that ends in `R-50.pkl` or `R-101.pkl` and is no
+        file (detectron2's address) means torchvision's ImageNet weights of that depth, fetched or
+        cached. Empty: fresh weights.
+    whole : refuse a trunk, with which a network answers at random
+
+    Raises
+    ------
+    CheckpointError
+        Absent, unreadable, of another depth, head or architecture, or an MSRA file.
+    """
+    if not source:
+        log.info("fresh weights: no file was named")
+        return
+    path = Path(source).expanduser()
+    if path.is_file():
+        weights = read(path)
+    elif whole and path.suffix == ".pkl":
+        raise CheckpointError(_ONLY_A_START.format(source))
+    elif path.name in {f"R-{depth}.pkl" for depth in BLOCKS}:
+        weights = _torchvision(int(path.stem.removeprefix("R-")), source)
+    else:
+        raise CheckpointError(f"{source}: no such file of weights (MODEL.WEIGHTS)")
+    is_checkpoint = any(key.startswith(_TRUNK) for key in weights)
+    if whole and not is_checkpoint:
+        raise CheckpointError(_ONLY_A_START.format(source))
+    _check_depth(cast(ResNet, model.backbone), weights, source)
+    if not is_checkpoint:
+        load_trunk(model, weights, source)
+    elif whole and _is_of_other_head(model, weights):
+        raise CheckpointError(
+            f"{source}: not a checkpoint of {type(model).__name__}, it has the other head; choose "
+            "MODEL.META_ARCHITECTURE MaskFormer for ZegFormer, SemanticSegmentorGzero for the "
+            "per-pixel baseline"
+        )
+    elif _is_of_other_head(model, weights):
+        log.info("%s: a checkpoint with the other head; its trunk alone is taken", source)
+        load_trunk(model, {k.removeprefix(_TRUNK): v for k, v in weights.items()}, source)
+    else:
+        load_state(model, weights, source)
+        _warn_of_msra_start(weights, source)
+
+
+def _is_of_other_head(model: nn.Module, weights: Mapping[str, Tensor]) -> bool:
+    """Whether the weights are the baseline's and the model a ZegFormer, or the reverse."""
+    own, given = (
+        {head for head in _HEADS if any(key.startswith(head) for key in keys)}
+        for keys in (model.state_dict(), weights)
+    )
+    return bool(given) and not own & given
+
+
+def load_trunk(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Fill `model.backbone` from an image classifier's state dict; the head keeps its weights.
+
+    Raises
+    ------
+    CheckpointError
+        Names of MSRA's pickles, of another architecture, or misshapen.
+    """
+    trunk = cast(ResNet, model.backbone)
+    if any("_branch2" in key for key in weights):
+        raise CheckpointError(
+            f"{source}: the MSRA weights of ResNet-{trunk.depth}, made for BGR images of unit "
+            "deviation and the stride in the first 1x1 convolution; ZegFormer needs torchvision's: "
+            f"give resnet{trunk.depth} IMAGENET1K_V1 (a .pth file of torchvision's, or its "
+            f"conversion R-{trunk.depth}.pkl)"
+        )
+    names = {key: key if key in weights else torchvision_key(key) for key in trunk.state_dict()}
+    found = {key: weights[name] for key, name in names.items() if name in weights}
+    load_state(trunk, found, source)
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint or trunk under their own names.
+
+    Raises
+    ------
+    CheckpointError
+        Absent, unreadable, or a pickle that wants to run code.
+    """
+    if path.suffix != ".pkl":
+        content: Any = read_file(path)
+        return state_dict(content.get("model", content), path)
+    try:
+        content = array_pickles.read(path)
+    except (pickle.UnpicklingError, EOFError) as error:
+        raise CheckpointError(
+            f"{path}: refused or damaged: expected a pickle of arrays alone, {error}"
+        ) from error
+    arrays = content.get("model", content) if isinstance(content, Mapping) else {}
+    weights = {
+        key: torch.from_numpy(value.copy())
+        for key, value in arrays.items()
+        if isinstance(value, np.ndarray)
+    }
+    if not weights:
+        raise CheckpointError(f"{path}: no arrays in it, neither at the top nor under 'model'")
+    return weights
+
+
+def _torchvision(depth: int, source: str) -> dict[str, Tensor]:
+    from torchvision.models import get_weight
+
+    entry = get_weight(f"ResNet{depth}_Weights.IMAGENET1K_V1")
+    try:
+        return dict(entry.get_state_dict(progress=False, check_hash=True))
+    except (OSError, RuntimeError) as error:
+        name = entry.url.rsplit("/", 1)[-1]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise CheckpointError(
+            f"{source}: no such file, and torchvision's ImageNet weights could not be fetched "
+            f"({reason}). Give the path of {name} as MODEL.WEIGHTS, or '' for fresh weights"
+        ) from error
+
+
+def _check_depth(trunk: ResNet, weights: Mapping[str, Tensor], source: str) -> None:
+    blocks = {int(m[1]) for m in map(_BLOCK_OF_RES4.search, weights) if m}
+    for depth, counts in BLOCKS.items():
+        if len(blocks) == counts[2] and depth != trunk.depth:
+            raise CheckpointError(
+                f"{source}: weights of ResNet-{depth}, but MODEL.RESNETS.DEPTH is {trunk.depth}; "
+                f"choose the configuration with R{depth}, or the weights of ResNet-{trunk.depth}"
+            )
+
+
+def _warn_of_msra_start(weights: Mapping[str, Tensor], source: str) -> None:
+    means = [value for key, value in weights.items() if key.endswith("running_mean")]
+    scale = weights.get("backbone.stem.conv1.norm.weight")
+    # A trunk that started from fresh weights has mean 0 too, but scale 1.
+    if scale is not None and (scale != 1).any() and not any(value.any() for value in means):
+        log.warning(
+            "%s: every frozen batch norm has mean 0: it was trained from MSRA's R-101.pkl, which "
+            "does not suit this input; expect lower scores than published",
+            source,
+        )

@@ -1,0 +1,142 @@
+"""A small ZegFormer on the generated world: trained, and scored on seen and unseen classes.
+
+    python -m pipeline.stages.demo_zegformer --data-dir WORLD --out results/world/zegformer
+
+Two cores, nothing downloaded. Text embeddings are compositional (a class is the sum of its words),
+so what is learned of the words of seen classes tells the unseen ones. The classes of fold 3 are
+held out: they are numbered as the unseen classes of VOC, whose preparation is used.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from data.files import atomic_path
+from data.synthetic import world
+from data.zegformer.prepare_sets import prepare
+from data.zegformer.sets import labelled_set
+from eigen.store.maps import EigenFolder
+from eval.zegformer import page as gzs_page
+from eval.zegformer.build import configuration, named_classes, network, segmenter, text_dim
+from eval.zegformer.eigen_queries import EigenUse
+from eval.zegformer.metrics import plain
+from eval.zegformer.page import Examples
+from eval.zegformer.scoring import Score, score
+from eval.zegformer.segmenter import Segmenter
+from train import distributed
+from train.zegformer import train as zegformer
+
+FOLD = 3
+CONFIG = Path(__file__).parents[2] / "configs" / "world" / "zegformer_R14_world.yaml"
+SUMMARY, PAGE = "summary.json", "report.html"
+REPORTED = ("seen_IoU", "unseen_IoU", "hIoU", "mIoU", "pACC", "boundary_F")
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    data_dir: Path, out: Path, *, eigenvectors: Path | None = None, device: str = "auto"
+) -> dict[str, dict[str, float]]:
+    """Train, score, and write `summary.json` and `report.html` into `out`.
+
+    Parameters
+    ----------
+    data_dir : folder that `data.synthetic.world.write` was given
+    eigenvectors : shards or PNGs of its photos; with them, scores with refined masks too
+
+    Returns
+    -------
+    dict
+        Figures in percent of the trained network (`zegformer`), of its masks `refined` where there
+        are eigenvectors, and of the network as it is before its first step (`untrained`).
+    """
+    overrides = _prepared(data_dir, out, device)
+    config = configuration(CONFIG, overrides)
+    test = config["DATASETS.TEST"][0]
+    classes = named_classes(config, test, "TEST")
+    with distributed.start(device) as processes:
+        torch.manual_seed(0)
+        fresh = network(config, text_dim(config)).to(processes.device)
+        untrained = _score(config, segmenter(config, fresh, classes), classes)
+        model, _ = zegformer.train(config, processes)
+        trained = segmenter(config, model, classes)
+    examples = Examples(classes.vocabulary)
+    found = {"zegformer": _score(config, trained, classes, on_photo=examples)}
+    if eigenvectors is not None and isinstance(trained, Segmenter):
+        trained.eigen_use = EigenUse(("refine",))
+        found["refined"] = _score(config, trained, classes, eigen=EigenFolder(eigenvectors))
+    found["untrained"] = untrained
+    figures = {name: own.figures(classes.vocabulary) for name, own in found.items()}
+    summary = {name: {key: own[key] for key in REPORTED} for name, own in figures.items()}
+    content = {name: plain(own) for name, own in summary.items()}
+    with atomic_path(out / SUMMARY) as temporary:
+        temporary.write_text(json.dumps(content, indent=1))
+    confusion = found["zegformer"].confusion
+    title = "ZegFormer on the generated world"
+    gzs_page.write(out / PAGE, title, figures, confusion, classes.vocabulary, examples, config)
+    return summary
+
+
+def _prepared(data_dir: Path, out: Path, device: str) -> list[str]:
+    """Labels, class names and embeddings in `out`; returns the overrides that name them."""
+    root = out / "datasets"
+    root.mkdir(parents=True, exist_ok=True)
+    if not (root / "VOC2012").exists():
+        (root / "VOC2012").symlink_to((data_dir / "VOC2012").resolve())
+    prepare("voc", root)
+    vocabulary = world.vocabulary(FOLD)
+    names, table = root / "classes.json", root / "text_embeddings.npy"
+    content = {
+        "names": vocabulary.names,
+        "unseen": vocabulary.unseen_ids,
+        "label_ids": vocabulary.label_ids,
+    }
+    names.write_text(json.dumps(content))
+    np.save(table, world.text_embeddings(vocabulary.names))
+    told = {
+        "DATASETS.ROOT": root,
+        "MODEL.DEVICE": device,
+        "MODEL.TEXT_EMBEDDINGS": table,
+        "MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON": names,
+        "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON": names,
+        "OUTPUT_DIR": out,
+    }
+    return [str(part) for pair in told.items() for part in pair]
+
+
+def _score(config: dict[str, Any], model: Any, classes: Any, **more: Any) -> Score:
+    root = Path(config["DATASETS.ROOT"])
+    return score(
+        model,
+        labelled_set(config["DATASETS.TEST"][0]).pairs(root),
+        classes.vocabulary,
+        short=config["INPUT.MIN_SIZE_TEST"],
+        longest=config["INPUT.MAX_SIZE_TEST"],
+        boundaries=True,
+        **more,
+    )
+
+
+@click.command(help=__doc__)
+@click.option("--data-dir", type=click.Path(path_type=Path), required=True)
+@click.option("--eig_dir", "eigenvectors", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--device", default="auto", show_default=True)
+def main(data_dir: Path, eigenvectors: Path | None, out: Path, device: str) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("PIL").setLevel(logging.WARNING)
+    # As the demo of SAZS, which trains beside this one: more threads wait, and change the weights.
+    torch.set_num_threads(1)
+    for name, own in run(data_dir, out, eigenvectors=eigenvectors, device=device).items():
+        click.echo(f"{name}: " + ", ".join(f"{key} {value:.1f}" for key, value in own.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Configuration: published values, inheritance, overrides, and every way a file can be wrong."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from pathlib import Path
+
+import pytest
+import yaml
+
+from models.zegformer.config import ConfigError, Keys, load, nested
+
+ROOT = Path(__file__).parents[3]
+KEYS = Keys.read(ROOT / "models" / "zegformer" / "keys.yaml")
+CONFIGS = sorted(
+    p for p in (ROOT / "configs").rglob("zegformer_*.yaml") if p.parent.name != "world"
+)
+
+# depth, iterations, classes, prompts, CLIP, ensembling, gamma, half precision, test set, workers
+PUBLISHED = {
+    "R50_bs32_60k_vit16_coco-stuff":
+        (50, 60000, 156, "imagenet_select", False, False, -1, True, "test_stuff_seen", 8),
+    "R50_bs32_60k_vit16_coco-stuff_gzss_eval":
+        (50, 60000, 171, "imagenet_select", True, True, 0.1, True, "val_all_stuff", 8),
+    "R101_bs32_60k_vit16_coco-stuff":
+        (101, 60000, 156, "imagenet_select", False, False, -1, True, "test_stuff_seen", 8),
+    "R101_bs32_60k_vit16_coco-stuff_gzss_eval":
+        (101, 60000, 171, "single", True, True, 0.1, True, "val_all_stuff", 8),
+    "R101_bs32_60k_vit16_coco-stuff_gzss_eval_847_classes":
+        (101, 60000, 847, "imagenet_select", True, False, 0, True, "freq_val_all", 8),
+    "R50_bs32_10k_vit16_voc":
+        (50, 10000, 15, "single", False, False, -1, False, "test_seen", 4),
+    "R50_bs32_10k_vit16_voc_gzss_eval":
+        (50, 10000, 20, "single", True, False, -1, False, "val_all", 4),
+    "R101_bs32_10k_vit16_voc":
+        (101, 10000, 15, "single", False, False, -1, False, "test_seen", 1),
+    "R101_bs32_10k_vit16_voc_gzss_eval":
+        (101, 10000, 20, "single", True, True, 0.1, False, "val_all", 4),
+    "R101_bs32_30k_vit16_voc":
+        (101, 30000, 15, "single", False, False, -1, False, "test_seen", 4),
+    "R101_bs32_30k_vit16_voc_gzss_eval":
+        (101, 30000, 20, "single", True, True, 0.1, False, "val_all", 4),
+    "R50_bs32_60k_vit16_ade20k-full-847-freq":
+        (50, 60000, 572, "imagenet_select", False, False, -1, False, "freq_val", 8),
+    "R50_bs32_60k_vit16_ade20k-full-847-freq_gzss_eval":
+        (50, 60000, 847, "imagenet_select", True, True, 0, False, "freq_val_all", 8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_published_values(path):
+    config = load(path, [], KEYS)
+    found = (
+        config["MODEL.RESNETS.DEPTH"],
+        config["SOLVER.MAX_ITER"],
+        config["MODEL.SEM_SEG_HEAD.NUM_CLASSES"],
+        config["MODEL.PROMPT_ENSEMBLE_TYPE"],
+        config["MODEL.SEM_SEG_HEAD.CLIP_CLASSIFICATION"],
+        config["MODEL.MASK_FORMER.ENSEMBLING"],
+        config["MODEL.MASK_FORMER.GZERO_CALIBRATE"],
+        config["SOLVER.AMP.ENABLED"],
+    )
+    *expected, test_set, workers = PUBLISHED[path.stem.removeprefix("zegformer_")]
+    assert found == tuple(expected)
+    assert test_set in config["DATASETS.TEST"][0]
+    assert config["DATALOADER.NUM_WORKERS"] == workers
+    wide = config["MODEL.SEM_SEG_HEAD.NUM_CLASSES"] == 847 or "ade20k" in path.stem
+    assert config["MODEL.SEM_SEG_HEAD.IGNORE_VALUE"] == (65535 if wide else 255)
+    side = 640 if "coco-stuff" in str(path) else 512
+    assert config["INPUT.SIZE_DIVISIBILITY"] == config["INPUT.MIN_SIZE_TEST"] == side
+    assert config["INPUT.CROP.SIZE"] == [side, side]
+
+
+def test_there_are_thirteen():
+    assert {p.stem.removeprefix("zegformer_") for p in CONFIGS} == PUBLISHED.keys()
+
+
+def write(folder: Path, text: str, name: str = "a.yaml") -> Path:
+    (folder / name).write_text(text, errors="surrogateescape")
+    return folder / name
+
+
+def test_bases_then_file_then_overrides(tmp_path, caplog):
+    write(tmp_path, "SOLVER: {BASE_LR: 1e-3, MAX_ITER: 5}", "base.yaml")
+    path = write(tmp_path, "_BASE_: base.yaml\nSOLVER: {MAX_ITER: 7}")
+    with caplog.at_level(logging.INFO):
+        config = load(path, ["DATASETS.TEST", "('x',)", "SEED", "3", "SOLVER.BASE_LR", "1"], KEYS)
+    assert config["SOLVER.MAX_ITER"] == 7
+    assert config["SOLVER.BASE_LR"] == 1.0
+    assert (config["DATASETS.TEST"], config["SEED"]) == (["x"], 3)
+    assert "SOLVER.BASE_LR: 0.001 -> 1.0" in caplog.text
+    again = write(tmp_path, yaml.safe_dump(nested(config)), "b.yaml")
+    assert load(again, [], KEYS) == config
+
+
+def test_legacy_python_tag_is_computed_without_running_it(tmp_path):
+    tag = "!!python/object/apply:eval"
+    path = write(
+        tmp_path,
+        f'INPUT:\n  MIN_SIZE_TRAIN: {tag} ["[int(x * 0.1 * 512) for x in range(5, 21)]"]\n',
+    )
+    voc = next(p for p in CONFIGS if "voc" in p.stem)
+    assert (
+        load(path, [], KEYS)["INPUT.MIN_SIZE_TRAIN"] == load(voc, [], KEYS)["INPUT.MIN_SIZE_TRAIN"]
+    )
+    marker = tmp_path / "ran"
+    path = write(tmp_path, f"SEED: {tag} [\"open({str(marker)!r}, 'w')\"]\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml: line 1: refused to run"):
+        load(path, [], KEYS)
+    assert not marker.exists()
+    path = write(tmp_path, "SEED: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(ConfigError, match="no configuration"):
+        load(path, [], KEYS)
+
+
+def test_dead_keys_warn_and_unknown_keys_are_named(tmp_path, caplog):
+    path = write(tmp_path, "MODEL: {MASK_FORMER: {FUSION_WAY: add}, PROMPT_ENSEMBLE: true}")
+    with caplog.at_level(logging.WARNING):
+        load(path, [], KEYS)
+    assert "MODEL.MASK_FORMER.FUSION_WAY has no effect" in caplog.text
+    path = write(tmp_path, "SOLVER: {BASE_RL: 1}")
+    with pytest.raises(ConfigError, match=r"BASE_RL is no known key; did you mean SOLVER.BASE_LR"):
+        load(path, [], KEYS)
+
+
+# Nine lists of nine of each other: a repr of all would not end.
+LAUGHS = "&a [1], " + ", ".join(
+    f"&{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in itertools.pairwise("abcdefghij")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("SOLVER: {MAX_ITER: many}", [], "MAX_ITER: expected int like 60000, found 'many'"),
+        ("MODEL: {RESNETS: {STRIDE_IN_1X1: true}}", [], "STRIDE_IN_1X1: only False is built"),
+        ("- 1", [], "expected a mapping"),
+        ("SEED: [", [], "no configuration"),
+        ("_BASE_: a.yaml", [], "is its own _BASE_"),
+        ("_BASE_: gone.yaml", [], r"gone\.yaml: cannot be read"),
+        ("_BASE_: [b.yaml]", [], r"_BASE_: expected the path of one file, found \['b.yaml'\]"),
+        ("SOLVER: {BASE_LR: .nan}", [], "BASE_LR: expected a finite number, found nan"),
+        ("SEED: 1", ["SOLVER.BASE_LR", "inf"], "BASE_LR: expected a finite number, found inf"),
+        ("a: &a\n  MODEL: *a", [], r"a\.yaml: a\.MODEL\.MODEL.* is no known key"),
+        ("[" * 5000, [], "nested too deeply"),
+        ("SEED: \udc80", [], "no text in UTF-8"),
+        (f"SEED: [{LAUGHS}]", [], "SEED: expected int like -1, found "),
+        ("SEED: 1", ["SEED"], "'SEED' has no value"),
+        ("SEED: 1", ["SEDE", "2"], "command line: SEDE is no known key; did you mean SEED"),
+        ("SEED: 1", ["MODEL.SEM_SEG_HEAD.WORDVEC", "True"], "only False is built"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, text, overrides, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        load(write(tmp_path, text), overrides, KEYS)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 1000

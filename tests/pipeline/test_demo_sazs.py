@@ -1,0 +1,51 @@
+"""The demo's summary, on a world and a recipe too small to learn from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from data.pictures import write_mask
+from data.sazs.folds import open_fold
+from data.synthetic import world
+from eigen.store.maps import EigenFolderError
+from pipeline.stages import demo_sazs as sazs_demo
+
+
+@pytest.fixture(scope="module")
+def small_world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    world.write(root, photos=56, workers=1)
+    fold = open_fold("pascal", root, 0)
+    for item in {i.photo: i for i in [*fold.test, *fold.seen_test, *fold.validation]}.values():
+        H, W = item.read_image().shape[:2]
+        write_mask(root / "eigen" / f"{item.photo}_k0.png", np.arange(W) > W // 2 * np.ones((H, 1)))
+    return root
+
+
+def test_summary_has_every_score(small_world, tmp_path, monkeypatch):
+    recipe = dataclasses.replace(sazs_demo.RECIPE, epochs=1, crop=32)
+    monkeypatch.setattr(sazs_demo, "RECIPE", recipe)
+    summary = sazs_demo.run(small_world, small_world / "eigen", tmp_path, device="cpu")
+    assert summary == json.loads((tmp_path / sazs_demo.SUMMARY).read_text())
+    for classes in ("seen", "unseen"):
+        assert list(summary[classes]) == ["network", "fused", "oracle_upper_bound"]
+        assert all(0 <= miou <= 100 for miou in summary[classes].values())
+    assert 0 < summary["untrained"] < 30
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_seen_and_unseen_photos_are_never_trained_on(small_world):
+    fold = open_fold("pascal", small_world, 0)
+    tested = {item.photo for item in [*fold.test, *fold.seen_test]}
+    assert not tested & {item.photo for item in [*fold.train, *fold.validation]}
+    assert {item.class_id for item in fold.seen_test} <= set(fold.seen)
+
+
+def test_eigenvectors_must_be_there_for_all(small_world, tmp_path):
+    (tmp_path / "x_k0.png").write_bytes(b"")
+    with pytest.raises(EigenFolderError, match="have no eigenvectors"):
+        sazs_demo.run(small_world, tmp_path, tmp_path / "out")

@@ -1,0 +1,366 @@
+"""SAZS end to end on a handful of generated photos, through the command line a user types."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+import sazs as command_line
+from data.pictures import write_mask
+from data.sazs.folds import open_fold
+from data.synthetic import world as generated
+from models.checkpoints import read_recipe
+from models.sazs import networks
+from train import checkpoint, history
+from train.sampling import Draw
+from train.sazs import train as sazs
+from train.sazs.samples import CropError, Samples, targets
+from train.unread import KEY
+
+SMALL = [
+    "--arch", "drn_d_22_slim", "--init", "none", "--crop-size", "32", "--batch_size", "4",
+    "--epochs", "2", "--lr", "0.01", "--workers", "0", "--input-side", "0", "--device", "cpu",
+    "--validation-share", "0.5", "--random-scale", "2", "--random-rotate", "10",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    generated.write(root, photos=56, workers=1)
+    return root
+
+
+def arguments(world: Path, out: Path, *extra: str) -> list[str]:
+    voc = world / "VOC2012"
+    files = ["--names", str(voc / "class_names.txt")]
+    files += ["--embeddings", str(voc / "text_embeddings.npy")]
+    return [*files, "--data-dir", str(world), "--filename", str(out), *extra]
+
+
+def run(*words: str) -> str:
+    result = CliRunner().invoke(command_line.main, list(words), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def fails(*words: str) -> str:
+    result = CliRunner().invoke(command_line.main, list(words), catch_exceptions=False)
+    assert result.exit_code != 0
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def trained(world, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained")
+    run("train", *SMALL, *arguments(world, out))
+    return out
+
+
+def test_training_leaves_weights_history_and_curves(trained):
+    rows = history.read(trained)
+    assert {"seg", "edge", "attention", "total", "lr"} <= set(rows[0])
+    assert sum("validation_miou" in row for row in rows) == 2
+    assert (trained / history.CURVES).is_file()
+    recipe = read_recipe(trained / checkpoint.BEST)
+    assert (recipe["arch"], recipe["fold"], recipe["mode"]) == ("drn_d_22_slim", 0, "corrected")
+
+
+def test_killed_training_goes_on_with_the_same_command_to_the_same_bits(
+    world, trained, tmp_path, monkeypatch
+):
+    class Killed(BaseException):
+        pass
+
+    real, calls = sazs.score, []
+
+    def killing(*given, **settings):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+        return real(*given, **settings)
+
+    monkeypatch.setattr(sazs, "score", killing)
+    words = ["train", *SMALL, *arguments(world, tmp_path)]
+    with pytest.raises(Killed):
+        run(*words)
+    assert not (tmp_path / checkpoint.FINAL).exists()
+    monkeypatch.setattr(sazs, "score", real)
+    assert "going on from" in run(*words)
+    whole, parts = (load_file(folder / checkpoint.FINAL) for folder in (trained, tmp_path))
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_another_recipe_in_the_same_folder_is_refused(world, trained):
+    output = fails("train", *SMALL, *arguments(world, trained, "--fold", "1"))
+    assert "fold was 0, is 1" in output
+
+
+def write_eigen(world: Path, folder: Path, items) -> None:
+    rng = np.random.default_rng(0)
+    for item in items:
+        truth, _ = item.read_truth(item.read_image().shape[:2])
+        for k, mask in enumerate((truth, rng.random(truth.shape) > 0.5)):
+            write_mask(folder / f"{item.photo}_k{k}.png", mask)
+
+
+@pytest.fixture(scope="module")
+def eigen(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pascal_k5")
+    fold = open_fold("pascal", world, 0, validation_share=0.5)
+    write_eigen(world, folder, [*fold.test, *fold.validation])
+    return folder
+
+
+def test_test_command_reports_three_answers(world, trained, eigen, tmp_path):
+    weights = trained / checkpoint.BEST
+    output = run(
+        "test", "--resume", str(weights), "--eig_dir", str(eigen), "--input-side", "0",
+        "--device", "cpu", "--epochs", "3", "--validation-share", "0.5", "--pictures", "1",
+        *arguments(world, tmp_path),
+    )  # fmt: skip
+    assert "--epochs has no effect" in output
+    assert "oracle_upper_bound" in output
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["about"]["recipe"]["arch"] == "drn_d_22_slim"
+    assert scores["unseen"][0] == "striped red disc"
+    answers = scores["scores"]["published"]["reference_pascal"]
+    assert answers["oracle_upper_bound"]["miou"] >= answers["network"]["miou"]
+
+
+def test_untrained_network_is_scored_as_chance(world, tmp_path):
+    words = ["--untrained", "--input-side", "0", "--pictures", "0", *arguments(world, tmp_path)]
+    assert "--untrained --arch NAME" in fails("test", *words)
+    run("test", *words, "--arch", "drn_lowlevel8")
+    answers = json.loads((tmp_path / "scores.json").read_text())["scores"]["one_pass"]["corrected"]
+    assert 0 < answers["network"]["miou"] < 30
+
+
+def test_missing_eigenvectors_stop_the_test_or_are_left_out(world, trained, eigen, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    for path in sorted(eigen.iterdir())[:-4]:
+        (gone / path.name).symlink_to(path)
+    words = [
+        "test", "--resume", str(trained / checkpoint.FINAL), "--eig_dir", str(gone),
+        "--input-side", "0", "--pictures", "0", *arguments(world, tmp_path / "out"),
+    ]  # fmt: skip
+    assert "photos have no eigenvectors" in fails(*words, "--validation-share", "0.5")
+    assert "oracle" in run(*words, "--missing-eig", "network")
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--fold", "4"], "expected 0 to 3"),
+        (["--arch", "resnet50"], "choose vitl16_384"),
+        (["--crop-size", "100"], "multiple of 16"),
+        (["--batch_size", "1"], "at least 2 samples"),
+        (["--epochs", "0"], "expected at least 1"),
+        (["--shape-loss", "fixed"], "distance_measures_regressor"),
+        (["--data-dir", "nowhere"], "nowhere"),
+        (["--device", "cuda:77"], "--device cpu"),
+        (["--pretrained", "nothing.pth"], "no such checkpoint"),
+        (["--init", "hub"], "has no published start"),
+    ],
+)
+def test_bad_input_is_one_line(world, tmp_path, extra, message):
+    output = fails("train", *SMALL, *arguments(world, tmp_path, *extra))
+    assert message in output
+    assert "Traceback" not in output
+
+
+def test_class_names_of_wrong_length(world, tmp_path):
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    words = arguments(world, tmp_path, "--names", str(tmp_path / "names.txt"))
+    assert "expected 20 class names, found 2" in fails("train", *SMALL, *words)
+
+
+def test_weights_of_another_architecture(world, trained, tmp_path):
+    weights = str(trained / checkpoint.FINAL)
+    words = ["test", "--resume", weights, "--arch", "drn_d_22", *arguments(world, tmp_path)]
+    assert "not a checkpoint of DRNSegmenter as built here" in fails(*words)
+
+
+def test_weights_that_do_not_say_their_architecture(world, tmp_path):
+    torch.save(networks.build("drn_d_22_slim").state_dict(), tmp_path / "bare.pth")
+    words = ["test", "--resume", str(tmp_path / "bare.pth"), *arguments(world, tmp_path)]
+    assert "give --arch" in fails(*words)
+
+
+def test_truncated_weights_are_named(world, trained, tmp_path):
+    for name in (checkpoint.BEST, checkpoint.LATEST):
+        damaged = tmp_path / name
+        damaged.write_bytes((trained / name).read_bytes()[:100_000])
+        output = fails("test", "--resume", str(damaged), *arguments(world, tmp_path))
+        assert str(damaged) in output
+        assert "truncated or damaged: copy it again" in output
+
+
+def test_loss_that_explodes_stops_at_once(world, tmp_path):
+    output = fails("train", *SMALL, *arguments(world, tmp_path, "--lr", "1e30"))
+    assert "loss is not finite in step" in output
+    assert list(tmp_path.glob("nonfinite_step_*.pt"))
+
+
+@pytest.mark.parametrize("half", ["bf16", "fp16"])
+def test_half_precision_accumulated_and_averaged(world, tmp_path, half):
+    options = ["--autocast", half, "--accumulate", "2", "--ema", "0.5", "--channels-last"]
+    run("train", *SMALL, *arguments(world, tmp_path, *options, "--epochs", "1"))
+    weights = load_file(tmp_path / checkpoint.FINAL)
+    raw = torch.load(tmp_path / checkpoint.LATEST, weights_only=True)["state_dict"]
+    key = "edgeocr_cls_head.weight"
+    assert all(value.isfinite().all() for value in weights.values())
+    assert weights[key].dtype == torch.float32
+    assert not torch.equal(weights[key], raw[key])  # the average is what is kept
+
+
+PUBLISHED = """
+train --arch vitl16_384 --fold 3 --batch_size 6 --random-scale 2 --random-rotate 10 --lr 0.0002
+--drate 0.9 --lr-mode poly --benchmark pascal -d x -c 2 -s 512 --phase val --load-release --with-gt
+--bn-sync --ms -e --wd 0.0001 --momentum 0.9 -j 1 --has_edge_head True --device cpu
+"""
+
+
+def test_published_command_line_is_accepted(monkeypatch, tmp_path):
+    seen = {}
+    monkeypatch.setattr(sazs, "train", lambda recipe, *given, **named: seen.update(r=recipe))
+    monkeypatch.setattr(command_line, "_fold", lambda given: None)
+    monkeypatch.setattr(command_line, "_texts", lambda *given: torch.zeros(1))
+    output = run(*shlex.split(PUBLISHED), "--filename", str(tmp_path))
+    recipe = seen["r"]
+    assert (recipe.lr, recipe.epochs, recipe.batch_size, recipe.crop) == (0.0002, 20, 6, 512)
+    for name in ("--drate", "--phase", "--load-release", "--ms", "--evaluate", "--classes"):
+        assert f"{name} has no effect" in output
+
+
+SEED = """
+train --arch {} --fold 2 --batch_size 6 --random-scale 2 --random-rotate 10 --lr 0.0002 --drate 0.9
+--lr-mode poly --benchmark pascal
+"""
+
+
+@pytest.mark.parametrize("arch", networks.ARCHITECTURES)
+def test_command_of_the_instructions_asks_for_the_published_start(
+    world, monkeypatch, tmp_path, arch
+):
+    seen = {}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "datasets").symlink_to(world)
+    monkeypatch.setattr(command_line, "_texts", lambda *given: torch.zeros(21, 512))
+    monkeypatch.setattr(
+        sazs, "train", lambda recipe, fold, *rest, **named: seen.update(r=recipe, f=fold)
+    )
+    run(*shlex.split(SEED.format(arch)))
+    recipe, fold = seen["r"], seen["f"]
+    assert (recipe.arch, recipe.lr, recipe.lr_mode, recipe.batch_size) == (arch, 0.0002, "poly", 6)
+    assert (recipe.scale, recipe.rotate, recipe.crop) == (2, 10, 512)
+    assert recipe.drop_rate == 0.9
+    assert recipe.init == ("hub" if networks.ARCHITECTURES[arch].hub else "none")
+    assert (fold.benchmark.name, fold.number) == ("pascal", 2)
+
+
+def test_command_of_the_instructions_starts_on_a_made_tree(world, monkeypatch, tmp_path):
+    steps = []
+
+    def one_step(training, batches, evaluate):
+        before = training.model.edgeocr_cls_head.weight.detach().clone()
+        training._take_step(batches(0))
+        training.history.close()
+        steps.append(not torch.equal(before, training.model.edgeocr_cls_head.weight))
+
+    embeddings = torch.from_numpy(np.load(world / "VOC2012" / "text_embeddings.npy"))
+    texts = torch.cat([torch.zeros(1, 512), embeddings])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "datasets").symlink_to(world)
+    # What would be fetched: CLIP's text features and the ImageNet start.
+    monkeypatch.setattr(command_line, "_texts", lambda *given: texts)
+    monkeypatch.setattr(networks, "load_initial", lambda model, arch, source: None)
+    monkeypatch.setattr(sazs.Training, "run", one_step)
+    run(*shlex.split(SEED.format("vitti16_384")))
+    assert steps == [True]
+
+
+@pytest.mark.parametrize(
+    ("arch", "benchmark", "expected"),
+    [
+        ("vitl16_384", "pascal", {"lr": 0.001, "epochs": 20}),
+        ("vitl16_384", "coco", {"lr": 0.0002, "epochs": 20}),
+        ("drn_d_105", "pascal", {"lr": 0.001, "epochs": 40, "drop_rate": 0.95}),
+        ("drn_d_105", "coco", {"lr": 0.001, "epochs": 10, "drop_rate": 0.9}),
+    ],
+)
+def test_defaults_are_the_published_recipes(arch, benchmark, expected):
+    assert sazs.published_defaults(arch, benchmark) == expected
+
+
+def test_optimisers_are_those_asked_for():
+    model = torch.nn.Linear(2, 2)
+    sgd, adamw = (
+        sazs._optimizer(sazs.Recipe(optimizer=name, lr=0.5, weight_decay=0.25), model)
+        for name in ("sgd", "adamw")
+    )
+    assert (type(sgd), sgd.defaults["momentum"]) == (torch.optim.SGD, 0.9)
+    assert type(adamw) is torch.optim.AdamW
+    assert all(o.defaults["lr"] == 0.5 and o.defaults["weight_decay"] == 0.25 for o in (sgd, adamw))
+    with pytest.raises(sazs.RecipeError, match="expected sgd or adamw"):
+        sazs.Recipe(optimizer="lamb")
+
+
+def label_map() -> np.ndarray:
+    labels = np.zeros((32, 32), np.uint8)
+    labels[12:28, 12:28] = 6
+    labels[12:28, 20:28] = 9
+    labels[28:30] = 255
+    return labels
+
+
+def test_reference_targets_treat_void_as_others():
+    target, edges = targets(label_map(), 5, mode="reference", classes=20)
+    assert target.tolist() == (label_map()[::8, ::8] == 6).astype(int).tolist()
+    assert edges[0].all()
+    assert edges[:, 0].all()
+
+
+def test_corrected_targets_keep_void_and_outline_the_class_alone():
+    target, edges = targets(label_map(), 5, mode="corrected", classes=20)
+    expected = label_map()[4::8, 4::8].astype(int)
+    assert target.tolist() == np.select([expected == 6, expected == 255], [1, 255], 0).tolist()
+    assert not edges[0, 0]
+    assert edges[1, 1]
+    _, other = targets(label_map(), 8, mode="corrected", classes=20)
+    assert not other[1, 1]
+    _, none = targets(label_map(), 12, mode="corrected", classes=20)
+    assert not none.any()
+
+
+def test_samples_depend_on_their_draw_alone(world):
+    items = open_fold("pascal", world, 0).train
+    samples = Samples(items, seed=3, crop=64)
+    one, again = samples[Draw(1, 4)], samples[Draw(1, 4)]
+    assert one.pop(KEY) == again.pop(KEY) == []
+    assert all(torch.equal(one[key], again[key]) for key in one)
+    assert not torch.equal(one["image"], samples[Draw(2, 4)]["image"])
+    assert one["image"].shape == (64, 64, 3)
+    assert one["target"].shape == (8, 8)
+    assert one["edges"].shape == (1, 8, 8)
+
+
+def test_balanced_samples_draw_classes_evenly(world):
+    items = list(open_fold("pascal", world, 0).train)
+    crowd = [item for item in items if item.class_id == items[0].class_id]
+    samples = Samples(items + crowd * 20, seed=0, crop=16, balanced=True)
+    drawn = [int(samples[Draw(0, n)]["class_id"]) for n in range(60)]
+    assert drawn.count(items[0].class_id) < 20
+
+
+def test_crop_must_fit_the_stride(world):
+    with pytest.raises(CropError, match="multiple of 16"):
+        Samples(open_fold("pascal", world, 0).train, seed=0, crop=40)

@@ -1,0 +1,128 @@
+"""Training samples of ZegFormer: random views, and one mask a class."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data.pictures import PictureError, picture_size, read_image, read_label
+from data.zegformer.sets import Pair
+from data.zegformer.transforms import Augmentation, class_masks, train_sample
+from train.distributed import World
+from train.loading import loaded
+from train.sampling import BatchSampler, Draw, generator, grouped_batches
+from train.unread import KEY, check_size, readable
+from train.zegformer.matcher import Target
+
+log = logging.getLogger(__name__)
+
+
+def labelled(pairs: Sequence[Pair], ignore: int) -> list[Pair]:
+    """The pairs whose label map has a class, or cannot be read (`Samples` names those)."""
+
+    def has_class(path: Path) -> bool:
+        try:
+            return bool((read_label(path) != ignore).any())
+        except PictureError:
+            return True
+
+    kept = [pair for pair in pairs if has_class(pair.label)]
+    log.info("%d of %d photos show no class to train on", len(pairs) - len(kept), len(pairs))
+    return kept
+
+
+class Samples(Dataset):
+    """Draw -> {"image" (3, H, W) uint8, "labels" (n,) int64, "masks" (n, H, W) bool, "valid"}.
+
+    `valid`, (H, W) bool, says which pixels have a label. A photo that cannot be read is named under
+    `train.unread.KEY`, and another is taken.
+    """
+
+    def __init__(
+        self, pairs: Sequence[Pair], augmentation: Augmentation, *, classes: int, seed: int
+    ) -> None:
+        self.pairs, self.augmentation = pairs, augmentation
+        self.classes, self.seed = classes, seed
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        ignore = self.augmentation.ignore
+        (image, label), unread = readable(self._read, draw.item, len(self))
+        image, label = train_sample(image, label, self.augmentation, generator(self.seed, draw))
+        labels, masks = class_masks(label, ignore)
+        return {
+            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            "labels": torch.from_numpy(labels),
+            "masks": torch.from_numpy(masks),
+            "valid": torch.from_numpy(label != ignore),
+            KEY: unread,
+        }
+
+    def is_wide(self, item: int) -> bool:
+        """Whether a photo is wider than high, by its header; one that has none counts as high."""
+        try:
+            height, width = picture_size(self.pairs[item].image)
+        except PictureError:
+            return False
+        return width > height
+
+    def _read(self, item: int) -> tuple[np.ndarray, np.ndarray]:
+        pair = self.pairs[item]
+        image, label = read_image(pair.image), read_label(pair.label)
+        check_size(image, label, pair.label)
+        top = int(label.max(initial=0, where=label != self.augmentation.ignore))
+        if top >= self.classes:
+            raise PictureError(
+                pair.label, f"has class {top}, but there are {self.classes}, counted from 0"
+            )
+        return image, label
+
+
+def together(samples: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """A batch: one list an entry, because photos have different numbers of masks."""
+    unread = [photo for sample in samples for photo in sample.pop(KEY)]
+    return {key: [sample[key] for sample in samples] for key in samples[0]} | {KEY: unread}
+
+
+def targets(batch: dict[str, list[Tensor]], size: tuple[int, int]) -> list[Target]:
+    """The batch's targets, padded to `size` (H, W) as the images are."""
+
+    def padded(maps: Tensor) -> Tensor:
+        full = maps.new_zeros(*maps.shape[:-2], *size)
+        full[..., : maps.shape[-2], : maps.shape[-1]] = maps
+        return full
+
+    rows = zip(batch["labels"], batch["masks"], batch["valid"], strict=True)
+    return [Target(labels, padded(masks), padded(valid)) for labels, masks, valid in rows]
+
+
+def batches(
+    samples: Samples,
+    batch_size: int,
+    *,
+    grouped: bool = False,
+    world: World,
+    seed: int,
+    workers: int,
+    start: int,
+) -> Iterator[dict[str, Any]]:
+    """Endless batches of this process from number `start` on; `grouped`: of one orientation each.
+
+    Since samples are padded to one square, the two differ only in which photos meet in a batch.
+    """
+    place = {"seed": seed, "rank": world.rank, "size": world.size, "start": start}
+    draws: Iterable[list[Draw]] = (
+        grouped_batches(len(samples), batch_size, group=samples.is_wide, **place)
+        if grouped
+        else BatchSampler(len(samples), batch_size, **place)
+    )
+    return loaded(samples, draws, together=together, world=world, workers=workers)
