@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.commands import one_line_errors
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from data.text.vocabulary import Vocabulary
 
 PATH = click.Path(path_type=Path)
-OUR_PACKAGES = ("data", "eigen", "models", "eval", "train")
 HALVES = click.Choice(("none", "bf16", "fp16"))
 
 
@@ -144,12 +145,8 @@ def errors_in_one_line(command: Callable) -> Callable:
     def wrapped(**given: Any) -> None:
         level = logging.INFO if given.pop("verbose") else logging.WARNING
         logging.basicConfig(level=level, format="%(asctime)s %(message)s")
-        try:
+        with one_line_errors():
             command(**given)
-        except Exception as error:
-            if type(error).__module__.partition(".")[0] in OUR_PACKAGES:
-                raise click.ClickException(str(error)) from error
-            raise
 
     return wrapped
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-OUR_PACKAGES = ("data", "eigen", "models", "eval", "train")
+from pipeline.commands import one_line_errors
 
 
 @click.command(
@@ -56,13 +56,8 @@ def main(
         _start_processes(num_gpus, num_machines, machine_rank, dist_url)
         return
     _log_to_terminal()
-    try:
+    with one_line_errors(debug=debug):
         _run(config_file, opts, num_gpus * num_machines, resume, eval_only, fit_gpus)
-    except Exception as error:
-        ours = type(error).__module__.partition(".")[0] in OUR_PACKAGES
-        if debug or not (ours or isinstance(error, OSError)):
-            raise
-        raise click.ClickException(str(error)) from error
 
 
 def _start_processes(num_gpus: int, num_machines: int, machine_rank: int, dist_url: str) -> None:

@@ -2,7 +2,7 @@
 
 `read_image` shows a picture as a viewer does: EXIF orientation applied, transparency over white,
 the first frame of an animation, sixteen bits scaled to eight. What no viewer could show whole is a
-`PictureError` with the reason in plain words. Colour profiles are not applied. The decoded bytes
+`ImageError` with the reason in plain words. Colour profiles are not applied. The decoded bytes
 depend on the file alone, not on the process or thread that reads it.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from data.errors import ImageError
 from data.files import atomic_path
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm")
@@ -34,23 +35,12 @@ _DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, st
 _pillow_settings = threading.Lock()
 
 
-class PictureError(Exception):
-    """A file that cannot be read as a picture. `path` is the file, `reason` one plain clause."""
-
-    def __init__(self, path: str | Path, reason: str) -> None:
-        super().__init__(path, reason)  # both as args, so that the error survives pickling
-        self.path, self.reason = Path(path), reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
-
-
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a picture as (H, W, 3) uint8 RGB, upright.
 
     Raises
     ------
-    PictureError
+    ImageError
         The file is missing, empty, truncated, no picture, or of more than `max_pixels` pixels.
     """
     with _open(path, max_pixels) as picture:
@@ -64,7 +54,7 @@ def read_label(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
     Raises
     ------
-    PictureError
+    ImageError
         As `read_image`; also for a picture in colour or with transparency, which has no class ids.
     """
     with _open(path, max_pixels) as picture:
@@ -75,7 +65,7 @@ def read_label(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             return values
         if picture.mode.startswith("I") and values.min() >= 0 and values.max() <= 0xFFFF:
             return values.astype(np.uint16)
-        raise PictureError(
+        raise ImageError(
             path,
             f"is no label map: expected one channel of 8 or 16 bit class ids, found Pillow mode "
             f"{picture.mode}",
@@ -87,7 +77,7 @@ def picture_size(path: str | Path) -> tuple[int, int]:
 
     Raises
     ------
-    PictureError
+    ImageError
         The header cannot be read; damage further on is not seen.
     """
     with _open(path, None) as picture:
@@ -125,7 +115,7 @@ def write_png(path: str | Path, pixels: np.ndarray, *, durable: bool = True) -> 
 
 @contextlib.contextmanager
 def _open(path: str | Path, max_pixels: int | None) -> Iterator[Image.Image]:
-    """Open and, when `max_pixels` is given, decode; every failure becomes a `PictureError`."""
+    """Open and, when `max_pixels` is given, decode; every failure becomes a `ImageError`."""
     path = Path(path)
     try:
         with contextlib.ExitStack() as stack:
@@ -138,16 +128,16 @@ def _open(path: str | Path, max_pixels: int | None) -> Iterator[Image.Image]:
                 with _quiet_pillow() if is_tiff else contextlib.nullcontext():
                     picture.load()
             yield picture
-    except PictureError:
+    except ImageError:
         raise
     except MemoryError as error:
-        raise PictureError(path, "does not fit into memory") from error
+        raise ImageError(path, "does not fit into memory") from error
     except UnidentifiedImageError as error:
-        raise PictureError(path, _why_no_picture(path)) from error
+        raise ImageError(path, _why_no_picture(path)) from error
     except FileNotFoundError as error:
-        raise PictureError(path, "there is no such file") from error
+        raise ImageError(path, "there is no such file") from error
     except _DAMAGED as error:
-        raise PictureError(path, f"cannot be decoded: {_reason(error)}") from error
+        raise ImageError(path, f"cannot be decoded: {_reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -165,7 +155,7 @@ def _quiet_pillow() -> Iterator[None]:
 def _check_size(path: Path, picture: Image.Image, max_pixels: int) -> None:
     width, height = picture.size
     if width * height > max_pixels:
-        raise PictureError(
+        raise ImageError(
             path,
             f"is too large: {width} x {height} = {width * height / 1e6:.0f} megapixels, "
             f"the limit is {max_pixels / 1e6:.0f}",
@@ -217,7 +207,7 @@ def _eight_bits(path: Path, values: np.ndarray) -> np.ndarray:
     agreed white and is stretched from its smallest to its largest value.
     """
     if not np.isfinite(values).all():
-        raise PictureError(path, "has pixels that are not finite numbers")
+        raise ImageError(path, "has pixels that are not finite numbers")
     low, high = float(values.min()), float(values.max())
     if values.dtype.kind in "iu" and low >= 0 and high <= 0xFFFF:
         low, high = 0.0, 65535.0

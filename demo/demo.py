@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from demo.naming import DemoError, add_options, exit_code, log_to_terminal, open_namer, split
+from data.errors import SettingError
+from demo.naming import add_options, exit_code, log_to_terminal, open_namer, split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +59,7 @@ def photos(inputs: list[str]) -> list[Path]:
 
     Raises
     ------
-    DemoError
+    SettingError
         One of them means nothing.
     """
     from data.pictures import SUFFIXES
@@ -73,7 +74,7 @@ def photos(inputs: list[str]) -> list[Path]:
         else:
             own = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
         if not own:
-            raise DemoError(f"--input {given}: no such photo, folder with photos, or match")
+            raise SettingError(f"--input {given}: no such photo, folder with photos, or match")
         found += own
     return list(dict.fromkeys(found))
 
@@ -83,15 +84,15 @@ def places(args: argparse.Namespace, found: list[Path]) -> list[Path]:
 
     Raises
     ------
-    DemoError
+    SettingError
         One file for several photos, two photos for one file, or a file that exists.
     """
     output = args.output or DEFAULT_OUTPUT
     if output.suffix and not output.is_dir():
         if output.suffix != ".png":
-            raise DemoError(f"--output {output}: expected a folder, or a file that ends in .png")
+            raise SettingError(f"--output {output}: expected a folder, or a file that ends in .png")
         if len(found) > 1:
-            raise DemoError(f"--output {output} is one file, but there are {len(found)} photos")
+            raise SettingError(f"--output {output} is one file, but there are {len(found)} photos")
         own = [output]
     else:
         own = [output / f"{path.stem}.png" for path in found]
@@ -99,13 +100,13 @@ def places(args: argparse.Namespace, found: list[Path]) -> list[Path]:
     photo_of: dict[Path, Path] = {}
     for photo, path in zip(found, own, strict=True):
         if path in photo_of:
-            raise DemoError(
+            raise SettingError(
                 f"{photo_of[path]} and {photo} would both be written to {path}; name their files "
                 "in turn"
             )
         photo_of[path] = photo
         if path.exists() and not args.overwrite:
-            raise DemoError(f"{path} exists; give --overwrite or another --output")
+            raise SettingError(f"{path} exists; give --overwrite or another --output")
     return own
 
 
@@ -113,19 +114,19 @@ def _check_folder(folder: Path) -> None:
     """Refuse a folder that cannot be made, since a file has its name or that of one above."""
     for path in (folder, *folder.parents):
         if path.exists() and not path.is_dir():
-            raise DemoError(f"--output: {path} is a file, expected a folder; name another")
+            raise SettingError(f"--output: {path} is a file, expected a folder; name another")
 
 
 def run_photos(found: list[Path], targets: list[Path], predict: Predict, own: Vocabulary) -> None:
     """Name the photos; one that cannot be read is left out, and said."""
-    from data.pictures import PictureError, read_image
+    from data.pictures import ImageError, read_image
     from eval import predict as named_masks
 
     failed = 0
     for path, target in zip(found, targets, strict=True):
         try:
             image = read_image(path)
-        except PictureError as error:
+        except ImageError as error:
             failed += 1
             log.warning("left out: %s", error)
             continue
@@ -134,7 +135,7 @@ def run_photos(found: list[Path], targets: list[Path], predict: Predict, own: Vo
         told = ", ".join(own.names[c] for c in prediction.scores)
         log.info("%s -> %s: %s", path, target, told or "no mask was accepted")
     if failed == len(found):
-        raise DemoError("no photo could be read")
+        raise SettingError("no photo could be read")
 
 
 @contextlib.contextmanager
@@ -143,7 +144,7 @@ def opened(args: argparse.Namespace) -> Iterator[Any]:
 
     Raises
     ------
-    DemoError
+    SettingError
         It does not open.
     """
     # What OpenCV and FFmpeg say of bad input follows in our words.
@@ -152,10 +153,10 @@ def opened(args: argparse.Namespace) -> Iterator[Any]:
 
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     if args.video_input and not args.video_input.is_file():
-        raise DemoError(f"--video-input {args.video_input} does not open: no such file")
+        raise SettingError(f"--video-input {args.video_input} does not open: no such file")
     capture = cv2.VideoCapture(0 if args.webcam else str(args.video_input))
     if not capture.isOpened():
-        raise DemoError(
+        raise SettingError(
             "--webcam: camera 0 does not open: absent, or used by another program"
             if args.webcam
             else f"--video-input {args.video_input} does not open: no video, or of a format this "
@@ -172,7 +173,7 @@ def video_place(args: argparse.Namespace) -> Path | None:
 
     Raises
     ------
-    DemoError
+    SettingError
         It exists, is named like a photo, or cannot be made.
     """
     from data.pictures import SUFFIXES
@@ -185,10 +186,10 @@ def video_place(args: argparse.Namespace) -> Path | None:
     stem = "webcam" if args.webcam else args.video_input.stem
     path = place if place.suffix and not place.is_dir() else place / f"{stem}.mp4"
     if path.suffix.lower() in SUFFIXES:
-        raise DemoError(f"--output {path}: expected a folder, or a file that ends in .mp4")
+        raise SettingError(f"--output {path}: expected a folder, or a file that ends in .mp4")
     _check_folder(path.parent)
     if path.exists() and not args.overwrite:
-        raise DemoError(f"{path} exists; give --overwrite or another --output")
+        raise SettingError(f"{path} exists; give --overwrite or another --output")
     return path
 
 
@@ -219,7 +220,7 @@ def run_video(capture: Any, path: Path | None, predict: Predict, own: Vocabulary
             _check_written(path, frames)
             log.info("wrote %s, %d frames", path, frames)
     if not frames:
-        raise DemoError("the video has no frame that can be read")
+        raise SettingError("the video has no frame that can be read")
 
 
 def _check_written(path: Path | None, frames: int) -> None:
@@ -230,7 +231,7 @@ def _check_written(path: Path | None, frames: int) -> None:
     found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
     capture.release()
     if found < max(1, frames - 1):  # some containers only estimate it
-        raise DemoError(f"{path}: {found} of {frames} frames were written; is the disk full?")
+        raise SettingError(f"{path}: {found} of {frames} frames were written; is the disk full?")
 
 
 def _named(frame: np.ndarray, predict: Predict, own: Vocabulary) -> np.ndarray:
@@ -249,7 +250,7 @@ def _writer(path: Path, capture: Any, frame: np.ndarray) -> Any:
     size = (frame.shape[1], frame.shape[0])
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
     if not writer.isOpened():
-        raise DemoError(f"{path}: this OpenCV cannot write it; name a folder, or a file .mp4")
+        raise SettingError(f"{path}: this OpenCV cannot write it; name a folder, or a file .mp4")
     return writer
 
 

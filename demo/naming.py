@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data.errors import EigenshapeError, SettingError
 from data.text.vocabulary import OTHERS, Vocabulary, from_file, from_names
 
 if TYPE_CHECKING:
@@ -23,13 +24,8 @@ if TYPE_CHECKING:
 DEFAULT_CONFIG = "configs/coco-stuff/zegformer_R50_bs32_60k_vit16_coco-stuff_gzss_eval.yaml"
 CLIP = "ViT-B/32"  # whose text embeddings SAZS is trained with
 _SHOWN = 24  # names in a message
-OUR_PACKAGES = ("data", "eigen", "models", "eval", "train", "demo")
 
 log = logging.getLogger("demo")
-
-
-class DemoError(ValueError):
-    """Input that is not there or cannot be used, or output that cannot be made."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def is_foreseen(error: Exception) -> bool:
     """Is it an error that a user can mend, so that its message is enough?"""
-    return type(error).__module__.partition(".")[0] in OUR_PACKAGES or isinstance(error, OSError)
+    return isinstance(error, (EigenshapeError, OSError))
 
 
 def exit_code(work: Callable[[], None], *, debug: bool) -> int:
@@ -132,7 +128,7 @@ def open_namer(args: argparse.Namespace) -> Namer:
 
     Raises
     ------
-    DemoError
+    SettingError
         No weights are named, or a table fits no vocabulary. Errors of the configuration, the
         checkpoint and the vocabulary come from where these are read.
     """
@@ -163,7 +159,7 @@ def _of_table(rows: int, table: str, *known: Vocabulary) -> Vocabulary:
         if len(vocabulary) == rows:
             return vocabulary
     expected = " or ".join(dict.fromkeys(f"{len(v)} ({v.name})" for v in known))
-    raise DemoError(f"{table}: expected one row a class, {expected}; found {rows}")
+    raise SettingError(f"{table}: expected one row a class, {expected}; found {rows}")
 
 
 def _rows(words: Vocabulary, table: str, known: Vocabulary) -> list[int]:
@@ -172,7 +168,7 @@ def _rows(words: Vocabulary, table: str, known: Vocabulary) -> list[int]:
     strange = [name for name, row in zip(words.names, found, strict=True) if row is None]
     if strange:
         some = ", ".join(known.names[:_SHOWN])
-        raise DemoError(
+        raise SettingError(
             f"{', '.join(strange[:5])}: no text embedding in {Path(table).name}, which has "
             f"{len(known)} names ({some}{', ...' if len(known) > _SHOWN else ''}); other words "
             "need CLIP: leave --embeddings out"
@@ -201,7 +197,7 @@ def _configuration(args: argparse.Namespace) -> dict[str, Any]:
         config = configuration(args.config_file or default, overrides)
     for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
         if not config[key]:
-            raise DemoError(f"{key} names no data set, whose classes would be known; name one")
+            raise SettingError(f"{key} names no data set, whose classes would be known; name one")
     return config
 
 
@@ -220,7 +216,7 @@ def _zegformer(args: argparse.Namespace) -> Namer:
 
     config = _configuration(args)
     if not config["MODEL.WEIGHTS"]:
-        raise DemoError("no weights: give --checkpoint FILE, or --opts MODEL.WEIGHTS FILE")
+        raise SettingError("no weights: give --checkpoint FILE, or --opts MODEL.WEIGHTS FILE")
     default = named_classes(config, config["DATASETS.TEST"][0], "TEST")
     words = _listed(args.classes, default.vocabulary)
     table = config["MODEL.TEXT_EMBEDDINGS"]
@@ -278,7 +274,9 @@ def _sazs(args: argparse.Namespace) -> Namer:
     from models.sazs.texts import open_texts
 
     if args.config_file or args.seen:
-        raise DemoError("--config-file and --seen are ZegFormer's, but the checkpoint is of SAZS")
+        raise SettingError(
+            "--config-file and --seen are ZegFormer's, but the checkpoint is of SAZS"
+        )
     where = _device_of(args.opts)
     model, recipe = load(args.checkpoint, arch=args.arch)
     default = fewshot(recipe.get("benchmark", "pascal"), spelling=recipe.get("mode", "corrected"))
@@ -296,7 +294,7 @@ def _sazs(args: argparse.Namespace) -> Namer:
     @functools.lru_cache(maxsize=4)
     def predictor(own: Vocabulary) -> Predict:
         if OTHERS in own.names:
-            raise DemoError(f"{OTHERS!r} is what SAZS calls all the rest; choose another word")
+            raise SettingError(f"{OTHERS!r} is what SAZS calls all the rest; choose another word")
         if table:
             rows = [0, *(1 + row for row in _rows(own, table, known))]
             texts = open_texts(table, known)[rows]
@@ -312,5 +310,5 @@ def _device_of(opts: Sequence[str]) -> str:
     if not opts:
         return "auto"
     if len(opts) != 2 or opts[0] != "MODEL.DEVICE":
-        raise DemoError(f"--opts {' '.join(opts)}: with SAZS only MODEL.DEVICE can be set")
+        raise SettingError(f"--opts {' '.join(opts)}: with SAZS only MODEL.DEVICE can be set")
     return opts[1]

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data.errors import SettingError
 from demo.naming import (
-    DemoError,
     Namer,
     add_options,
     exit_code,
@@ -83,7 +83,7 @@ class Page:
         """Name the words in the photo at `path`."""
         try:
             if not path:
-                raise DemoError("No photo yet: drop one, or choose a file.")
+                raise SettingError("No photo yet: drop one, or choose a file.")
             own = self._asked(words)
             image, note = _read(path)
             found = self.namer.predictor(own)(image)
@@ -106,9 +106,9 @@ class Page:
     def _asked(self, words: str) -> Vocabulary:
         names = split(words)
         if not names:
-            raise DemoError("No words: type what to look for, for example: cat, sofa")
+            raise SettingError("No words: type what to look for, for example: cat, sofa")
         if len(names) > MOST_WORDS:
-            raise DemoError(f"{len(names)} words: at most {MOST_WORDS} at a time.")
+            raise SettingError(f"{len(names)} words: at most {MOST_WORDS} at a time.")
         return self.namer.asked(names)
 
     def _eigenvectors(self, image: np.ndarray) -> tuple[tuple[tuple[np.ndarray, str], ...], str]:
@@ -150,13 +150,13 @@ def _read(path: str) -> tuple[np.ndarray, str]:
     """The photo, and what was done to it."""
     import cv2
 
-    from data.pictures import PictureError, read_image
+    from data.pictures import ImageError, read_image
 
     try:
         image = read_image(Path(path))
-    except PictureError as error:
+    except ImageError as error:
         # The path is the server's own copy, which says nothing to the one who asks.
-        raise DemoError(f"{Path(path).name} cannot be read: {error.reason}") from error
+        raise SettingError(f"{Path(path).name} cannot be read: {error.reason}") from error
     scale = LONGEST / max(image.shape[:2])
     if scale >= 1:
         return image, ""
@@ -291,7 +291,7 @@ def run(args: argparse.Namespace) -> None:
     """Serve the page until it is interrupted."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     if importlib.util.find_spec("gradio") is None:
-        raise DemoError("the page needs gradio: python -m pip install -e '.[web]'")
+        raise SettingError("the page needs gradio: python -m pip install -e '.[web]'")
     page = Page(open_namer(args), _extractor(args.extractor))
     blocks = build(page, Path(args.checkpoint or "ZegFormer").name)
     log.info("open %s in a browser; Ctrl-C ends", serve(blocks, args.port))

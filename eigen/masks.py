@@ -11,12 +11,9 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from data.errors import SettingError
 from eigen.pairs import Eigenpairs
 from eigen.upsample import upsample
-
-
-class MaskError(ValueError):
-    """A method that is not known."""
 
 
 def masks(
@@ -49,13 +46,13 @@ def masks(
 
     Raises
     ------
-    MaskError
+    SettingError
         `method` is unknown.
-    eigen.upsample.UpsampleError
+    SettingError
         `upsampling` is unknown, or needs an image of the size asked for.
     """
     if method not in _METHODS:
-        raise MaskError(f"method: expected one of {', '.join(_METHODS)}, found {method!r}")
+        raise SettingError(f"method: expected one of {', '.join(_METHODS)}, found {method!r}")
     planes = upsample(
         pairs.vectors, size or pairs.size, patch=patch, method=upsampling, image=image
     )

@@ -63,9 +63,9 @@ def eigenvectors(
 
     Raises
     ------
-    eigen.graphs.affinity.AffinityError
+    GraphError
         The features make no valid graph (NaN).
-    eigen.solvers.solve.TooFewNodes
+    GraphError
         The picture has fewer nodes than pairs are wanted.
     eigen.solvers.solve.ConvergenceError
         No solver of the chain reached the tolerance.

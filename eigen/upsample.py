@@ -11,11 +11,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from data.errors import SettingError
+
 METHODS = ("bilinear", "guided")
-
-
-class UpsampleError(ValueError):
-    """Vectors that cannot be brought to the size asked for; says which argument is wrong."""
 
 
 def upsample(
@@ -47,13 +45,13 @@ def upsample(
 
     Raises
     ------
-    UpsampleError
+    SettingError
         Vectors that are not (K, h, w), an unknown method, or no image of that size to be guided by.
     """
     if vectors.ndim != 3 or 0 in vectors.shape[1:]:
-        raise UpsampleError(f"vectors: expected shape (K, h, w), found {vectors.shape}")
+        raise SettingError(f"vectors: expected shape (K, h, w), found {vectors.shape}")
     if method not in METHODS:
-        raise UpsampleError(f"method: expected one of {', '.join(METHODS)}, found {method!r}")
+        raise SettingError(f"method: expected one of {', '.join(METHODS)}, found {method!r}")
     pixels = np.empty((len(vectors), *size), np.float32)
     for out, vector in zip(pixels, vectors, strict=True):
         out[:] = _bilinear(np.asarray(vector, np.float32), size, patch)
@@ -61,7 +59,7 @@ def upsample(
         return pixels
     if image is None or image.shape != (*size, 3):
         found = "none" if image is None else f"shape {image.shape}"
-        raise UpsampleError(f"image: guided upsampling needs shape {(*size, 3)}, found {found}")
+        raise SettingError(f"image: guided upsampling needs shape {(*size, 3)}, found {found}")
     side = max(size[0] / vectors.shape[1], size[1] / vectors.shape[2])
     return guided_filter(image, pixels, radius=max(1, round(side)))
 

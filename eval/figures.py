@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from data.errors import SettingError
+
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
@@ -32,10 +34,6 @@ OUTLINES: tuple[RGB, ...] = (
     (204, 121, 167),
     (0, 114, 178),
 )
-
-
-class FigureError(ValueError):
-    """Arrays that do not make the picture asked for; says which and what was expected."""
 
 
 def vector_rgb(
@@ -104,11 +102,11 @@ def outlines(
 
     Raises
     ------
-    FigureError
+    SettingError
         `masks` has not the size of `image`.
     """
     if masks.ndim != 3 or masks.shape[1:] != image.shape[:2]:
-        raise FigureError(
+        raise SettingError(
             f"masks of shape {masks.shape} do not fit a picture of {image.shape[:2]} pixels; "
             "expected (K, H, W) at the size of the picture"
         )
@@ -255,13 +253,13 @@ def mosaic(
 
     Raises
     ------
-    FigureError
+    SettingError
         No tiles, no columns, or another number of captions than of tiles.
     """
     if not tiles or columns < 1:
-        raise FigureError(f"a mosaic needs tiles and columns; got {len(tiles)} and {columns}")
+        raise SettingError(f"a mosaic needs tiles and columns; got {len(tiles)} and {columns}")
     if captions and len(captions) != len(tiles):
-        raise FigureError(
+        raise SettingError(
             f"{len(captions)} captions for {len(tiles)} tiles; give one a tile or none"
         )
     cell_h = max(tile.shape[0] for tile in tiles)

@@ -18,11 +18,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from data.errors import WeightsError
+
 log = logging.getLogger(__name__)
-
-
-class CheckpointError(ValueError):
-    """A file of weights that cannot be read, or belongs to another network."""
 
 
 class AcceptsDeadParts(Protocol):
@@ -49,31 +47,29 @@ def read_file(path: str | Path) -> dict[str, Any]:
 
     Raises
     ------
-    CheckpointError
+    WeightsError
         No such file, truncated, not a checkpoint, or a pickle that wants to run code.
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint file; give the path of an existing one")
+        raise WeightsError(f"{path}: no such checkpoint file; give the path of an existing one")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
+        raise WeightsError(
             f"{path}: refused, because it holds more than tensors and plain values (reading it "
             f"could run code), or is no checkpoint at all: {_first_line(error)}. Save its state "
             "dict again with torch.save or as .safetensors"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
+        raise WeightsError(
             f"{path}: not a whole torch checkpoint ({_first_line(error)}); it is truncated or "
             "damaged: copy it again"
         ) from error
     if not isinstance(content, Mapping):
-        raise CheckpointError(
-            f"{path}: expected a mapping of tensors, found {type(content).__name__}"
-        )
+        raise WeightsError(f"{path}: expected a mapping of tensors, found {type(content).__name__}")
     return dict(content)
 
 
@@ -84,7 +80,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         return dict(load_file(path))
     except SafetensorError as error:
-        raise CheckpointError(
+        raise WeightsError(
             f"{path}: not a whole safetensors file ({_first_line(error)}); copy it again"
         ) from error
 
@@ -100,7 +96,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 
     Raises
     ------
-    CheckpointError
+    WeightsError
         The file cannot be read.
     """
     path = Path(path)
@@ -113,7 +109,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             return json.loads((file.metadata() or {}).get("recipe", "{}"))
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
+        raise WeightsError(
             f"{path}: not a readable safetensors file ({error}); it is truncated or damaged: copy "
             "it again"
         ) from error
@@ -124,14 +120,14 @@ def state_dict(content: Mapping[str, Any], source: str | Path) -> dict[str, Tens
 
     Raises
     ------
-    CheckpointError
+    WeightsError
         There are no tensors where weights are expected; `source` is named.
     """
     weights = content.get("state_dict", content)
     if not isinstance(weights, Mapping) or not any(
         isinstance(value, Tensor) for value in weights.values()
     ):
-        raise CheckpointError(
+        raise WeightsError(
             f"{source}: no weights found, neither at the top nor under 'state_dict'; its entries "
             f"are {sorted(map(str, content))[:8]}"
         )
@@ -150,7 +146,7 @@ def load_weights(model: nn.Module, path: str | Path) -> LoadReport:
 
     Raises
     ------
-    CheckpointError
+    WeightsError
         Unreadable, of another architecture, or not finite: names the first tensors.
     """
     return load_state(model, state_dict(read_file(path), path), path)
@@ -166,14 +162,14 @@ def load_state(model: nn.Module, weights: Mapping[str, Tensor], source: str | Pa
         if key in weights and weights[key].shape != own[key].shape
     ]
     if missing or misshapen:
-        raise CheckpointError(
+        raise WeightsError(
             f"{source}: not a checkpoint of {type(model).__name__} as built here: "
             + "; ".join(filter(None, [_listed("missing", missing), _listed("shape", misshapen)]))
             + ". Choose the architecture that the checkpoint was trained with"
         )
     spoilt = [key for key in own if key in weights and not torch.isfinite(weights[key]).all()]
     if spoilt:
-        raise CheckpointError(
+        raise WeightsError(
             f"{source}: weights that are not finite in {', '.join(spoilt[:3])} ({len(spoilt)} "
             "tensors): the file is damaged or its training had diverged; take an earlier one"
         )

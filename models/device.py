@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from data.errors import DeviceError
+
 _NOT_A_DEVICE = "device {!r}: expected auto, cpu, cuda or cuda:N"
-
-
-class DeviceError(ValueError):
-    """A device that this machine does not have."""
 
 
 def device(name: str = "auto", *, local_rank: int = 0) -> torch.device:

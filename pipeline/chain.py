@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 import eigen
+from data.errors import ShardError
 from data.pictures import read_image
 from eigen.extractors import Extractor
 from eigen.graphs import build as graphs
@@ -179,7 +180,7 @@ def affinity_arrays(W: Affinity) -> tuple[str, dict[str, np.ndarray]]:
         return "triangle", {"data": W.array.reshape(-1), "indices": none, "indptr": none}
     if isinstance(W, np.ndarray):
         return "dense", {"data": W.reshape(-1), "indices": none, "indptr": none}
-    raise packed.PackedError(
+    raise ShardError(
         "this graph is an operator that is never stored; use the configuration `path: fused`"
     )
 

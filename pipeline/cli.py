@@ -13,12 +13,12 @@ from typing import Any
 
 import click
 
+from pipeline.commands import one_line_errors
 from pipeline.config import STAGE_KEYS, Config
 from pipeline.layout import DATASETS, MADE_HERE, STAGES, Layout
 from pipeline.options import config_options
 
 MACHINE = ("device", "batch_size")
-OUR_PACKAGES = ("data", "eigen", "models", "eval", "train", "pipeline")
 
 dataset_option = click.option(
     "--dataset", type=click.Choice(DATASETS), required=True, help="Which photos."
@@ -36,13 +36,8 @@ class _OneLineErrors(click.Group):
     """Report errors that a user can mend as one line; `--debug` shows where they came from."""
 
     def invoke(self, context: click.Context) -> Any:
-        try:
+        with one_line_errors(debug=context.params["debug"]):
             return super().invoke(context)
-        except Exception as error:
-            ours = type(error).__module__.partition(".")[0] in OUR_PACKAGES
-            if context.params["debug"] or not (ours or isinstance(error, OSError)):
-                raise
-            raise click.ClickException(str(error)) from error
 
 
 @click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})

@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from data.errors import SettingError
+
 SCHEMA_PATH = Path(__file__).parent / "schemas" / "config.schema.yaml"
 
 READING = ("extractor", "weights", "facet", "block", "max_patches", "autocast")
@@ -41,10 +43,6 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "report": ("results_root", *MASKING, "report_photos"),
 }
 """Keys that decide what a stage writes, and where."""
-
-
-class ConfigError(ValueError):
-    """A key that does not exist or a value out of range; names the key."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def resolve(overrides: Mapping[str, Any]) -> Config:
 
     Raises
     ------
-    ConfigError
+    SettingError
         A key that the schema does not have (with the nearest one that it has), or a value of
         another type or out of range.
     """
@@ -116,7 +114,7 @@ def resolve(overrides: Mapping[str, Any]) -> Config:
             hint = (
                 f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(properties())}"
             )
-            raise ConfigError(f"configuration key {key!r} does not exist; {hint}")
+            raise SettingError(f"configuration key {key!r} does not exist; {hint}")
     given = {key: _number(key, value) for key, value in overrides.items()}
     for key, value in given.items():
         _check(key, value)
@@ -137,7 +135,9 @@ def _check(key: str, value: Any) -> None:
     try:
         jsonschema.validate(value, properties()[key])
     except jsonschema.ValidationError as error:
-        raise ConfigError(f"configuration key {key!r}: {error.message}; {describe(key)}") from error
+        raise SettingError(
+            f"configuration key {key!r}: {error.message}; {describe(key)}"
+        ) from error
 
 
 def describe(key: str) -> str:

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from data.pictures import PictureError
-from eigen.graphs.affinity import AffinityError
-from eigen.solvers.solve import ConvergenceError, TooFewNodes
+from data.errors import GraphError, ImageError
+from eigen.solvers.solve import ConvergenceError
 
-FAULTS_OF_A_PHOTO = (PictureError, AffinityError, ConvergenceError, TooFewNodes)
+FAULTS_OF_A_PHOTO = (ImageError, GraphError, ConvergenceError, GraphError)
 """What quarantines a photo. Everything else is a fault of the run and ends it."""
 
 Value = TypeVar("Value")

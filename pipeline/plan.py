@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from data.trees.folder import TreeError
+from data.errors import DatasetError
 from pipeline import config as configuration
 from pipeline import manifest
 from pipeline.layout import MADE_HERE, STAGES, Layout, shard_name
@@ -30,7 +30,7 @@ class Plan:
 
     Raises
     ------
-    pipeline.config.ConfigError
+    SettingError
         A key that does not exist or a value out of range.
     """
 
@@ -94,7 +94,7 @@ class Plan:
         def inputs(wildcards: Any) -> list[str]:
             try:
                 return [path for dataset in datasets for path in self._results(dataset)]
-            except TreeError as error:
+            except DatasetError as error:
                 raise error.with_traceback(None) from None  # its message is all a user needs
 
         return inputs
@@ -115,7 +115,7 @@ class Plan:
         for dataset in ("pascal", "coco"):
             try:
                 self.entries(dataset)
-            except TreeError:
+            except DatasetError:
                 continue
             found.append(dataset)
         return found or list(MADE_HERE)

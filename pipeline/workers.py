@@ -16,15 +16,13 @@ from itertools import islice
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
+from data.errors import RunError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 AHEAD = 4
 """Items handed out to each worker before their results are taken: enough to keep it busy."""
-
-
-class WorkerDied(RuntimeError):
-    """A worker process was killed, as a rule for its memory."""
 
 
 def run_ordered(
@@ -47,7 +45,7 @@ def run_ordered(
 
     Raises
     ------
-    WorkerDied
+    RunError
         A worker process ended without a result.
     """
     if scheduler:
@@ -95,7 +93,7 @@ def _in_processes(
         try:
             yield from _in_flight(lambda item: pool.submit(task, item), items, workers)
         except BrokenProcessPool as error:
-            raise WorkerDied(
+            raise RunError(
                 f"one of {workers} worker processes was killed, as a rule because the machine's "
                 "memory was full; give the same command again with fewer workers"
             ) from error

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data.errors import WeightsError
 from data.files import atomic_path
-from models.checkpoints import CheckpointError, read_file
+from models.checkpoints import read_file
 
 LATEST = "checkpoint_latest.pth.tar"
 BEST = "model_best.safetensors"
@@ -56,13 +57,13 @@ def load(path: str | Path, *, identity: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises
     ------
-    CheckpointError
+    WeightsError
         Unreadable, not resumable, or of a training that differs in `identity`: names each value.
     """
     content = read_file(path)
     missing = {"state_dict", "optimizer", "step", "recipe"} - content.keys()
     if missing:
-        raise CheckpointError(
+        raise WeightsError(
             f"{path}: has no {', '.join(sorted(missing))}, so a training cannot be taken up from "
             "it; its weights can start a new one (--pretrained)"
         )
@@ -73,7 +74,7 @@ def load(path: str | Path, *, identity: Mapping[str, Any]) -> dict[str, Any]:
         if stored.get(key) != value
     ]
     if differing:
-        raise CheckpointError(
+        raise WeightsError(
             f"{path}: made by another training ({'; '.join(differing)}); give the same options, or "
             "another output folder"
         )

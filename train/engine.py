@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from data.errors import DivergenceError, OutOfMemoryError
 from train import checkpoint
 from train.distributed import World, spread, unwrapped
 from train.history import History
@@ -31,14 +32,6 @@ log = logging.getLogger(__name__)
 Loss = Callable[[nn.Module, Any], Mapping[str, Tensor]]
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 Batches = Callable[[int], Iterator[Any]]
-
-
-class NonFiniteLossError(RuntimeError):
-    """A loss that is NaN or infinite; the batch that made it is on disk."""
-
-
-class OutOfMemoryError(RuntimeError):
-    """The device has too little memory for a step; says which settings need less."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +132,7 @@ class Training:
 
         Raises
         ------
-        CheckpointError
+        WeightsError
             Unreadable, or of another training.
         """
         content = checkpoint.load(path, identity=self.settings.identity)
@@ -162,7 +155,7 @@ class Training:
 
         Raises
         ------
-        NonFiniteLossError, OutOfMemoryError
+        DivergenceError, OutOfMemoryError
         """
         stream = batches(self.step * self.settings.accumulate)
         try:
@@ -235,7 +228,7 @@ class Training:
         values = {name: float(value.detach()) for name, value in terms.items()}
         path = self.settings.out / f"nonfinite_step_{self.step}_rank_{self.world.rank}.pt"
         checkpoint.save(path, {"step": self.step, "terms": values, "batch": batch})
-        raise NonFiniteLossError(
+        raise DivergenceError(
             f"loss is not finite in step {self.step}: {values}. The batch is in {path}; weights up "
             f"to the last save are in {self.settings.out / checkpoint.LATEST}. A smaller learning "
             "rate, clipped gradients or no fp16 are the usual remedies"

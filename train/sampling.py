@@ -15,9 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-
-class SamplingError(ValueError):
-    """Too few samples for one batch."""
+from data.errors import SettingError
 
 
 class Draw(NamedTuple):
@@ -49,7 +47,7 @@ class BatchSampler:
 
     Raises
     ------
-    SamplingError
+    SettingError
         Fewer samples than one batch of all processes takes.
     """
 
@@ -106,7 +104,7 @@ def grouped_batches(
 
     Raises
     ------
-    SamplingError
+    SettingError
         As from `BatchSampler`.
     """
     _check(samples, batch_size, size)
@@ -136,7 +134,7 @@ def _permutation(samples: int, seed: int, epoch: int) -> np.ndarray:
 
 def _check(samples: int, batch_size: int, size: int) -> None:
     if samples < batch_size * size:
-        raise SamplingError(
+        raise SettingError(
             f"{samples} samples do not fill one batch of {batch_size} x {size} processes; "
             "use a smaller batch or more data"
         )

@@ -10,11 +10,9 @@ from collections.abc import Callable
 
 from torch.optim import Optimizer
 
+from data.errors import SettingError
+
 Schedule = Callable[[int], float]
-
-
-class ScheduleError(ValueError):
-    """A schedule that cannot be: no steps, or a warm-up longer than the training."""
 
 
 def poly(
@@ -42,11 +40,11 @@ def poly(
 
     Raises
     ------
-    ScheduleError
+    SettingError
         `steps` or `hold` is below 1, or the warm-up does not end before the training.
     """
     if steps < 1 or hold < 1 or not 0 <= warmup <= steps:
-        raise ScheduleError(
+        raise SettingError(
             f"poly: expected steps >= 1, hold >= 1 and 0 <= warmup <= steps; "
             f"found steps {steps}, hold {hold}, warmup {warmup}"
         )
@@ -67,11 +65,11 @@ def step_decay(every: int, *, gamma: float = 0.1) -> Schedule:
 
     Raises
     ------
-    ScheduleError
+    SettingError
         `every` is below 1.
     """
     if every < 1:
-        raise ScheduleError(f"step_decay: expected every >= 1, found {every}")
+        raise SettingError(f"step_decay: expected every >= 1, found {every}")
     return lambda step: gamma ** (step // every)
 
 

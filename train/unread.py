@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from data.errors import DatasetError, ImageError
 from data.files import atomic_path
-from data.pictures import PictureError
 from train.distributed import World
 
 log = logging.getLogger(__name__)
@@ -27,39 +27,35 @@ KEY = "unread"
 _IN_A_ROW = 100
 
 
-class UnreadError(ValueError):
-    """So many photos cannot be read that it is not the photos."""
-
-
 def readable(read: Callable[[int], T], item: int, count: int) -> tuple[T, list[Unread]]:
     """What `read` gives for the first of the items `item`, `item` + 1, ... that it can read.
 
     Parameters
     ----------
-    read : item -> anything; raises `PictureError`
+    read : item -> anything; raises `ImageError`
     count : number of items; after the last comes the first
 
     Raises
     ------
-    UnreadError
+    DatasetError
         None of them, or of a hundred in a row, can be read.
     """
     unread: list[Unread] = []
     for step in range(min(count, _IN_A_ROW)):
         try:
             return read((item + step) % count), unread
-        except PictureError as error:
+        except ImageError as error:
             unread.append((error.path.stem, str(error)))
-    raise UnreadError(
+    raise DatasetError(
         f"{len(unread)} training photos in a row cannot be read, among them {unread[0][1]}; is "
         "their disk there?"
     )
 
 
 def check_size(image: Any, label: Any, path: Path) -> None:
-    """Raise `PictureError` unless a label map at `path` has the size of its photo."""
+    """Raise `ImageError` unless a label map at `path` has the size of its photo."""
     if label.shape[:2] != image.shape[:2]:
-        raise PictureError(path, f"is {label.shape[:2]}, but the photo {image.shape[:2]}")
+        raise ImageError(path, f"is {label.shape[:2]}, but the photo {image.shape[:2]}")
 
 
 class Quarantine:
@@ -83,17 +79,17 @@ class Quarantine:
 
         Raises
         ------
-        UnreadError
+        DatasetError
             As from `readable`.
         """
         try:
             for batch in batches:
                 self.note(batch.pop(KEY))
                 yield batch
-        except UnreadError as error:
+        except DatasetError as error:
             # A worker process wraps the one line in its traceback.
             line = str(error).strip().splitlines()[-1]
-            raise UnreadError(line.rpartition("UnreadError: ")[2]) from error
+            raise DatasetError(line.rpartition("DatasetError: ")[2]) from error
 
     def note(self, unread: list[Unread]) -> None:
         """Enter photos that are not entered yet."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from data.sazs.splits import COCO, Lists, Pair, SplitError
+from data.errors import DatasetError
+from data.sazs.splits import COCO, Lists, Pair
 
 EPISODES = 1000
 PROTOCOLS = ("one_pass", "published")
@@ -21,14 +22,14 @@ def episodes(lists: Lists, fold: int, protocol: str = "one_pass") -> list[Pair]:
 
     Raises
     ------
-    SplitError
+    DatasetError
         There is no such protocol or fold, or the fold has no test pair.
     """
     pairs = lists.test_pairs(fold)
     if protocol not in PROTOCOLS:
-        raise SplitError(f"protocol: expected one of {', '.join(PROTOCOLS)}, found {protocol!r}")
+        raise DatasetError(f"protocol: expected one of {', '.join(PROTOCOLS)}, found {protocol!r}")
     if not pairs:
-        raise SplitError(f"fold {fold} of {lists.benchmark.name} has no test pair in these lists")
+        raise DatasetError(f"fold {fold} of {lists.benchmark.name} has no test pair in these lists")
     if protocol == "one_pass":
         return pairs
     if lists.benchmark is COCO:
@@ -45,12 +46,12 @@ def draw(images: dict[int, list[str]], *, count: int = EPISODES, seed: int = 0) 
 
     Raises
     ------
-    SplitError
+    DatasetError
         A class has no photo.
     """
     empty = [c for c, names in images.items() if not names]
     if empty:
-        raise SplitError(f"class {empty[0]} has no photo to draw; {len(empty)} classes are empty")
+        raise DatasetError(f"class {empty[0]} has no photo to draw; {len(empty)} classes are empty")
     rng = np.random.RandomState(seed)
     classes = sorted(images)
     drawn = []

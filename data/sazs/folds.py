@@ -10,16 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.pictures import PictureError, read_image, read_label
+from data.errors import DatasetError, ImageError
+from data.pictures import read_image, read_label
 from data.sazs.episodes import episodes
 from data.sazs.published import read_lists
 from data.sazs.splits import BENCHMARKS, IGNORE, Benchmark, Lists, Pair, generate
 from data.trees.folder import open_tree
 from data.trees.tree import Tree
-
-
-class ItemError(ValueError):
-    """A photo or label of an item that is missing or does not fit."""
 
 
 class Item(NamedTuple):
@@ -39,12 +36,12 @@ class Item(NamedTuple):
 
         Raises
         ------
-        ItemError
+        DatasetError
             The label is of another size than the photo.
         """
         label = read_label(self.label)
         if label.shape != size:
-            raise ItemError(
+            raise DatasetError(
                 f"{self.label}: is {label.shape}, expected the photo's {size} ({self.image})"
             )
         return label == self.class_id + 1, label == IGNORE
@@ -56,7 +53,7 @@ def readable_items(items: Sequence[Item]) -> tuple[list[Item], list[tuple[str, s
     for item in items:
         try:
             item.read_truth(item.read_image().shape[:2])
-        except (PictureError, ItemError) as error:
+        except (ImageError, DatasetError) as error:
             unread.append((item.photo, str(error)))
         else:
             good.append(item)
@@ -113,7 +110,7 @@ def open_fold(
 
     Raises
     ------
-    data.trees.tree.TreeError, data.sazs.splits.SplitError
+    DatasetError, DatasetError
         The data or the lists are missing; the fold does not exist.
     """
     rules = BENCHMARKS[benchmark]
@@ -159,7 +156,7 @@ def _items(pairs: Iterable[Pair], places: dict[str, tuple[str, Path, Path]]) -> 
     pairs = list(pairs)
     absent = [pair.image for pair in pairs if pair.image not in places]
     if absent:
-        raise ItemError(
+        raise DatasetError(
             f"{len(absent)} of {len(pairs)} listed photos are not there (first: {absent[0]}); "
             "check the data with `python -m pipeline check-data`, or use lists of your photos"
         )

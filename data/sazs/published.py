@@ -15,7 +15,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from data.sazs.splits import COCO, FOLDS, PASCAL, ROLES, Benchmark, Lists, SplitError
+from data.errors import DatasetError
+from data.sazs.splits import COCO, FOLDS, PASCAL, ROLES, Benchmark, Lists
 from data.trees.findings import Finding
 
 
@@ -33,7 +34,7 @@ def read_lists(benchmark: Benchmark, folder: str | Path) -> Lists:
 
     Raises
     ------
-    SplitError
+    DatasetError
         A file is missing or malformed, or one pickle contradicts another; names the file.
     """
     folder = Path(folder)
@@ -56,12 +57,12 @@ def _read_pascal(place: Path, role: str, fold: int, images: dict[int, list[str]]
     try:
         lines = path.read_text("utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise SplitError(f"cannot read the list {path}: {error}") from error
+        raise DatasetError(f"cannot read the list {path}: {error}") from error
     for number, line in enumerate(lines, start=1):
         match = re.fullmatch(r"(.+)__(\d\d)", line)
         class_id = int(match[2]) - 1 if match else -1
         if match is None or class_id not in allowed:
-            raise SplitError(
+            raise DatasetError(
                 f"{path}, line {number}: expected {{photo}}__{{{allowed[0] + 1:02d} to "
                 f"{allowed[-1] + 1:02d}}}, found {line!r}"
             )
@@ -75,13 +76,13 @@ def _read_coco(place: Path, role: str, fold: int, images: dict[int, list[str]]) 
         with path.open("rb") as file:
             content = _PlainUnpickler(file).load()
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise SplitError(f"cannot read the list {path}: {error}") from error
+        raise DatasetError(f"cannot read the list {path}: {error}") from error
     for class_id in COCO.class_ids(fold, role):
         listed = content.get(class_id) if isinstance(content, dict) else None
         if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
-            raise SplitError(f"{path}: expected a list of photos for class {class_id}")
+            raise DatasetError(f"{path}: expected a list of photos for class {class_id}")
         if images[class_id] and images[class_id] != listed:
-            raise SplitError(f"{path}: class {class_id} is listed otherwise in another fold")
+            raise DatasetError(f"{path}: class {class_id} is listed otherwise in another fold")
         images[class_id] = listed
 
 

@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.errors import DatasetError, ImageError
 from data.files import atomic_path
 from data.parallel import ordered_map
-from data.pictures import PictureError, picture_size, read_label
+from data.pictures import picture_size, read_label
 from data.trees.coco import CocoTree
 from data.trees.tree import Tree
 from data.trees.voc import PascalTree
@@ -26,10 +27,6 @@ from data.trees.voc import PascalTree
 FOLDS = 4
 ROLES = ("trn", "val")
 IGNORE = 255
-
-
-class SplitError(Exception):
-    """A fold, a list or a mask that cannot be used; names it, what was expected and found."""
 
 
 class Pair(NamedTuple):
@@ -59,13 +56,13 @@ class Benchmark:
 
         Raises
         ------
-        SplitError
+        DatasetError
             There is no such fold or role.
         """
         if fold not in range(FOLDS):
-            raise SplitError(f"fold: expected 0 to {FOLDS - 1}, found {fold!r}")
+            raise DatasetError(f"fold: expected 0 to {FOLDS - 1}, found {fold!r}")
         if role not in ROLES:
-            raise SplitError(f"role: expected one of {', '.join(ROLES)}, found {role!r}")
+            raise DatasetError(f"role: expected one of {', '.join(ROLES)}, found {role!r}")
         return [c for c in range(self.classes) if (self.fold_of(c) == fold) == (role == "val")]
 
     def fold_of(self, class_id: int) -> int:
@@ -122,7 +119,7 @@ class Lists:
 
         Raises
         ------
-        SplitError
+        DatasetError
             The file cannot be read, or is not such a list; names it.
         """
         try:
@@ -137,7 +134,7 @@ class Lists:
             problems = [(image, reason) for image, reason in document["problems"]]
             return cls(benchmark, images, document["photos"], problems)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SplitError(
+            raise DatasetError(
                 f"{path}: not lists of version 1 ({error!r}); generate them again from the masks"
             ) from error
 
@@ -149,9 +146,9 @@ def generate(tree: Tree, *, workers: int | None = None) -> Lists:
 
     Raises
     ------
-    SplitError
+    DatasetError
         The tree is of another kind, or its lists of photos are missing.
-    TreeError
+    DatasetError
         The tree has no photos.
     """
     benchmark, members = _members(tree)
@@ -182,7 +179,7 @@ def _members(tree: Tree) -> tuple[Benchmark, dict[str, list[_Member]]]:
         for role, name in zip(ROLES, ("trainaug", "val"), strict=True):
             if name not in lists:
                 where = tree.root / "ImageSets" / "Segmentation" / f"{name}.txt"
-                raise SplitError(f"{where} is missing: it names the {role} photos")
+                raise DatasetError(f"{where} is missing: it names the {role} photos")
             listed = set(lists[name])
             for photo in tree.photos():
                 if photo.id in listed:
@@ -194,7 +191,7 @@ def _members(tree: Tree) -> tuple[Benchmark, dict[str, list[_Member]]]:
             name = f"{photo.split}/{photo.path.name}"
             members[role_of[str(photo.split)]].append((name, photo.path, tree.mask_path(photo)))
         return COCO, members
-    raise SplitError(f"lists: expected a pascal or coco tree, found {tree.name!r}")
+    raise DatasetError(f"lists: expected a pascal or coco tree, found {tree.name!r}")
 
 
 def _judge(task: tuple[Benchmark, str, str, Path, Path]) -> tuple[str, str, list[int], str]:
@@ -204,7 +201,7 @@ def _judge(task: tuple[Benchmark, str, str, Path, Path]) -> tuple[str, str, list
         labels = read_label(mask)
         if labels.shape != picture_size(photo):
             return role, image, [], f"{mask} is of another size than {photo}"
-    except PictureError as error:
+    except ImageError as error:
         return role, image, [], str(error)
     values = np.unique(labels)
     strange = values[(values > benchmark.classes) & (values != IGNORE)]

@@ -52,7 +52,7 @@ def vocabulary(fold: int | None = None) -> Vocabulary:
 
     Raises
     ------
-    SplitError
+    DatasetError
         There is no such fold.
     """
     names = tuple(thing.name for thing in classes())

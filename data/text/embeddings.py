@@ -7,11 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data.errors import VocabularyError
 from data.text.vocabulary import Vocabulary
-
-
-class EmbeddingError(Exception):
-    """Embeddings that cannot be used; names the file, what was expected and found."""
 
 
 def load_embeddings(
@@ -30,17 +27,17 @@ def load_embeddings(
 
     Raises
     ------
-    EmbeddingError
+    VocabularyError
         The file cannot be read, holds something else, or has another number of rows.
     """
     path = Path(path)
     rows = np.asarray(_read(path))
     if rows.ndim != 2 or rows.dtype.kind not in "fiu":
-        raise EmbeddingError(
+        raise VocabularyError(
             f"{path}: expected a table of numbers, one row a class; found {rows.dtype} {rows.shape}"
         )
     if vocabulary is not None and len(rows) != len(vocabulary):
-        raise EmbeddingError(
+        raise VocabularyError(
             f"{path}: expected {len(vocabulary)} rows, one for each class of {vocabulary.name}, "
             f"found {len(rows)}"
         )
@@ -48,7 +45,7 @@ def load_embeddings(
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     bad = np.flatnonzero(~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0))
     if bad.size:
-        raise EmbeddingError(f"{path}: row {bad[0]} is zero or not finite ({bad.size} such rows)")
+        raise VocabularyError(f"{path}: row {bad[0]} is zero or not finite ({bad.size} such rows)")
     return rows / lengths if normalise else rows
 
 
@@ -61,11 +58,11 @@ def centred(rows: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
 
     Raises
     ------
-    EmbeddingError
+    VocabularyError
         Fewer than two seen classes: nothing is left of one.
     """
     if len(vocabulary.seen_ids) < 2:
-        raise EmbeddingError(
+        raise VocabularyError(
             f"centring: expected two or more seen classes in {vocabulary.name}, "
             f"found {len(vocabulary.seen_ids)}"
         )
@@ -89,8 +86,8 @@ def _read(path: Path) -> np.ndarray:
             except SafetensorError as error:
                 raise ValueError(error) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise EmbeddingError(f"cannot read the embeddings {path}: {error}") from error
-    raise EmbeddingError(f"{path}: expected .npy, .npz or .safetensors, found {path.suffix!r}")
+        raise VocabularyError(f"cannot read the embeddings {path}: {error}") from error
+    raise VocabularyError(f"{path}: expected .npy, .npz or .safetensors, found {path.suffix!r}")
 
 
 def _the_one(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:
@@ -99,4 +96,4 @@ def _the_one(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:
     if "embeddings" in arrays:
         return arrays["embeddings"]
     found = ", ".join(sorted(arrays)) or "none"
-    raise EmbeddingError(f"{path}: expected one array, or one called embeddings; found {found}")
+    raise VocabularyError(f"{path}: expected one array, or one called embeddings; found {found}")

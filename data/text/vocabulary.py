@@ -14,14 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from data.errors import VocabularyError
 from data.sazs.splits import COCO, PASCAL
 
 OTHERS = "others"
 """What SAZS calls everything that is not the class asked for."""
-
-
-class VocabularyError(Exception):
-    """A vocabulary that cannot be used; names the file or set, what was expected and found."""
 
 
 @dataclass(frozen=True)

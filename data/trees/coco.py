@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import product
 from pathlib import Path
 
+from data.errors import DatasetError
 from data.trees.findings import Finding, counted
-from data.trees.tree import Listing, Photo, Tree, TreeError, list_pictures
+from data.trees.tree import Listing, Photo, Tree, list_pictures
 
 PUBLISHED_PHOTOS = {
     "train2014": 82_783,
@@ -61,7 +62,7 @@ class CocoTree(Tree):
             joined.notes += listing.notes
         if not joined.photos:
             folders = " or ".join(str(self.root / split) for split in self.splits)
-            raise TreeError(f"no photos: expected pictures in {folders}. Get {self._archives()}")
+            raise DatasetError(f"no photos: expected pictures in {folders}. Get {self._archives()}")
         joined.photos.sort(key=lambda photo: photo.id)
         return joined
 

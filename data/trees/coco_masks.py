@@ -25,6 +25,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from data.errors import DatasetError
 from data.parallel import ordered_map
 from data.pictures import write_png
 
@@ -32,10 +33,6 @@ logger = logging.getLogger(__name__)
 
 CLASSES = 80
 _PHOTOS_PER_TASK = 64
-
-
-class AnnotationError(Exception):
-    """An annotation file that is not in the official format; names the file and what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,7 @@ def index_instances(path: str | Path) -> Instances:
 
     Raises
     ------
-    AnnotationError
+    DatasetError
         The file cannot be read, is no JSON, or lacks the official fields or the 80 categories.
     """
     path = Path(path)
@@ -81,18 +78,18 @@ def index_instances(path: str | Path) -> Instances:
             elif table == "categories":
                 categories.add(entry["id"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AnnotationError(
+        raise DatasetError(
             f"{path}: cannot be read as COCO's instance annotations ({error!r}); "
             "unpack it again from the official archive"
         ) from error
     if len(categories) != CLASSES:
-        raise AnnotationError(
+        raise DatasetError(
             f"{path}: expected {CLASSES} categories, found {len(categories)}; "
             "these are not COCO's instance annotations"
         )
     if spans.keys() - photos.keys():
         unlisted = min(spans.keys() - photos.keys())
-        raise AnnotationError(f"{path}: annotations of photo {unlisted}, which it does not list")
+        raise DatasetError(f"{path}: annotations of photo {unlisted}, which it does not list")
     annotated = [
         # The text was read as Latin-1; names are UTF-8.
         AnnotatedPhoto(Path(name.encode("latin-1").decode()).stem, height, width, tuple(spans[key]))
@@ -176,7 +173,7 @@ def write_masks(instances: Instances, folder: str | Path, *, workers: int | None
 
     Raises
     ------
-    AnnotationError
+    DatasetError
         An annotation cannot be painted; names the photo. Masks written so far remain.
     """
     folder = Path(folder)
@@ -199,6 +196,6 @@ def _write_some(task: tuple[Path, list[AnnotatedPhoto], dict[int, int], Path]) -
             try:
                 labels = paint(annotations, label_of, photo.height, photo.width)
             except (ValueError, KeyError, TypeError) as error:
-                raise AnnotationError(f"{path}: photo {photo.id}: {error!r}") from error
+                raise DatasetError(f"{path}: photo {photo.id}: {error!r}") from error
             write_png(folder / f"{photo.id}.png", labels, durable=False)
     return len(photos)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from data.errors import DatasetError
 from data.trees.coco import CocoTree
 from data.trees.findings import Finding
-from data.trees.tree import Listing, Photo, Tree, TreeError, list_pictures
+from data.trees.tree import Listing, Photo, Tree, list_pictures
 from data.trees.voc import PascalTree
 
-__all__ = ["NAMES", "Finding", "FolderTree", "Photo", "Tree", "TreeError", "open_tree"]
+__all__ = ["NAMES", "DatasetError", "Finding", "FolderTree", "Photo", "Tree", "open_tree"]
 
 NAMES = ("pascal", "coco", "folder")
 
@@ -54,7 +55,7 @@ class FolderTree(Tree):
 
     def _list(self) -> Listing:
         if not self.root.is_dir():
-            raise TreeError(f"no photos: there is no folder {self.root}")
+            raise DatasetError(f"no photos: there is no folder {self.root}")
         joined = Listing()
         taken: dict[str, Path] = {}
         for folder in _subfolders(self.root):
@@ -70,14 +71,14 @@ class FolderTree(Tree):
                     taken[photo.id] = photo.path
                     joined.photos.append(photo)
         if not joined.photos:
-            raise TreeError(f"{self.root}: no picture in this folder or those below it")
+            raise DatasetError(f"{self.root}: no picture in this folder or those below it")
         joined.photos.sort(key=lambda photo: photo.id)
         return joined
 
     def check(self) -> list[Finding]:
         try:
             count, problems = len(self.photos()), len(self.problems())
-        except TreeError as error:
+        except DatasetError as error:
             return [Finding("missing", str(error), self.root, "put pictures there")]
         findings = [Finding("ok", f"{count} photos", self.root)]
         if problems:

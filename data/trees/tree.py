@@ -14,15 +14,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data.errors import DatasetError
 from data.pictures import SUFFIXES
 from data.trees.findings import Finding
 
 # Control characters, line separators, and bytes of a file name that are not UTF-8.
 _NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-
-class TreeError(Exception):
-    """A data set that is not where it should be; the message says what is missing and where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ class Tree(ABC):
 
         Raises
         ------
-        TreeError
+        DatasetError
             The folder is missing or holds no picture.
         """
         return list(self._listing.photos)
@@ -93,7 +90,7 @@ def list_pictures(folder: Path, *, split: str | None = None, prefix: str = "") -
     """List the pictures directly in `folder`; an id is `prefix` + the file's stem.
 
     Of two pictures with one stem, the first by `SUFFIXES` keeps the id and the other is a problem
-    under its full name. Raises `TreeError` where the folder is missing.
+    under its full name. Raises `DatasetError` where the folder is missing.
     """
     pictures, listing, others = [], Listing(), []
     try:
@@ -108,7 +105,7 @@ def list_pictures(folder: Path, *, split: str | None = None, prefix: str = "") -
                 elif entry.is_symlink():
                     listing.problems.append((prefix + entry.name, "is a link to a missing file"))
     except OSError as error:
-        raise TreeError(f"cannot list {folder}: {error.strerror}") from error
+        raise DatasetError(f"cannot list {folder}: {error.strerror}") from error
 
     taken: dict[str, str] = {}
     for _, name, photo_id in sorted(pictures):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from data.errors import DatasetError
 from data.trees.findings import Finding, compared, complete, counted
-from data.trees.tree import Listing, Photo, Tree, TreeError, list_pictures
+from data.trees.tree import Listing, Photo, Tree, list_pictures
 
 PUBLISHED_PHOTOS = 17_125
 PUBLISHED_MASKS = 12_031
@@ -58,7 +59,7 @@ class PascalTree(Tree):
 
     def _list(self) -> Listing:
         if not self.images.is_dir():
-            raise TreeError(f"no photos: expected the folder {self.images}. Get {_ARCHIVE}")
+            raise DatasetError(f"no photos: expected the folder {self.images}. Get {_ARCHIVE}")
         listing = list_pictures(self.images)
         lists = self.lists()
         split_of = _splits(lists)
@@ -73,7 +74,7 @@ class PascalTree(Tree):
         if self._only_listed:
             self._keep_listed(listing)
         if not listing.photos:
-            raise TreeError(f"{self.images}: no photo to work on")
+            raise DatasetError(f"{self.images}: no photo to work on")
         return listing
 
     def _keep_listed(self, listing: Listing) -> None:
@@ -112,14 +113,14 @@ def read_list(path: str | Path) -> list[str]:
 
     Raises
     ------
-    TreeError
+    DatasetError
         The file cannot be read as text.
     """
     path = Path(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise TreeError(f"cannot read the list {path}: {error}") from error
+        raise DatasetError(f"cannot read the list {path}: {error}") from error
     entries = (line.strip() for line in lines)
     return [Path(entry.split()[0]).stem if "/" in entry else entry for entry in entries if entry]
 

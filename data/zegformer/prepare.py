@@ -17,19 +17,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data.errors import DatasetError, ImageError
 from data.files import atomic_path
 from data.parallel import ordered_map
-from data.pictures import PictureError, read_image, read_label
+from data.pictures import read_image, read_label
 from data.text.vocabulary import Vocabulary, builtin
 from data.trees.findings import Finding, compared
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-
-
-class PrepareError(ValueError):
-    """Official files that are missing, or label maps that hold what they should not."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ def convert(task: Conversion) -> str:
                 Image.fromarray(converted).save(temporary)
         if task.photo is not None:
             _link(*task.photo)
-    except PictureError as error:
+    except ImageError as error:
         return str(error)
     return ""
 
@@ -122,14 +119,14 @@ def stems(folder: Path, suffix: str, how: str) -> list[str]:
 
     Raises
     ------
-    PrepareError
+    DatasetError
         No such folder, or none of these files; `how` says what belongs there.
     """
     found = sorted(p.name.removesuffix(suffix) for p in folder.glob(f"*{suffix}")) if (
         folder.is_dir()
     ) else []  # fmt: skip
     if not found:
-        raise PrepareError(f"{folder}: no *{suffix} there; {how}")
+        raise DatasetError(f"{folder}: no *{suffix} there; {how}")
     return found
 
 

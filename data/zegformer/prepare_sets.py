@@ -15,17 +15,10 @@ import pickle
 from pathlib import Path
 
 from data import array_pickles
+from data.errors import DatasetError
 from data.text.vocabulary import builtin
 from data.trees.findings import Finding
-from data.zegformer.prepare import (
-    Conversion,
-    PrepareError,
-    Progress,
-    count_check,
-    run,
-    stems,
-    write_class_names,
-)
+from data.zegformer.prepare import Conversion, Progress, count_check, run, stems, write_class_names
 
 PUBLISHED = {
     "coco-stuff": {"train2017": 118_287, "val2017_all": 5_000},
@@ -53,12 +46,12 @@ def prepare(
 
     Raises
     ------
-    PrepareError
+    DatasetError
         The official files are not there.
     """
     makers = {"coco-stuff": _coco_stuff, "voc": _voc, "ade20k-full": _ade20k_full}
     if name not in makers:
-        raise PrepareError(f"{name!r}: choose {', '.join(NAMES)}")
+        raise DatasetError(f"{name!r}: choose {', '.join(NAMES)}")
     tasks, made = makers[name](root)
     _, failed = run(tasks, workers=workers, progress=progress)
     counts = PUBLISHED[name].items()
@@ -114,7 +107,7 @@ def _voc_sources(root: Path, split: str) -> list[tuple[str, Path, Path | None]]:
     voc = root / "VOC2012"
     listed = voc / "ImageSets" / "Segmentation" / f"{'trainaug' if split == 'train' else split}.txt"
     if not listed.is_file():
-        raise PrepareError(
+        raise DatasetError(
             f"neither {raw} nor {listed} is there; put VOC 2012 with SegmentationClassAug and its "
             "list trainaug.txt there"
         )
@@ -161,9 +154,9 @@ def _ade_index(root: Path, path: Path) -> list[tuple[str, str]]:
         index = array_pickles.read(path)
         return list(zip(index["folder"], index["filename"], strict=True))
     except OSError as error:
-        raise PrepareError(f"{path}: cannot be read ({error.strerror}); {_HOW}") from error
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}); {_HOW}") from error
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise PrepareError(
+        raise DatasetError(
             f"{path}: no index of ADE20K: expected a pickle with lists `folder` and `filename`, "
             f"without code ({error})"
         ) from error

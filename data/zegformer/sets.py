@@ -11,13 +11,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.errors import DatasetError
 from data.text.vocabulary import Vocabulary, builtin
 
 log = logging.getLogger(__name__)
-
-
-class SetError(ValueError):
-    """A data set that is not known, or not where it should be."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +54,13 @@ class LabelledSet:
 
         Raises
         ------
-        SetError
+        DatasetError
             A folder is missing, or no photo has a label; says how to make it.
         """
         images, labels = (self._stems(root / folder) for folder in (self.images, self.labels))
         both = sorted(images.keys() & labels.keys())
         if not both:
-            raise SetError(
+            raise DatasetError(
                 f"{self.name}: no photo of {root / self.images} has a label in "
                 f"{root / self.labels}; run: python -m pipeline prepare {self.prepared_by}"
             )
@@ -74,7 +71,7 @@ class LabelledSet:
 
     def _stems(self, folder: Path) -> dict[str, Path]:
         if not folder.is_dir():
-            raise SetError(
+            raise DatasetError(
                 f"{self.name}: {folder} is missing. Put the official files under the root "
                 "($DETECTRON2_DATASETS or DATASETS.ROOT) and run: python -m pipeline prepare "
                 f"{self.prepared_by}"
@@ -136,11 +133,11 @@ def labelled_set(name: str) -> LabelledSet:
 
     Raises
     ------
-    SetError
+    DatasetError
         Unknown; lists the known ones.
     """
     if name not in SETS:
-        raise SetError(f"data set {name!r} is not known; choose {', '.join(SETS)}")
+        raise DatasetError(f"data set {name!r} is not known; choose {', '.join(SETS)}")
     return SETS[name]
 
 

@@ -14,7 +14,7 @@ Contract of every extractor, built in or plugged in (`contract.Extractor`):
 editing this package.
 """
 
-from eigen.extractors.contract import Extractor, ExtractorError, WeightsError
+from eigen.extractors.contract import Extractor
 from eigen.extractors.registry import extractor, names
 
-__all__ = ["Extractor", "ExtractorError", "WeightsError", "extractor", "names"]
+__all__ = ["Extractor", "SettingError", "WeightsError", "extractor", "names"]

@@ -7,18 +7,12 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from data.errors import SettingError
+
 if TYPE_CHECKING:
     import torch
 
 Size = tuple[int, int]
-
-
-class ExtractorError(ValueError):
-    """An extractor that does not exist, cannot do what is asked, or was given no picture."""
-
-
-class WeightsError(ExtractorError):
-    """Weights that are missing, unreadable, unsafe or of another network."""
 
 
 @runtime_checkable
@@ -88,21 +82,21 @@ def checked_size(images: Sequence[np.ndarray]) -> Size:
 
     Raises
     ------
-    ExtractorError
+    SettingError
         No picture, a picture that is not (H, W, 3) uint8 with a pixel in it, or pictures of several
         sizes.
     """
     if len(images) == 0:
-        raise ExtractorError("no picture given; an extractor needs at least one")
+        raise SettingError("no picture given; an extractor needs at least one")
     for index, image in enumerate(images):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise ExtractorError(
+            raise SettingError(
                 f"picture {index}: expected (H, W, 3) uint8, found {image.shape} {image.dtype};"
                 " read it with data.pictures.read_image"
             )
     sizes = sorted({image.shape[:2] for image in images})
     if len(sizes) > 1:
-        raise ExtractorError(
+        raise SettingError(
             f"pictures of {len(sizes)} sizes in one batch ({sizes[0]}, {sizes[1]}, ...);"
             " group them by size"
         )

@@ -8,7 +8,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from eigen.extractors.contract import Extractor, ExtractorError
+from data.errors import SettingError
+from eigen.extractors.contract import Extractor
 from eigen.extractors.lowlevel import LowLevel
 from eigen.extractors.zoo import BACKBONES, Backbone
 
@@ -53,7 +54,7 @@ def extractor(
 
     Raises
     ------
-    ExtractorError
+    SettingError
         Unknown name, facet or block, or an option the extractor has no use for.
     WeightsError
         Weights that are missing, unreadable, unsafe or of another network.
@@ -74,7 +75,7 @@ def extractor(
         return ViT(name, _backbone(name), **options)
     if name in _plugins():
         return _plugged_in(_plugins()[name], options)
-    raise ExtractorError(f"no extractor {name!r}; known: {', '.join(names())}, timm:NAME")
+    raise SettingError(f"no extractor {name!r}; known: {', '.join(names())}, timm:NAME")
 
 
 def _backbone(name: str) -> Backbone:
@@ -90,7 +91,7 @@ def _refuse_options(name: str, **given: object) -> None:
     defaults = inspect.signature(extractor).parameters
     for option, value in given.items():
         if value != defaults[option].default:
-            raise ExtractorError(
+            raise SettingError(
                 f"{name} has no {option}: expected {defaults[option].default!r}, found {value!r};"
                 " it computes from pixels alone"
             )
@@ -108,15 +109,13 @@ def _plugged_in(found: EntryPoint, options: dict[str, Any]) -> Extractor:
     """Load another package's extractor and check that it is one."""
     try:
         made = found.load()(**options)
-    except ExtractorError:
+    except SettingError:
         raise
     except Exception as error:  # whatever it is, the user must learn whose it is
-        raise ExtractorError(
-            f"extractor {found.name!r} ({found.value}) failed: {error!r}"
-        ) from error
+        raise SettingError(f"extractor {found.name!r} ({found.value}) failed: {error!r}") from error
     if not isinstance(made, Extractor):
         missing = [name for name in _members(Extractor) if not hasattr(made, name)]
-        raise ExtractorError(
+        raise SettingError(
             f"extractor {found.name!r} ({found.value}) has no {', '.join(missing)};"
             " see eigen.extractors.contract.Extractor"
         )

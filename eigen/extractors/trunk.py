@@ -13,7 +13,8 @@ from timm.models.eva import Eva, EvaBlock
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch.nn import functional
 
-from eigen.extractors.contract import ExtractorError, Size
+from data.errors import SettingError
+from eigen.extractors.contract import Size
 from eigen.extractors.positions import resized
 
 PROJECTIONS = ("query", "key", "value")  # in the order of the rows of a joint qkv product
@@ -37,14 +38,14 @@ class Trunk:
 
     Raises
     ------
-    ExtractorError
+    SettingError
         A network of another kind, or a facet or block that it does not have.
     """
 
     def __init__(self, network: Any, *, offset: float, facet: str, block: int) -> None:
         # Subclasses embed or attend in ways of their own (a second class token, windows).
         if type(network) not in (VisionTransformer, Eva) or getattr(network, "rope_mixed", False):
-            raise ExtractorError(
+            raise SettingError(
                 f"{type(network).__name__} is not a plain vision transformer of timm;"
                 " expected VisionTransformer, or Eva with one rotary embedding for all blocks"
             )
@@ -61,7 +62,7 @@ class Trunk:
         """Side of a patch in pixels."""
         height, width = self.network.patch_embed.patch_size
         if height != width:
-            raise ExtractorError(f"patches of {height} x {width} pixels; expected square ones")
+            raise SettingError(f"patches of {height} x {width} pixels; expected square ones")
         return height
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -120,7 +121,7 @@ class Trunk:
             Block,
             EvaBlock,
         ):  # others norm elsewhere, or have several attentions
-            raise ExtractorError(
+            raise SettingError(
                 f"facet {self.facet!r} is not known for blocks of {type(block).__name__};"
                 " use facet 'token'"
             )
@@ -137,13 +138,13 @@ class Trunk:
 
 def _known_facet(facet: str) -> str:
     if facet not in FACETS:
-        raise ExtractorError(f"no facet {facet!r}; expected one of {', '.join(FACETS)}")
+        raise SettingError(f"no facet {facet!r}; expected one of {', '.join(FACETS)}")
     return facet
 
 
 def _block_index(block: int, depth: int) -> int:
     if not -depth <= block < depth:
-        raise ExtractorError(
+        raise SettingError(
             f"no block {block}; the network has {depth}: expected {-depth} to {depth - 1}"
         )
     return block % depth

@@ -19,14 +19,9 @@ import timm
 import torch
 from torch.nn import functional
 
+from data.errors import SettingError
 from eigen.extractors import weights as weight_files
-from eigen.extractors.contract import (
-    ExtractorError,
-    Size,
-    checked_size,
-    patch_grid,
-    whole_patches,
-)
+from eigen.extractors.contract import Size, checked_size, patch_grid, whole_patches
 from eigen.extractors.trunk import Trunk
 from eigen.extractors.zoo import Backbone
 
@@ -58,9 +53,7 @@ class ViT:
         autocast: str | None,
     ) -> None:
         if autocast is not None and autocast not in AUTOCAST:
-            raise ExtractorError(
-                f"no autocast {autocast!r}; expected {', '.join(AUTOCAST)} or none"
-            )
+            raise SettingError(f"no autocast {autocast!r}; expected {', '.join(AUTOCAST)} or none")
         self.name, self.backbone, self.autocast = name, backbone, autocast
         self.device = _device(device)
         network = _network(name, backbone, seed=weight_files.random_seed(weights) or 0)
@@ -132,9 +125,9 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ExtractorError(f"no device {name!r}; expected auto, cpu, cuda or cuda:N") from error
+        raise SettingError(f"no device {name!r}; expected auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ExtractorError(
+        raise SettingError(
             f"device {name!r}: PyTorch sees {torch.cuda.device_count()} CUDA devices;"
             " use cpu or auto"
         )
@@ -145,7 +138,7 @@ def _network(name: str, backbone: Backbone, *, seed: int) -> torch.nn.Module:
     """The untrained network, drawn from `seed`; the caller's generator is left alone."""
     if not timm.is_model(backbone.timm):
         near = get_close_matches(backbone.timm, timm.list_models(), n=3)
-        raise ExtractorError(
+        raise SettingError(
             f"{name}: timm has no {backbone.timm!r}; near: {', '.join(near) or 'none'}"
         )
     with torch.random.fork_rng(devices=[]):
@@ -153,4 +146,4 @@ def _network(name: str, backbone: Backbone, *, seed: int) -> torch.nn.Module:
         try:
             return timm.create_model(backbone.timm, num_classes=0)
         except RuntimeError as error:
-            raise ExtractorError(f"{name}: timm cannot make it: {error}") from error
+            raise SettingError(f"{name}: timm cannot make it: {error}") from error

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from data.errors import SettingError, WeightsError
 from data.files import sha256
-from eigen.extractors.contract import WeightsError
 from eigen.extractors.layouts import to_timm
 from eigen.extractors.zoo import Backbone
 
@@ -29,7 +29,7 @@ def random_seed(weights: str | Path | None) -> int | None:
         return None
     found = re.fullmatch(r"random:(\d+)", str(weights))
     if found is None:
-        raise WeightsError(f"weights {weights!r}: expected random:SEED with a whole number")
+        raise SettingError(f"weights {weights!r}: expected random:SEED with a whole number")
     return int(found[1])
 
 

@@ -19,14 +19,12 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import blas
 
+from data.errors import GraphError
+
 # float64 numbers that stay in a core's cache while they are used (1 MiB).
 CACHED = 1 << 17
 # Rows of a dense affinity read at a time where their entries are only added or compared.
 ROWS_AT_ONCE = 256
-
-
-class AffinityError(ValueError):
-    """Features or an affinity break the contract; names the first bad node."""
 
 
 @runtime_checkable
@@ -131,13 +129,13 @@ def weighted_sum(W: Affinity, other: sp.csr_array, weight: float) -> Affinity:
 
     Raises
     ------
-    AffinityError
+    GraphError
         The shapes differ, or `weight` is negative or not finite.
     """
     if W.shape != other.shape:
-        raise AffinityError(f"affinities of shape {W.shape} and {other.shape} cannot be added")
+        raise GraphError(f"affinities of shape {W.shape} and {other.shape} cannot be added")
     if not 0 <= weight < np.inf:
-        raise AffinityError(f"weight of an affinity: expected 0 or more, found {weight}")
+        raise GraphError(f"weight of an affinity: expected 0 or more, found {weight}")
     if isinstance(W, TriangleAffinity):
         W.add(other, weight)
         return W
@@ -179,11 +177,11 @@ def check(W: Affinity, degree: np.ndarray) -> None:
 
     Raises
     ------
-    AffinityError
+    GraphError
         Names the first bad node.
     """
     if len(W.shape) != 2 or W.shape[0] != W.shape[1] or W.shape[0] == 0:
-        raise AffinityError(f"affinity: expected (n, n) with n >= 1, found {W.shape}")
+        raise GraphError(f"affinity: expected (n, n) with n >= 1, found {W.shape}")
     _refuse(~np.isfinite(degree), "has weights that are not finite", "look for NaN in its features")
     if isinstance(W, np.ndarray | sp.csr_array):
         entries: np.ndarray = W.data if isinstance(W, sp.csr_array) else W
@@ -201,6 +199,6 @@ def check(W: Affinity, degree: np.ndarray) -> None:
 
 def _refuse(bad: np.ndarray, what: str, remedy: str) -> None:
     if bad.any():
-        raise AffinityError(
+        raise GraphError(
             f"affinity: node {int(np.argmax(bad))} {what} ({int(bad.sum())} such nodes); {remedy}"
         )

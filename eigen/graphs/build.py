@@ -12,17 +12,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.sparse as sp
 
+from data.errors import GraphError, SettingError
 from eigen.graphs import colour, cosine, pixels
-from eigen.graphs.affinity import Affinity, AffinityError, weighted_sum
+from eigen.graphs.affinity import Affinity, weighted_sum
 from eigen.graphs.pixels import PixelSpec
 from eigen.threads import one_pool
 
 # A dense float32 affinity of more nodes than this (1.6 GB) is not stored but computed in products.
 STORED_NODES = 20_000
-
-
-class GraphSpecError(ValueError):
-    """A field of a graph specification is out of its range; names the field."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +50,14 @@ class GraphSpec:
         _one_of("kind", self.kind, ("patch", "pixel"))
         _one_of("colour", self.colour, ("none", "knn", "random_walk"))
         if self.neighbours is not None and self.neighbours < 2:
-            raise GraphSpecError(f"neighbours: expected 2 or more, found {self.neighbours}")
+            raise SettingError(f"neighbours: expected 2 or more, found {self.neighbours}")
         if not 0 <= self.colour_weight < np.inf:
-            raise GraphSpecError(f"colour_weight: expected 0 or more, found {self.colour_weight}")
+            raise SettingError(f"colour_weight: expected 0 or more, found {self.colour_weight}")
 
 
 def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise GraphSpecError(f"{field}: expected one of {', '.join(allowed)}, found {value!r}")
+        raise SettingError(f"{field}: expected one of {', '.join(allowed)}, found {value!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,11 +83,11 @@ def build(spec: GraphSpec, features: np.ndarray, grid: tuple[int, int], image: n
 
     Raises
     ------
-    AffinityError
+    GraphError
         Features that are not finite unit rows, or not one for each node; names the node.
     """
     if len(features) != grid[0] * grid[1]:
-        raise AffinityError(
+        raise GraphError(
             f"a grid of {grid[0]} x {grid[1]} nodes needs as many features, found "
             f"{len(features)} rows"
         )

@@ -15,7 +15,8 @@ import scipy.sparse as sp
 from scipy.linalg import blas, get_blas_funcs
 from tqdm import tqdm
 
-from eigen.graphs.affinity import AffinityError, TriangleAffinity
+from data.errors import GraphError
+from eigen.graphs.affinity import TriangleAffinity
 
 UNIT_TOLERANCE = 1e-3
 # Similarities computed at a time where whole rows are needed (64 MiB).
@@ -29,14 +30,14 @@ LONG = 100_000
 
 
 def check_features(features: np.ndarray) -> None:
-    """Raise `AffinityError` unless `features` is (n, d) with finite rows of length 1."""
+    """Raise `GraphError` unless `features` is (n, d) with finite rows of length 1."""
     if features.ndim != 2 or 0 in features.shape:
-        raise AffinityError(f"features: expected (n, d) with n, d >= 1, found {features.shape}")
+        raise GraphError(f"features: expected (n, d) with n, d >= 1, found {features.shape}")
     length = np.sqrt(np.einsum("nd,nd->n", features, features))
     bad = ~(np.abs(length - 1) <= UNIT_TOLERANCE)  # written so that NaN is bad
     if bad.any():
         node = int(np.argmax(bad))
-        raise AffinityError(
+        raise GraphError(
             f"features of node {node}: expected unit length, found {length[node]:.6g}; "
             "divide each row by its norm, and leave out or quarantine rows that have none"
         )
@@ -55,7 +56,7 @@ def dense(features: np.ndarray) -> TriangleAffinity:
 
     Raises
     ------
-    AffinityError
+    GraphError
         As `check_features`, or more nodes than `MOST_STORED`.
 
     References
@@ -65,7 +66,7 @@ def dense(features: np.ndarray) -> TriangleAffinity:
     check_features(features)
     n = len(features)
     if n > MOST_STORED:
-        raise AffinityError(
+        raise GraphError(
             f"{n} nodes: at most {MOST_STORED} are stored as a matrix; use CosineAffinity, which "
             "computes its products from the features"
         )
@@ -95,14 +96,12 @@ def nearest(features: np.ndarray, neighbours: int) -> sp.csr_array:
 
     Raises
     ------
-    AffinityError
+    GraphError
         As `check_features`, or fewer than 2 neighbours.
     """
     check_features(features)
     if neighbours < 2:
-        raise AffinityError(
-            f"neighbours: expected 2 or more, the node among them, found {neighbours}"
-        )
+        raise GraphError(f"neighbours: expected 2 or more, the node among them, found {neighbours}")
     n = len(features)
     k = min(neighbours, n)
     block = max(1, BLOCK_ENTRIES // n)

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from scipy import sparse
 
+from data.errors import SettingError
 from eigen.graphs.colour import nearest
 from eigen.graphs.cosine import check_features
 from eigen.upsample import upsample
@@ -37,10 +38,6 @@ PLACE, FEATURES = 0.3, 0.3
 LAB = 100.0
 # Principal components of the features that are interpolated; they hold what tells regions apart.
 COMPONENTS = 16
-
-
-class PixelSpecError(ValueError):
-    """A field of the pixel graph's specification is out of its range; names the field."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +70,9 @@ class PixelSpec:
         for field, least in least_values.items():
             value = getattr(self, field)
             if not least <= value < np.inf:
-                raise PixelSpecError(f"{field}: expected {least} or more, found {value}")
+                raise SettingError(f"{field}: expected {least} or more, found {value}")
         if not 0 < self.colour_width < np.inf:
-            raise PixelSpecError(f"colour_width: expected more than 0, found {self.colour_width}")
+            raise SettingError(f"colour_width: expected more than 0, found {self.colour_width}")
 
 
 def build(
@@ -100,7 +97,7 @@ def build(
 
     Raises
     ------
-    eigen.graphs.affinity.AffinityError
+    GraphError
         Features that are not finite unit rows; names the patch.
     """
     check_features(features)

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from data.errors import GraphError
 from eigen.graphs import cosine
-from eigen.graphs.affinity import AffinityError
 from eigen.solvers.canonical import canonical_vectors
 from eigen.solvers.lanczos import LEAST_BASIS, fills_block
 from eigen.solvers.problem import NormalizedProblem
@@ -34,7 +34,6 @@ from eigen.solvers.solve import (
     TOLERANCE,
     ConvergenceError,
     Solution,
-    TooFewNodes,
     judged,
     solve,
     unit_vectors,
@@ -48,7 +47,7 @@ LOOKS = (41, 65, 97)
 MEMORY_PART = 0.4
 
 Pairs = tuple[np.ndarray, np.ndarray]
-Failure = AffinityError | TooFewNodes | ConvergenceError
+Failure = GraphError | GraphError | ConvergenceError
 
 
 def solve_batch(
@@ -73,7 +72,7 @@ def solve_batch(
     Returns
     -------
     list of Solution or exception
-        In the order given. A picture that cannot be solved has its `AffinityError`, `TooFewNodes`
+        In the order given. A picture that cannot be solved has its `GraphError`, `GraphError`
         or `ConvergenceError` in its place, so that it does not stop the others.
     """
     device = torch.device(device)
@@ -138,7 +137,7 @@ def _alone(
     try:
         W = cosine.dense(features.cpu().numpy())
         return solve(W, k, tol=tol, drop_trivial=drop_trivial, seed=seed, check=False)
-    except (AffinityError, TooFewNodes, ConvergenceError) as error:
+    except (GraphError, ConvergenceError) as error:
         return error
 
 

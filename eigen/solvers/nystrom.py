@@ -45,9 +45,9 @@ def extended(
 
     Raises
     ------
-    TooFewNodes
+    GraphError
         `count` is more than `sample`.
-    AffinityError
+    GraphError
         `sample` is more than can be stored.
     """
     n = W.shape[0]

@@ -2,8 +2,8 @@
 
 Vectors of a sample are extended to all nodes (`eigen.solvers.nystrom`). Then one pass over W gives
 three things at once: the degrees, the best vectors of the span (Rayleigh-Ritz), and their
-residuals, which nothing was left out of. So the result is certified like any other, to what it reached: some
-thousandths, where repeated passes reach 1e-5.
+residuals, which nothing was left out of. So the result is certified like any other, to what it
+reached: some thousandths, where repeated passes reach 1e-5.
 """
 
 from __future__ import annotations

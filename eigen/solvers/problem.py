@@ -37,7 +37,7 @@ class NormalizedProblem:
 
     Raises
     ------
-    AffinityError
+    GraphError
         W breaks the contract; names the first bad node.
     """
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.errors import EigenshapeError, GraphError
 from eigen.graphs.affinity import Affinity
 from eigen.solvers.canonical import canonical_vectors
 from eigen.solvers.problem import NormalizedProblem
@@ -30,11 +31,7 @@ DENSE_FALLBACK_NODES = 6000
 Solver = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
-class TooFewNodes(ValueError):
-    """More eigenpairs were asked for than the graph has nodes."""
-
-
-class ConvergenceError(RuntimeError):
+class ConvergenceError(EigenshapeError, RuntimeError):
     """No solver of the chain reached the tolerance.
 
     Attributes
@@ -114,11 +111,11 @@ def solve(
 
     Raises
     ------
-    TooFewNodes
+    GraphError
         The graph has fewer nodes than pairs.
     ConvergenceError
         No solver of the chain reached `tol`.
-    AffinityError
+    GraphError
         W breaks its contract.
     """
     problem = (
@@ -126,7 +123,7 @@ def solve(
     )
     wanted = k + drop_trivial
     if k < 1 or wanted > problem.n:
-        raise TooFewNodes(
+        raise GraphError(
             f"{k} eigenpairs{' beside the constant one' if drop_trivial else ''} of a graph of "
             f"{problem.n} nodes: ask for fewer, or use a larger picture or a finer grid"
         )

@@ -15,15 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from data.errors import ShardError
 from data.pictures import read_label
 from eigen.masks import masks
 from eigen.pairs import Eigenpairs
 from eigen.store import shards
 from eigen.upsample import upsample
-
-
-class EigenFolderError(ValueError):
-    """A folder that has no eigenvectors, or not those of every photo."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +62,7 @@ class EigenFolder:
 
     Raises
     ------
-    EigenFolderError
+    ShardError
         The folder holds neither.
     """
 
@@ -78,7 +75,7 @@ class EigenFolder:
         elif self.folder.is_dir():
             self._pngs = _count_pngs(self.folder)
         if self._shards is None and not self._pngs:
-            raise EigenFolderError(
+            raise ShardError(
                 f"{self.folder}: expected shards with {shards.MANIFEST} or files ID_k0.png; make "
                 "them with the pipeline (snakemake pascal_k5) or leave --eig_dir out"
             )
@@ -94,11 +91,11 @@ class EigenFolder:
         return sorted(photo_id for photo_id in set(photo_ids) if photo_id not in self)
 
     def require(self, photo_ids: Iterable[str]) -> None:
-        """Raise `EigenFolderError` naming what is missing, if anything is."""
+        """Raise `ShardError` naming what is missing, if anything is."""
         wanted = set(photo_ids)
         missing = self.missing(wanted)
         if missing:
-            raise EigenFolderError(
+            raise ShardError(
                 f"{self.folder}: {len(missing)} of {len(wanted)} photos have no eigenvectors "
                 f"(first: {', '.join(missing[:3])}). Make them, or score without those photos' "
                 "eigenvectors: --missing-eig network"
@@ -109,9 +106,9 @@ class EigenFolder:
 
         Raises
         ------
-        EigenFolderError
+        ShardError
             They are missing, or of another size.
-        data.pictures.PictureError, eigen.store.shards.ShardError
+        ImageError, eigen.store.shards.ShardError
             A damaged file.
         """
         if photo_id not in self:
@@ -120,7 +117,7 @@ class EigenFolder:
             return EigenMaps.of_pairs(self._shards[photo_id], size)
         binary = np.stack([read_label(self._png(photo_id, k)) == 255 for k in range(self._k)])
         if binary.shape[1:] != size:
-            raise EigenFolderError(
+            raise ShardError(
                 f"{self._png(photo_id, 0)}: is {binary.shape[1:]}, expected the photo's {size}; "
                 "published masks have the native size"
             )

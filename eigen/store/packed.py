@@ -22,13 +22,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from data.errors import ShardError
 from data.files import atomic_path
 
 CHUNK_BYTES = 1 << 18
-
-
-class PackedError(ValueError):
-    """A packed file is damaged, incomplete or not what was asked for. Names the file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +159,7 @@ class PackedReader:
 
     Raises
     ------
-    PackedError
+    ShardError
         Not HDF5, another format or version, a missing dataset, a count that does not fit, a failed
         checksum, or a value that was never written.
     """
@@ -183,7 +180,7 @@ class PackedReader:
 
     def _open(self) -> h5py.File:
         if not self.path.exists():
-            raise PackedError(
+            raise ShardError(
                 f"{self.path}: there is no such file; run the stage that makes it again"
             )
         with self._reading("the file"):
@@ -193,7 +190,7 @@ class PackedReader:
         with self._reading("the root attributes"):
             found = file.attrs.get("format"), file.attrs.get("version")
         if found != (self.format.kind, self.format.version):
-            raise PackedError(
+            raise ShardError(
                 f"{self.path}: expected {self.format.kind} version {self.format.version}, "
                 f"found {found[0]} version {found[1]}; remake it, or read it with the version of "
                 f"eigenshape that made it ({file.attrs.get('software', 'not recorded')})"
@@ -205,9 +202,9 @@ class PackedReader:
         try:
             yield
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            if isinstance(error, PackedError):
+            if isinstance(error, ShardError):
                 raise
-            raise PackedError(
+            raise ShardError(
                 f"{self.path}: {what} cannot be read ({_first_line(error)}); the file is damaged: "
                 "delete it and give the same command again"
             ) from error
@@ -226,7 +223,7 @@ class PackedReader:
             values = dataset.asstr()[:] if h5py.check_string_dtype(dataset.dtype) else dataset[:]
             count = int(file.attrs["count"]) + (name in self.format.ragged.values())
         if len(values) != count:
-            raise PackedError(
+            raise ShardError(
                 f"{self.path}: dataset {name!r} has {len(values)} rows, expected {count}; "
                 "delete the file and give the same command again"
             )
@@ -238,14 +235,14 @@ class PackedReader:
         with self._reading(f"dataset {name!r}"):
             values = file[name][start:stop]
         if len(values) != stop - start:
-            raise PackedError(
+            raise ShardError(
                 f"{self.path}: dataset {name!r} ends before row {stop}; remake the file"
             )
         return self._written(name, values)
 
     def _written(self, name: str, values: np.ndarray) -> np.ndarray:
         if values.dtype.kind == "f" and np.isnan(values).any():
-            raise PackedError(
+            raise ShardError(
                 f"{self.path}: dataset {name!r} has values that were never written; "
                 "delete the file and give the same command again"
             )

@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 
+from data.errors import ShardError
 from data.files import atomic_path, sha256
 from eigen.pairs import Eigenpairs
 from eigen.store import packed
-from eigen.store.packed import PackedError as ShardError
 
 __all__ = ["Shard", "ShardError", "ShardFolder", "create", "open", "write_manifest"]
 

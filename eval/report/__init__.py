@@ -9,7 +9,7 @@ that a run of any length fits in memory: a `PhotoRow` of a few numbers for every
     write("report.html", [summary(...), photos(rows, strips, note=chosen.rule)], title="pascal_k5")
 """
 
-from eval.report.page import ReportError, Section, render, write
+from eval.report.page import Section, render, write
 from eval.report.sections import (
     PictureRow,
     configuration,
@@ -25,9 +25,9 @@ from eval.report.strips import PhotoRow, Sample, Strip, photo_rows, photo_strip,
 __all__ = [
     "PhotoRow",
     "PictureRow",
-    "ReportError",
     "Sample",
     "Section",
+    "SettingError",
     "Strip",
     "configuration",
     "photo_rows",

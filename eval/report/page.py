@@ -11,12 +11,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from data.errors import SettingError
 from data.files import atomic_path
 from eval.report.templates import fill, source
-
-
-class ReportError(ValueError):
-    """A report cannot be made of what was given; says which part, what was expected and found."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +45,13 @@ def render(sections: Sequence[Section], *, title: str) -> str:
 
     Raises
     ------
-    ReportError
+    SettingError
         Two sections have one anchor.
     """
     anchors = [section.anchor for section in sections]
     for section in sections:
         if anchors.count(section.anchor) > 1:
-            raise ReportError(
+            raise SettingError(
                 f"two sections of the report are titled {section.title!r}; links within the page "
                 "need a title of its own for each"
             )
@@ -76,7 +73,7 @@ def write(path: str | Path, sections: Sequence[Section], *, title: str) -> None:
 
     Raises
     ------
-    ReportError
+    SettingError
         See `render`.
     OSError
         The file cannot be written.

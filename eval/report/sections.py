@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from data.errors import SettingError
 from eval.figures import RGB
 from eval.report import spectrum, thumbnails
-from eval.report.page import ReportError, Section
+from eval.report.page import Section
 from eval.report.strips import PhotoRow, Strip
 from eval.report.templates import UNKNOWN, fill
 
@@ -63,19 +64,19 @@ def photos(
 
     Raises
     ------
-    ReportError
+    SettingError
         An id occurs twice, or a strip has no row or not as many pictures as its row has pairs.
     """
     rows = sorted(rows, key=lambda row: row.id)
     index = {row.id: place for place, row in enumerate(rows)}
     if len(index) != len(rows):
-        raise ReportError(
+        raise SettingError(
             f"{len(rows)} rows of photos have {len(index)} ids; give each photo one row"
         )
     cards = []
     for strip in sorted(strips, key=lambda strip: strip.id):
         if strip.id not in index or len(strip.vectors) != len(rows[index[strip.id]].eigenvalues):
-            raise ReportError(
+            raise SettingError(
                 f"the strip of photo {strip.id} has no row of {len(strip.vectors)} eigenpairs; "
                 "make row and strip from the same eigenpairs"
             )
@@ -189,13 +190,13 @@ def table(
 
     Raises
     ------
-    ReportError
+    SettingError
         A row has another length than `columns`.
     """
     rows = [list(row) for row in rows]
     for row in rows:
         if len(row) != len(columns):
-            raise ReportError(
+            raise SettingError(
                 f"table {title!r}: row {row[0] if row else row!r} has {len(row)} cells, "
                 f"expected one for each of {list(columns)}"
             )
@@ -241,13 +242,13 @@ def pictures(
 
     Raises
     ------
-    ReportError
+    SettingError
         A row has another number of pictures than `columns`.
     """
     lines = []
     for row in rows:
         if len(row.images) != len(columns):
-            raise ReportError(
+            raise SettingError(
                 f"pictures {title!r}: {row.label} has {len(row.images)} pictures, "
                 f"expected one for each of {list(columns)}"
             )

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from data.errors import SettingError
 from eigen.pairs import Eigenpairs
 from eigen.upsample import upsample
 from eval import figures
 from eval.report import thumbnails
-from eval.report.page import ReportError
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,11 @@ def photo_strip(photo_id: str, image: np.ndarray, pairs: Eigenpairs, masks: np.n
 
     Raises
     ------
-    ReportError
+    SettingError
         The arrays do not belong together.
     """
     if image.shape[:2] != tuple(pairs.size) or len(masks) != pairs.k:
-        raise ReportError(
+        raise SettingError(
             f"photo {photo_id}: eigenpairs are {pairs.k} of a picture of {pairs.size} pixels, but "
             f"the picture given has {image.shape[:2]} and the masks are {len(masks)}"
         )

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
+from data.errors import SettingError
 from eigen.store.maps import EigenMaps
 from eval.sazs.metrics import Tally, count
 
@@ -220,20 +221,16 @@ GRIDS: dict[str, dict[str, tuple]] = {
 }
 
 
-class FusionError(ValueError):
-    """A method that is not known."""
-
-
 def method(name: str) -> Method:
     """A method by name, with its default parameters.
 
     Raises
     ------
-    FusionError
+    SettingError
         Unknown name; lists the known ones.
     """
     if name not in METHODS:
-        raise FusionError(f"fusion {name!r}: expected one of {', '.join(METHODS)}")
+        raise SettingError(f"fusion {name!r}: expected one of {', '.join(METHODS)}")
     return METHODS[name]
 
 
@@ -256,7 +253,7 @@ def tune(
 
     Raises
     ------
-    FusionError
+    SettingError
         Unknown name, or no sample.
     """
     plain, grid = method(name), GRIDS[name]
@@ -272,7 +269,7 @@ def tune(
             tally.add(class_id, count(trial.decide(margin, evidence[key]), truth, void))
     seen = np.flatnonzero(tallies[0].images)
     if not len(seen):
-        raise FusionError("no samples of seen classes to tune on; keep some photos for validation")
+        raise SettingError("no samples of seen classes to tune on; keep some photos for validation")
     scores = [tally.miou(seen) for tally in tallies]
     best = int(np.argmax(scores))
     return trials[best], scores[best]

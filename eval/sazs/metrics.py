@@ -20,13 +20,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from data.errors import SettingError
 from eval import boundary
 
 COUNTINGS = ("corrected", "reference_pascal", "reference_coco")
-
-
-class MetricError(ValueError):
-    """A counting that is not known, or arrays that do not belong together."""
 
 
 def count(
@@ -47,13 +44,13 @@ def count(
 
     Raises
     ------
-    MetricError
+    SettingError
         Unknown counting, or shapes that differ.
     """
     if counting not in COUNTINGS:
-        raise MetricError(f"counting {counting!r}: expected one of {', '.join(COUNTINGS)}")
+        raise SettingError(f"counting {counting!r}: expected one of {', '.join(COUNTINGS)}")
     if not prediction.shape == truth.shape == void.shape:
-        raise MetricError(
+        raise SettingError(
             f"prediction {prediction.shape}, truth {truth.shape} and void {void.shape} differ in "
             "shape; bring the prediction to the size of the label"
         )

@@ -160,7 +160,7 @@ def score(
 
     Raises
     ------
-    data.sazs.folds.ItemError, eigen.store.maps.EigenFolderError, data.pictures.PictureError
+    DatasetError, ShardError, ImageError
         Data that is missing or damaged; names the file.
     """
     counts = Counts(items, reference=reference)

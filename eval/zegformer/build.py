@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from data.errors import SettingError
 from data.text.embeddings import load_embeddings
 from data.text.vocabulary import Vocabulary, builtin, from_file
 from data.zegformer.sets import labelled_set
@@ -27,7 +28,7 @@ from models.clip.text import class_embeddings
 from models.clip.weights import PUBLISHED, ClipSource, to_half
 from models.zegformer import config as detectron_config
 from models.zegformer import weights as zegformer_weights
-from models.zegformer.config import Config, ConfigError, Keys
+from models.zegformer.config import Config, Keys
 from models.zegformer.network import ZegFormer
 from models.zegformer.per_pixel import PerPixelBaseline
 from models.zegformer.resnet import BLOCKS, NORMS
@@ -62,7 +63,7 @@ def configuration(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises
     ------
-    ConfigError
+    SettingError
     """
     return checked(detectron_config.load(path, overrides, KEYS))
 
@@ -72,23 +73,23 @@ def checked(config: Config) -> Config:
 
     Raises
     ------
-    ConfigError
+    SettingError
     """
     crop, side = max(config["INPUT.CROP.SIZE"]), config["INPUT.SIZE_DIVISIBILITY"]
     if 0 < side < crop:
-        raise ConfigError(
+        raise SettingError(
             f"INPUT.CROP.SIZE {crop} exceeds INPUT.SIZE_DIVISIBILITY {side}: crops would be cut "
             "again; make them equal"
         )
     for key, known in _CHOICES.items():
         if config[key] not in known:
-            raise ConfigError(f"{key} {config[key]!r}: choose {', '.join(map(str, known))}")
+            raise SettingError(f"{key} {config[key]!r}: choose {', '.join(map(str, known))}")
     for key in _AT_LEAST_ONE:
         if config[key] < 1:
-            raise ConfigError(f"{key}: expected at least 1, found {config[key]}")
+            raise SettingError(f"{key}: expected at least 1, found {config[key]}")
     width, heads = (config[f"MODEL.MASK_FORMER.{key}"] for key in ("HIDDEN_DIM", "NHEADS"))
     if width % heads:
-        raise ConfigError(f"MODEL.MASK_FORMER.NHEADS {heads}: expected a divisor of {width}")
+        raise SettingError(f"MODEL.MASK_FORMER.NHEADS {heads}: expected a divisor of {width}")
     return config
 
 
@@ -128,9 +129,9 @@ def named_classes(config: Config, set_name: str, role: str) -> NamedClasses:
 
     Raises
     ------
-    ConfigError
+    SettingError
         NUM_CLASSES or IGNORE_VALUE contradict them.
-    data.text.vocabulary.VocabularyError
+    VocabularyError
         The file is missing, or has another number of names than the labels have classes.
     """
     entry = labelled_set(set_name)
@@ -146,7 +147,7 @@ def named_classes(config: Config, set_name: str, role: str) -> NamedClasses:
     ids = {"seen": full.seen_ids, "unseen": full.unseen_ids, "all": list(range(len(full)))}
     own = NamedClasses(full.subset(entry.subset), full, ids[entry.subset])
     if own.vocabulary.ignore != config["MODEL.SEM_SEG_HEAD.IGNORE_VALUE"] and role == "TEST":
-        raise ConfigError(
+        raise SettingError(
             f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {config['MODEL.SEM_SEG_HEAD.IGNORE_VALUE']}, but "
             f"labels of {entry.name} have {own.vocabulary.ignore}"
         )

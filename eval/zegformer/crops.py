@@ -20,12 +20,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from data.errors import SettingError
+
 STYLES = ("cropmask", "crop", "mask")
 GEOMETRIES = ("published", "corrected")
-
-
-class CropError(ValueError):
-    """A style or geometry that is not known."""
 
 
 def check(style: str, geometry: str) -> None:
@@ -33,12 +31,14 @@ def check(style: str, geometry: str) -> None:
 
     Raises
     ------
-    CropError
+    SettingError
     """
     if style not in STYLES:
-        raise CropError(f"crop style {style!r} is not known; choose {', '.join(STYLES)}")
+        raise SettingError(f"crop style {style!r} is not known; choose {', '.join(STYLES)}")
     if geometry not in GEOMETRIES:
-        raise CropError(f"crop geometry {geometry!r} is not known; choose {', '.join(GEOMETRIES)}")
+        raise SettingError(
+            f"crop geometry {geometry!r} is not known; choose {', '.join(GEOMETRIES)}"
+        )
 
 
 def published_boxes(masks: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ def crops(
 
     Raises
     ------
-    CropError
+    SettingError
     """
     check(style, geometry)
     masks = mask_logits.sigmoid() > 0.5

@@ -15,13 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from data.errors import SettingError
 from eigen.store.maps import EigenMaps
 
 WAYS = ("refine", "propose", "smooth")
-
-
-class WayError(ValueError):
-    """A way of using eigenvectors that is not known."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class EigenUse:
 
     Raises
     ------
-    WayError
+    SettingError
     """
 
     ways: tuple[str, ...] = ("refine",)
@@ -48,7 +45,7 @@ class EigenUse:
     def __post_init__(self) -> None:
         unknown = set(self.ways) - set(WAYS)
         if unknown:
-            raise WayError(f"eigenvectors: {sorted(unknown)} unknown; choose {', '.join(WAYS)}")
+            raise SettingError(f"eigenvectors: {sorted(unknown)} unknown; choose {', '.join(WAYS)}")
 
 
 def eigen_segments(maps: EigenMaps, *, smallest: float = 0.01) -> np.ndarray:

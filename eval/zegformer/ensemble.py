@@ -11,12 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from data.errors import SettingError
+
 MODES = ("query", "image", "ensemble", "ensemble_all")
 LAMBDA = 2 / 3
-
-
-class ModeError(ValueError):
-    """A way of scoring that is not known, or one that lacks what it needs."""
 
 
 def image_logits(
@@ -67,16 +65,16 @@ def class_scores(
 
     Raises
     ------
-    ModeError
+    SettingError
         Unknown mode, or no `image` where it is needed.
     """
     if mode not in MODES:
-        raise ModeError(f"mode {mode!r} is not known; choose {', '.join(MODES)}")
+        raise SettingError(f"mode {mode!r} is not known; choose {', '.join(MODES)}")
     of_query = query.softmax(dim=1)[:, :-1]
     if mode == "query":
         return of_query
     if image is None:
-        raise ModeError(f"mode {mode!r} needs CLIP's image tower; give one, or choose 'query'")
+        raise SettingError(f"mode {mode!r} needs CLIP's image tower; give one, or choose 'query'")
     of_image = image.softmax(dim=1)[:, :-1]
     if mode == "image":
         return of_image

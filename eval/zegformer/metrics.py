@@ -19,9 +19,7 @@ from typing import Any
 
 import numpy as np
 
-
-class LabelMapError(ValueError):
-    """A label map of another size, or with values that no class has."""
+from data.errors import DatasetError
 
 
 def confusion(
@@ -42,15 +40,15 @@ def confusion(
 
     Raises
     ------
-    LabelMapError
+    DatasetError
         Shapes differ, or a value is no class: the label is of another vocabulary.
     """
     if prediction.shape != truth.shape:
-        raise LabelMapError(f"prediction {prediction.shape} and label {truth.shape} differ in size")
+        raise DatasetError(f"prediction {prediction.shape} and label {truth.shape} differ in size")
     truth = np.where(truth == ignore, classes, truth.astype(np.int64))
     for what, found in (("prediction", int(prediction.max())), ("label", int(truth.max()))):
         if found > classes:
-            raise LabelMapError(
+            raise DatasetError(
                 f"{what}: value {found} is no class of a vocabulary of {classes} (ignore is "
                 f"{ignore}); the label map belongs to another vocabulary"
             )

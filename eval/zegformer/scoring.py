@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.errors import ImageError
 from data.files import atomic_path
-from data.pictures import PictureError, read_image, read_label
+from data.pictures import read_image, read_label
 from data.text.vocabulary import Vocabulary
 from data.zegformer.sets import Pair
 from data.zegformer.transforms import resize_label, test_image
@@ -96,7 +97,7 @@ def score(
 
     Raises
     ------
-    gzs_metrics.LabelMapError
+    DatasetError
         A label map of another vocabulary or size.
     """
     K = len(vocabulary)
@@ -140,7 +141,7 @@ def _read(pairs: Sequence[Pair], found: Score) -> Iterator[tuple[Pair, np.ndarra
     for pair in pairs:
         try:
             yield pair, read_image(pair.image), read_label(pair.label)
-        except PictureError as error:
+        except ImageError as error:
             log.warning("%s: left out: %s", pair.id, error)
             found.unread.append((pair.id, str(error)))
 

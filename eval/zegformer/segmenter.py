@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data.errors import SettingError, VocabularyError
 from eigen.store.maps import EigenMaps
 from eval.zegformer import crops, eigen_queries, segments
 from eval.zegformer import ensemble as gzs
@@ -25,10 +26,6 @@ from models.clip.clip import CLIP
 from models.clip.clip import PIXEL_MEAN as CLIP_MEAN
 from models.clip.clip import PIXEL_STD as CLIP_STD
 from models.zegformer.network import normalised_batch
-
-
-class ClassesError(ValueError):
-    """Embeddings and seen flags that do not belong together."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class Classes:
         if self.crop_text is not None:
             rows["crop_text"] = len(self.crop_text)
         if len(set(rows.values())) != 1:
-            raise ClassesError(f"expected one row a class in each, found {rows}")
+            raise VocabularyError(f"expected one row a class in each, found {rows}")
 
     def to(self, device: torch.device) -> Classes:
         crop_text = None if self.crop_text is None else self.crop_text.to(device)
@@ -117,7 +114,7 @@ class Segmenter:
 
     Raises
     ------
-    gzs.ModeError
+    SettingError
         Unknown mode, or one that needs CLIP where there is none.
     """
 
@@ -137,9 +134,9 @@ class Segmenter:
         self.clip = clip
         self.scoring = scoring or Scoring()
         if self.scoring.mode not in gzs.MODES:
-            raise gzs.ModeError(f"mode {self.scoring.mode!r}: choose {', '.join(gzs.MODES)}")
+            raise SettingError(f"mode {self.scoring.mode!r}: choose {', '.join(gzs.MODES)}")
         if self.scoring.mode != "query" and (clip is None or classes.crop_text is None):
-            raise gzs.ModeError(
+            raise SettingError(
                 f"mode {self.scoring.mode!r} needs CLIP and the classes' crop_text; give both, or "
                 "choose 'query'"
             )
@@ -298,12 +295,12 @@ class Segmenter:
     def _crop_logits(self, photos: Sequence[Queries]) -> Iterator[Tensor]:
         clip, text = self._clip(), self.classes.crop_text
         if text is None:
-            raise gzs.ModeError("crops need the classes' crop_text; give it")
+            raise SettingError("crops need the classes' crop_text; give it")
         for photo, features in zip(photos, self.crop_features(photos), strict=True):
             scale = clip.logit_scale.exp()
             yield gzs.image_logits(features, text, scale, photo.logits[:, -1])
 
     def _clip(self) -> CLIP:
         if self.clip is None:
-            raise gzs.ModeError("crops need CLIP's image tower; give one")
+            raise SettingError("crops need CLIP's image tower; give one")
         return self.clip

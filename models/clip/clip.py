@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data.errors import VocabularyError
+
 CONTEXT_LENGTH = 77
 # Of RGB in 0 to 255.
 PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)
@@ -28,10 +30,6 @@ PIXEL_STD = (68.5005327, 66.6321579, 70.3231630)
 _ATTENTION_HEAD_WIDTH = 64
 _SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 _NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
-
-
-class TextTooLongError(ValueError):
-    """A text that does not fit into CLIP's context."""
 
 
 @functools.cache
@@ -61,7 +59,7 @@ def tokenize(texts: Sequence[str], *, truncate: bool = False) -> Tensor:
 
     Raises
     ------
-    TextTooLongError
+    VocabularyError
         A text needs more than 77 tokens; names it.
     """
     tokenizer = _tokenizer()
@@ -71,7 +69,7 @@ def tokenize(texts: Sequence[str], *, truncate: bool = False) -> Tensor:
         ids = [start, *tokenizer.encode(text), end]
         if len(ids) > CONTEXT_LENGTH:
             if not truncate:
-                raise TextTooLongError(
+                raise VocabularyError(
                     f"{text[:60]!r}... takes {len(ids)} tokens, CLIP reads at most "
                     f"{CONTEXT_LENGTH}; shorten the class name or the prompt"
                 )

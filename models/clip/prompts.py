@@ -6,6 +6,8 @@ Ding et al., "Decoupling Zero-Shot Semantic Segmentation", CVPR 2022.
 
 from __future__ import annotations
 
+from data.errors import VocabularyError
+
 SINGLE = ("A photo of a {} in the scene",)
 
 IMAGENET_SELECT = (
@@ -44,10 +46,6 @@ CROPS = (
 )
 
 
-class PromptError(ValueError):
-    """A set of templates that is not known."""
-
-
 def templates(name: str) -> tuple[str, ...]:
     """A set of templates by the name that PROMPT_ENSEMBLE_TYPE gives it.
 
@@ -58,7 +56,7 @@ def templates(name: str) -> tuple[str, ...]:
 
     Raises
     ------
-    PromptError
+    VocabularyError
         Another name; lists the known ones.
     """
     sets = {"none": ("{}",), "single": SINGLE, "imagenet_select": IMAGENET_SELECT, "crops": CROPS}
@@ -67,5 +65,7 @@ def templates(name: str) -> tuple[str, ...]:
 
         return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
     if name not in sets:
-        raise PromptError(f"prompts {name!r} are not known; choose {', '.join(sets)} or imagenet")
+        raise VocabularyError(
+            f"prompts {name!r} are not known; choose {', '.join(sets)} or imagenet"
+        )
     return sets[name]

@@ -40,7 +40,7 @@ def encode_texts(clip: CLIP, texts: Sequence[str], *, batch: int = 256) -> Tenso
 
     Raises
     ------
-    models.clip.clip.TextTooLongError
+    VocabularyError
     """
     device = clip.text_projection.device
     features = [torch.empty(0, clip.dim, device=device)]

@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from data.errors import WeightsError
 from data.files import sha256
-from models.checkpoints import CheckpointError, load_state, read_file, state_dict
+from models.checkpoints import load_state, read_file, state_dict
 from models.clip import torchscript
 from models.clip.clip import CLIP, LayerNorm, sizes_of
 
@@ -50,13 +51,13 @@ class ClipSource:
 
         Raises
         ------
-        CheckpointError
+        WeightsError
             Neither a file nor a name that can be had; says where to put the file.
         """
         if self.name not in PUBLISHED:
             path = Path(self.name).expanduser()
             if not path.is_file():
-                raise CheckpointError(
+                raise WeightsError(
                     f"CLIP weights {self.name!r}: no such file, and none of the published names "
                     f"{', '.join(PUBLISHED)}"
                 )
@@ -79,14 +80,14 @@ class ClipSource:
 
         Raises
         ------
-        CheckpointError
+        WeightsError
             Unreadable, damaged, or no CLIP with a vision transformer of such patches.
         """
         path = self.path()
         model = from_weights(read_weights(path), path)
         found = model.visual.conv1.kernel_size[0]
         if self.patch not in (None, found):
-            raise CheckpointError(
+            raise WeightsError(
                 f"{path}: expected CLIP with patches of {self.patch} pixels, found {found}: give "
                 f"the file of ViT-B/{self.patch}"
             )
@@ -106,7 +107,7 @@ def _fetched(name: str, cached: Path) -> Path:
         return Path(pretrained.download_pretrained(config, prefer_hf_hub=True))
     except Exception as error:  # every transport has its own; all mean the same to the user
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-        raise CheckpointError(
+        raise WeightsError(
             f"CLIP weights {name} could not be fetched ({reason}). Put OpenAI's file at {cached}, "
             "or give the path of a file (--embeddings; CLIP_PRETRAINED for ZegFormer)"
         ) from error
@@ -117,12 +118,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Raises
     ------
-    CheckpointError
+    WeightsError
         Unreadable or damaged; or a published file's name on other content.
     """
     for name, digest in PUBLISHED.items():
         if path.name == f"{name.replace('/', '-')}.pt" and sha256(path) != digest:
-            raise CheckpointError(
+            raise WeightsError(
                 f"{path}: not OpenAI's {name} file (SHA-256 differs from {digest[:8]}...): fetch "
                 "it again, or rename it if it is another CLIP"
             )
@@ -130,7 +131,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         try:
             weights = torchscript.read(path)
         except (pickle.UnpicklingError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise CheckpointError(f"{path}: damaged or not CLIP's archive: {error}") from error
+            raise WeightsError(f"{path}: damaged or not CLIP's archive: {error}") from error
     else:
         content = read_file(path)
         weights = state_dict(content.get("model", content), path)
@@ -146,13 +147,13 @@ def from_weights(weights: Mapping[str, Tensor], source: str | Path) -> CLIP:
 
     Raises
     ------
-    CheckpointError
+    WeightsError
         Another layout; `source` is named.
     """
     try:
         sizes = sizes_of(weights)
     except KeyError as error:
-        raise CheckpointError(
+        raise WeightsError(
             f"{source}: no CLIP with a vision transformer: it has no {error}"
         ) from error
     with torch.device("meta"):

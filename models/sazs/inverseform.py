@@ -47,7 +47,7 @@ def load_regressor(path: str | Path) -> InverseNet:
 
     Raises
     ------
-    CheckpointError
+    WeightsError
         Unreadable, or not the regressor's weights.
     """
     weights = {

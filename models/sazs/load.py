@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from models.checkpoints import CheckpointError, load_weights, read_recipe
+from data.errors import WeightsError
+from models.checkpoints import load_weights, read_recipe
 from models.sazs.networks import ARCHITECTURES, build
 
 
@@ -21,15 +22,15 @@ def load(path: str | Path, *, arch: str | None = None) -> tuple[nn.Module, Mappi
 
     Raises
     ------
-    models.checkpoints.CheckpointError
+    WeightsError
         Unreadable or of another architecture.
-    models.checkpoints.CheckpointError
+    WeightsError
         Neither the file nor the caller names the architecture.
     """
     recipe = read_recipe(path)
     arch = arch or recipe.get("arch")
     if not arch:
-        raise CheckpointError(
+        raise WeightsError(
             f"{path}: does not say which architecture it is; give --arch "
             f"({', '.join(ARCHITECTURES)})"
         )

@@ -17,16 +17,13 @@ import torch
 from torch import Tensor, einsum, nn
 from torch.nn import functional as F
 
+from data.errors import SettingError, WeightsError
 from data.sazs.transforms import MEAN, STD
-from models.checkpoints import CheckpointError, read_file, state_dict
+from models.checkpoints import read_file, state_dict
 from models.sazs.dpt import DPTSegmenter
 from models.sazs.drn import DRNSegmenter
 from models.sazs.lowlevel import LowLevelSegmenter
 from models.sazs.vit import VisionTransformer
-
-
-class ArchitectureError(ValueError):
-    """A network name that is not known."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +78,11 @@ def build(arch: str, *, drop_rate: float = 0.9) -> nn.Module:
 
     Raises
     ------
-    ArchitectureError
+    SettingError
         Unknown name; lists the known ones.
     """
     if arch not in ARCHITECTURES:
-        raise ArchitectureError(f"arch {arch!r} is not known; choose {', '.join(ARCHITECTURES)}")
+        raise SettingError(f"arch {arch!r} is not known; choose {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[arch].build(drop_rate)
 
 
@@ -101,17 +98,17 @@ def load_initial(model: nn.Module, arch: str, source: str | Path = "hub") -> Non
 
     Raises
     ------
-    CheckpointError
+    WeightsError
         The file is not to be had, unreadable, or of another architecture.
     """
     entry = ARCHITECTURES[arch]
     if not entry.hub:
-        raise CheckpointError(f"{arch} has no published start; train it from fresh weights")
+        raise WeightsError(f"{arch} has no published start; train it from fresh weights")
     weights = _from_hub(entry.hub) if source == "hub" else state_dict(read_file(source), source)
     try:
         model.load_trunk(weights)  # type: ignore[operator]
     except (KeyError, RuntimeError) as error:
-        raise CheckpointError(
+        raise WeightsError(
             f"{source}: not the ImageNet start of {arch} ({str(error).splitlines()[0]}); "
             f"expected the file published as {entry.hub}"
         ) from error
@@ -129,7 +126,7 @@ def _from_hub(name: str) -> dict[str, Tensor]:
 
         return timm.create_model(name, pretrained=True).state_dict()
     except (OSError, RuntimeError) as error:
-        raise CheckpointError(
+        raise WeightsError(
             f"weights {name} could not be fetched ({str(error).splitlines()[0][:120]}). Put the "
             "file on this machine and give its path, or start from fresh weights: --init none"
         ) from error

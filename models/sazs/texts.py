@@ -37,9 +37,9 @@ def open_texts(
 
     Raises
     ------
-    data.text.embeddings.EmbeddingError
+    VocabularyError
         A table that cannot be read, or of another length.
-    models.checkpoints.CheckpointError
+    WeightsError
         CLIP's weights cannot be had.
     """
     if Path(source).suffix in (".npy", ".npz") or _is_table(Path(source)):

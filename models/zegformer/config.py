@@ -23,6 +23,8 @@ from typing import Any
 
 import yaml
 
+from data.errors import SettingError
+
 log = logging.getLogger(__name__)
 
 Config = dict[str, Any]
@@ -32,10 +34,6 @@ _DEEPEST = 8  # mappings in each other: one may hold itself
 _SHORT = Repr()
 _SHORT.maxlevel, _SHORT.maxstring = 2, 80
 _SIZES = re.compile(r"\[int\(x \* 0\.1 \* (\d+)\) for x in range\((\d+), (\d+)\)\]")
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; names file or option, key, and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def _computed(loader: _Loader, node: yaml.Node) -> list[int]:
     arguments = loader.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else []
     found = _SIZES.fullmatch(str(arguments[0]).strip()) if len(arguments) == 1 else None
     if found is None:
-        raise ConfigError(
+        raise SettingError(
             f"line {node.start_mark.line + 1}: refused to run {arguments or node.tag}; write the "
             "values out"
         )
@@ -86,7 +84,7 @@ def load(path: str | Path, overrides: Sequence[str], keys: Keys) -> Config:
 
     Raises
     ------
-    ConfigError
+    SettingError
         Absent or unreadable file, unknown key (says which is like it), value of another kind, or a
         value that is not built.
     """
@@ -100,7 +98,7 @@ def override(config: Config, overrides: Sequence[str], keys: Keys) -> Config:
     """The configuration with values of the command line; see `load`."""
     config = dict(config)
     if len(overrides) % 2:
-        raise ConfigError(f"overrides: {overrides[-1]!r} has no value; give KEY VALUE pairs")
+        raise SettingError(f"overrides: {overrides[-1]!r} has no value; give KEY VALUE pairs")
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
         before = config.get(key)
         _set(config, key, _parsed(text), "command line", keys)
@@ -113,25 +111,25 @@ def _file(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[str, Any, str]]
     """(key, value, file) of the bases, then of the file."""
     path = path.resolve()
     if path in above:
-        raise ConfigError(f"{path}: is its own _BASE_")
+        raise SettingError(f"{path}: is its own _BASE_")
     try:
         content = yaml.load(path.read_text(), _Loader)  # a SafeLoader
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+        raise SettingError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: no text in UTF-8 ({error.reason})") from error
+        raise SettingError(f"{path}: no text in UTF-8 ({error.reason})") from error
     except RecursionError as error:
-        raise ConfigError(f"{path}: nested too deeply") from error
+        raise SettingError(f"{path}: nested too deeply") from error
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: no configuration: {reason[:200]}") from error
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise SettingError(f"{path}: no configuration: {reason[:200]}") from error
+    except SettingError as error:
+        raise SettingError(f"{path}: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected a mapping of keys, found {type(content).__name__}")
+        raise SettingError(f"{path}: expected a mapping of keys, found {type(content).__name__}")
     base = content.pop("_BASE_", None)
     if not isinstance(base, str | None):
-        raise ConfigError(
+        raise SettingError(
             f"{path}: _BASE_: expected the path of one file, found {_SHORT.repr(base)}"
         )
     if base is not None:
@@ -167,7 +165,7 @@ def _set(config: Config, key: str, value: Any, source: str, keys: Keys) -> None:
         log.warning("%s: %s has no effect", source, key)
     elif key in keys.fixed:
         if value != keys.fixed[key]:
-            raise ConfigError(
+            raise SettingError(
                 f"{source}: {key}: only {keys.fixed[key]!r} is built, found {_SHORT.repr(value)}"
             )
     elif key in keys.live:
@@ -176,7 +174,7 @@ def _set(config: Config, key: str, value: Any, source: str, keys: Keys) -> None:
         known = [*keys.live, *keys.fixed, *keys.dead]
         like = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"; did you mean {like[0]}?" if like else ""
-        raise ConfigError(f"{source}: {key} is no known key{hint}")
+        raise SettingError(f"{source}: {key} is no known key{hint}")
 
 
 def _of_kind(value: Any, default: Any, where: str) -> Any:
@@ -184,12 +182,12 @@ def _of_kind(value: Any, default: Any, where: str) -> Any:
         with contextlib.suppress(ValueError, OverflowError):
             value = float(value)  # YAML reads 1e-4 as a text
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{where}: expected a finite number, found {value}")
+        raise SettingError(f"{where}: expected a finite number, found {value}")
     if isinstance(default, list) and isinstance(value, int | float):
         return [value]
     if type(value) is not type(default):
         expected, found = f"{type(default).__name__} like {default!r}", _SHORT.repr(value)
-        raise ConfigError(f"{where}: expected {expected}, found {found}")
+        raise SettingError(f"{where}: expected {expected}, found {found}")
     return value
 
 

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from data import array_pickles
-from models.checkpoints import CheckpointError, load_state, read_file, state_dict
+from data.errors import WeightsError
+from models.checkpoints import load_state, read_file, state_dict
 from models.zegformer.resnet import BLOCKS, ResNet, torchvision_key
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def load(model: nn.Module, source: str, *, whole: bool = False) -> None:
 
     Raises
     ------
-    CheckpointError
+    WeightsError
         Absent, unreadable, of another depth, head or architecture, or an MSRA file.
     """
     if not source:
@@ -59,19 +60,19 @@ def load(model: nn.Module, source: str, *, whole: bool = False) -> None:
     if path.is_file():
         weights = read(path)
     elif whole and path.suffix == ".pkl":
-        raise CheckpointError(_ONLY_A_START.format(source))
+        raise WeightsError(_ONLY_A_START.format(source))
     elif path.name in {f"R-{depth}.pkl" for depth in BLOCKS}:
         weights = _torchvision(int(path.stem.removeprefix("R-")), source)
     else:
-        raise CheckpointError(f"{source}: no such file of weights (MODEL.WEIGHTS)")
+        raise WeightsError(f"{source}: no such file of weights (MODEL.WEIGHTS)")
     is_checkpoint = any(key.startswith(_TRUNK) for key in weights)
     if whole and not is_checkpoint:
-        raise CheckpointError(_ONLY_A_START.format(source))
+        raise WeightsError(_ONLY_A_START.format(source))
     _check_depth(cast(ResNet, model.backbone), weights, source)
     if not is_checkpoint:
         load_trunk(model, weights, source)
     elif whole and _is_of_other_head(model, weights):
-        raise CheckpointError(
+        raise WeightsError(
             f"{source}: not a checkpoint of {type(model).__name__}, it has the other head; choose "
             "MODEL.META_ARCHITECTURE MaskFormer for ZegFormer, SemanticSegmentorGzero for the "
             "per-pixel baseline"
@@ -98,12 +99,12 @@ def load_trunk(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> 
 
     Raises
     ------
-    CheckpointError
+    WeightsError
         Names of MSRA's pickles, of another architecture, or misshapen.
     """
     trunk = cast(ResNet, model.backbone)
     if any("_branch2" in key for key in weights):
-        raise CheckpointError(
+        raise WeightsError(
             f"{source}: the MSRA weights of ResNet-{trunk.depth}, made for BGR images of unit "
             "deviation and the stride in the first 1x1 convolution; ZegFormer needs torchvision's: "
             f"give resnet{trunk.depth} IMAGENET1K_V1 (a .pth file of torchvision's, or its "
@@ -119,7 +120,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
     Raises
     ------
-    CheckpointError
+    WeightsError
         Absent, unreadable, or a pickle that wants to run code.
     """
     if path.suffix != ".pkl":
@@ -128,7 +129,7 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         content = array_pickles.read(path)
     except (pickle.UnpicklingError, EOFError) as error:
-        raise CheckpointError(
+        raise WeightsError(
             f"{path}: refused or damaged: expected a pickle of arrays alone, {error}"
         ) from error
     arrays = content.get("model", content) if isinstance(content, Mapping) else {}
@@ -138,7 +139,7 @@ def read(path: Path) -> dict[str, Tensor]:
         if isinstance(value, np.ndarray)
     }
     if not weights:
-        raise CheckpointError(f"{path}: no arrays in it, neither at the top nor under 'model'")
+        raise WeightsError(f"{path}: no arrays in it, neither at the top nor under 'model'")
     return weights
 
 
@@ -151,7 +152,7 @@ def _torchvision(depth: int, source: str) -> dict[str, Tensor]:
     except (OSError, RuntimeError) as error:
         name = entry.url.rsplit("/", 1)[-1]
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise CheckpointError(
+        raise WeightsError(
             f"{source}: no such file, and torchvision's ImageNet weights could not be fetched "
             f"({reason}). Give the path of {name} as MODEL.WEIGHTS, or '' for fresh weights"
         ) from error
@@ -161,7 +162,7 @@ def _check_depth(trunk: ResNet, weights: Mapping[str, Tensor], source: str) -> N
     blocks = {int(m[1]) for m in map(_BLOCK_OF_RES4.search, weights) if m}
     for depth, counts in BLOCKS.items():
         if len(blocks) == counts[2] and depth != trunk.depth:
-            raise CheckpointError(
+            raise WeightsError(
                 f"{source}: weights of ResNet-{depth}, but MODEL.RESNETS.DEPTH is {trunk.depth}; "
                 f"choose the configuration with R{depth}, or the weights of ResNet-{trunk.depth}"
             )

@@ -7,13 +7,13 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, workflow.basedir)
 
 from pipeline import summary
-from pipeline.config import ConfigError
+from pipeline.config import SettingError
 from pipeline.plan import Plan
 from pipeline.layout import DATASETS, MADE_HERE
 
 try:
     PLAN = Plan(config)
-except ConfigError as error:
+except SettingError as error:
     raise WorkflowError(str(error))
 CONFIG, LAYOUT = PLAN.config, PLAN.layout
 

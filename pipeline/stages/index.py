@@ -13,16 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.errors import RunError
 from data.files import atomic_path
 from eigen.store import shards
 from pipeline import manifest
 from pipeline.records import Record, read_all
 
 log = logging.getLogger(__name__)
-
-
-class BookkeepingError(RuntimeError):
-    """Photos went in that came out nowhere, or came out twice; or quarantine under `strict`."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def run(
 
     Raises
     ------
-    BookkeepingError
+    RunError
         ids in != ids out + quarantine; or, with `strict`, the quarantine is not empty.
     """
     entries = manifest.read(manifest_path)
@@ -64,7 +61,7 @@ def run(
     check(entries, done, rows)
     if strict and rows:
         shown = "; ".join(f"{row.id}: {row.reason}" for row in rows[:5])
-        raise BookkeepingError(f"strict, and {len(rows)} photos were quarantined: {shown}")
+        raise RunError(f"strict, and {len(rows)} photos were quarantined: {shown}")
     write_quarantine(quarantine, rows)
     _write_provenance(provenance, records)
     _remove_others(shard_paths)
@@ -95,13 +92,13 @@ def quarantined(entries: Sequence[manifest.Entry], records: Sequence[Record]) ->
 def check(
     entries: Sequence[manifest.Entry], done: Sequence[str], rows: Sequence[Quarantined]
 ) -> None:
-    """Raise `BookkeepingError` unless each photo of the manifest came out exactly once."""
+    """Raise `RunError` unless each photo of the manifest came out exactly once."""
     came_in = sorted(entry.id for entry in entries)
     came_out = sorted([*done, *(row.id for row in rows)])
     if came_in != came_out:
         lost = sorted(set(came_in) - set(came_out))
         strange = sorted(set(came_out) - set(came_in))
-        raise BookkeepingError(
+        raise RunError(
             f"{len(came_in)} photos went in and {len(came_out)} came out: {len(lost)} are lost "
             f"({', '.join(lost[:3]) or 'none'}), {len(strange)} are not of this manifest "
             f"({', '.join(strange[:3]) or 'none'}); delete the shards and run again"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.errors import ShardError
 from data.pictures import SUFFIXES, read_image
 from eigen.graphs.build import build
 from eigen.picture import reduced
@@ -14,10 +15,6 @@ from eigen.store import shards
 from eigen.store.verify import Verdict, verify
 from pipeline import chain
 from pipeline.config import Config, resolve
-
-
-class VerifyError(ValueError):
-    """A photo or a configuration that the verification needs is not to be had."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ def run(
     ------
     ShardError
         A shard is damaged, or is not what its SHA-256 in the manifest says.
-    VerifyError
+    ShardError
         A photo is not in `images`, or the weights are not those that made the shards.
     """
     with shards.open(folder, verify=True) as found:
@@ -58,7 +55,7 @@ def run(
             image = read_image(_find(id, images))
             extractor = chain.extractor_for(config)
             if (extractor.weights_sha256 or "") != about["weights_sha256"]:
-                raise VerifyError(
+                raise ShardError(
                     f"{places[id].path}: made with weights of SHA-256 {about['weights_sha256']}, "
                     f"these have {extractor.weights_sha256}; give the right file by --weights"
                 )
@@ -87,4 +84,4 @@ def _find(id: str, folders: Iterable[Path]) -> Path:
                 if (path := folder / f"{id}{ending}").exists():
                     return path
     shown = ", ".join(map(str, folders))
-    raise VerifyError(f"photo {id} is not in {shown}; name its folder by --images")
+    raise ShardError(f"photo {id} is not in {shown}; name its folder by --images")

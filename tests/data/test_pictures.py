@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from data import pictures
-from data.pictures import PictureError, picture_size, read_image, read_label, write_mask
+from data.errors import ImageError
+from data.pictures import picture_size, read_image, read_label, write_mask
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_float_grey(tmp_path):
     wide = np.array([[-100.0, 0.0], [101.0, 300.0]], np.float32)
     assert read_image(save(tmp_path / "w.tif", wide))[..., 1].tolist() == [[0, 64], [128, 255]]
     bad = np.array([[np.nan, 1.0]], np.float32)
-    with pytest.raises(PictureError, match="not finite"):
+    with pytest.raises(ImageError, match="not finite"):
         read_image(save(tmp_path / "n.tif", bad))
 
 
@@ -171,7 +172,7 @@ def test_a_truncated_picture_is_an_error_not_a_half(tmp_path, photo):
         whole = path.read_bytes()
         for share in (0.1, 0.5, 0.95):
             path.write_bytes(whole[: int(len(whole) * share)])
-            with pytest.raises(PictureError) as caught:
+            with pytest.raises(ImageError) as caught:
                 read_image(path)
             assert str(path) in str(caught.value)
             assert caught.value.reason
@@ -179,7 +180,7 @@ def test_a_truncated_picture_is_an_error_not_a_half(tmp_path, photo):
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "gif", "webp", "bmp"])
 def test_damage_of_any_kind_is_a_picture_error(tmp_path, photo, suffix):
-    """Bytes changed at random: a picture or a `PictureError`, and no warning."""
+    """Bytes changed at random: a picture or a `ImageError`, and no warning."""
     rng = np.random.default_rng(0)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -193,7 +194,7 @@ def test_damage_of_any_kind_is_a_picture_error(tmp_path, photo, suffix):
         for read in (read_image, picture_size):
             try:
                 read(path)
-            except PictureError:
+            except ImageError:
                 refused += 1
     assert 0 < refused < 300
 
@@ -202,7 +203,7 @@ def test_reasons_are_plain(tmp_path):
     def reason(name, content=None):
         if content is not None:
             (tmp_path / name).write_bytes(content)
-        with pytest.raises(PictureError) as caught:
+        with pytest.raises(ImageError) as caught:
             read_image(tmp_path / name)
         return caught.value.reason
 
@@ -228,10 +229,10 @@ def bomb(width, height):
 def test_a_decompression_bomb_is_refused_before_decoding(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(bomb(60_000, 60_000))
-    with pytest.raises(PictureError, match=r"60000 x 60000 = 3600 megapixels, the limit is 200"):
+    with pytest.raises(ImageError, match=r"60000 x 60000 = 3600 megapixels, the limit is 200"):
         read_image(path)
     small = save(tmp_path / "small.png", np.zeros((30, 40), np.uint8))
-    with pytest.raises(PictureError, match="too large"):
+    with pytest.raises(ImageError, match="too large"):
         read_image(small, max_pixels=1199)
     assert read_image(small, max_pixels=1200).shape == (30, 40, 3)
 
@@ -266,7 +267,7 @@ def test_labels_keep_ids(tmp_path):
 
 
 def test_a_colour_picture_is_no_label_map(tmp_path, photo):
-    with pytest.raises(PictureError, match="is no label map: expected one channel"):
+    with pytest.raises(ImageError, match="is no label map: expected one channel"):
         read_label(save(tmp_path / "a.png", photo))
 
 
@@ -283,7 +284,7 @@ def test_masks_round_trip_as_8_bit_grey(tmp_path):
 def test_picture_error_survives_pickling(tmp_path):
     import pickle
 
-    error = pickle.loads(pickle.dumps(PictureError(tmp_path / "a.jpg", "is broken")))
+    error = pickle.loads(pickle.dumps(ImageError(tmp_path / "a.jpg", "is broken")))
     assert (error.path, error.reason) == (tmp_path / "a.jpg", "is broken")
 
 

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eigen.masks import MaskError, largest_component, masks, otsu_threshold
+from data.errors import SettingError
+from eigen.masks import largest_component, masks, otsu_threshold
 from eigen.pairs import Eigenpairs
 
 
@@ -113,5 +114,5 @@ def test_components_follow_each_vector():
 
 
 def test_unknown_method():
-    with pytest.raises(MaskError, match=r"expected one of zero, otsu, .*'median'"):
+    with pytest.raises(SettingError, match=r"expected one of zero, otsu, .*'median'"):
         masks(quadrants(), method="median")

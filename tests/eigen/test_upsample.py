@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eigen.upsample import UpsampleError, cell_side, guided_filter, upsample
+from data.errors import SettingError
+from eigen.upsample import cell_side, guided_filter, upsample
 
 
 def interpolated(vector, size, side):
@@ -94,11 +95,11 @@ def test_guided_filter_on_a_flat_photo_is_two_box_filters():
 
 def test_refusals_name_the_argument():
     vectors = np.zeros((1, 4, 6), np.float32)
-    with pytest.raises(UpsampleError, match=r"method: expected one of bilinear, guided"):
+    with pytest.raises(SettingError, match=r"method: expected one of bilinear, guided"):
         upsample(vectors, (64, 96), method="bicubic")
-    with pytest.raises(UpsampleError, match=r"image: .*\(64, 96, 3\), found none"):
+    with pytest.raises(SettingError, match=r"image: .*\(64, 96, 3\), found none"):
         upsample(vectors, (64, 96), method="guided")
-    with pytest.raises(UpsampleError, match=r"found shape \(32, 96, 3\)"):
+    with pytest.raises(SettingError, match=r"found shape \(32, 96, 3\)"):
         upsample(vectors, (64, 96), method="guided", image=np.zeros((32, 96, 3), np.uint8))
-    with pytest.raises(UpsampleError, match=r"vectors: expected shape \(K, h, w\)"):
+    with pytest.raises(SettingError, match=r"vectors: expected shape \(K, h, w\)"):
         upsample(vectors[0], (64, 96))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.errors import SettingError
 from eval import figures
 
 
@@ -86,7 +87,7 @@ def test_outlines_leave_out_the_frame_of_the_picture():
 
 
 def test_outlines_refuse_masks_of_another_size():
-    with pytest.raises(figures.FigureError, match=r"\(2, 5, 5\)"):
+    with pytest.raises(SettingError, match=r"\(2, 5, 5\)"):
         figures.outlines(np.zeros((6, 5, 3), np.uint8), np.zeros((2, 5, 5), bool))
 
 
@@ -144,5 +145,5 @@ def test_mosaic_keeps_captions_in_their_cell():
 )
 def test_mosaic_refuses_what_it_cannot_lay_out(tiles, columns, captions):
     tiles = [np.zeros((2, 2, 3), np.uint8) for _ in tiles]
-    with pytest.raises(figures.FigureError):
+    with pytest.raises(SettingError):
         figures.mosaic(tiles, columns=columns, captions=captions)

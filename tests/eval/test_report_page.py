@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from data.errors import SettingError
 from eval import report
 from eval.report.templates import UNKNOWN, source
 
@@ -122,7 +123,7 @@ def test_file_name_that_is_not_utf8_is_written_legibly(tmp_path):
 
 
 def test_two_sections_of_one_title_are_refused():
-    with pytest.raises(report.ReportError, match="titled 'Photos'"):
+    with pytest.raises(SettingError, match="titled 'Photos'"):
         report.render([report.photos([], []), report.photos([], [])], title="t")
 
 
@@ -170,7 +171,7 @@ def test_photos_with_differing_numbers_of_pairs():
     [([row("a"), row("a")], []), ([row("a")], [strip("b")]), ([row("a")], [strip("a", k=3)])],
 )
 def test_photos_refuse_rows_and_strips_that_do_not_match(rows, strips):
-    with pytest.raises(report.ReportError, match="row"):
+    with pytest.raises(SettingError, match="row"):
         report.photos(rows, strips)
 
 
@@ -202,13 +203,13 @@ def test_table_formats_numbers_and_refuses_ragged_rows():
         report.table("Scores", ["m", "x", "n", "y"], [["net", 1.25, 12000, None]], digits=1)
     )
     assert re.search(r"net\s*1\.2\s*12,000\s*" + UNKNOWN, made.text)
-    with pytest.raises(report.ReportError, match="row 'net' has 2 cells"):
+    with pytest.raises(SettingError, match="row 'net' has 2 cells"):
         report.table("Scores", ["m", "x", "y"], [["net", 1.0]])
 
 
 def test_pictures_refuse_a_row_that_lacks_one():
     image = np.zeros((4, 4, 3), np.uint8)
-    with pytest.raises(report.ReportError, match="cat has 1 pictures"):
+    with pytest.raises(SettingError, match="cat has 1 pictures"):
         report.pictures("Examples", ["photo", "truth"], [report.PictureRow("cat", [image])])
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from data.errors import SettingError
 from eigen.masks import masks as eigen_masks
 from eigen.pairs import Eigenpairs
 from eigen.store import shards
@@ -126,7 +127,7 @@ def test_strip_of_a_usual_photo_is_small():
 
 @pytest.mark.parametrize(("image", "masks"), [((60, 81), 3), ((60, 80), 2)])
 def test_strip_refuses_arrays_of_another_photo(image, masks):
-    with pytest.raises(report.ReportError, match="photo a:"):
+    with pytest.raises(SettingError, match="photo a:"):
         report.photo_strip(
             "a", np.zeros((*image, 3), np.uint8), pairs_of(), np.zeros((masks, 60, 80), bool)
         )

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models.checkpoints import CheckpointError, load_weights
+from data.errors import WeightsError
+from models.checkpoints import load_weights
 
 
 class Net(nn.Module):
@@ -67,7 +68,7 @@ def test_missing_live_tensor_is_an_error(tmp_path, donor):
     weights = donor.state_dict()
     del weights["live.bias"]
     torch.save(weights, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=r"a\.pth.*missing: live\.bias"):
+    with pytest.raises(WeightsError, match=r"a\.pth.*missing: live\.bias"):
         load_weights(Net(), tmp_path / "a.pth")
 
 
@@ -78,13 +79,13 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, donor, value):
     load_weights(Net(), tmp_path / "a.pth")  # dead entries do not matter
     weights["live.weight"] = torch.full((2, 3), value)
     torch.save(weights, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=r"a\.pth: .* not finite in live\.weight \(1 tensors"):
+    with pytest.raises(WeightsError, match=r"a\.pth: .* not finite in live\.weight \(1 tensors"):
         load_weights(Net(), tmp_path / "a.pth")
 
 
 def test_another_architecture_is_an_error_naming_shapes(tmp_path, donor):
     torch.save(donor.state_dict() | {"live.weight": torch.zeros(5, 3)}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=r"live\.weight is \(5, 3\), expected \(2, 3\)"):
+    with pytest.raises(WeightsError, match=r"live\.weight is \(5, 3\), expected \(2, 3\)"):
         load_weights(Net(), tmp_path / "a.pth")
 
 
@@ -97,7 +98,7 @@ def test_code_in_a_pickle_is_refused(tmp_path):
     torch.save({"state_dict": Malicious()}, tmp_path / "zip.pth")
     (tmp_path / "bare.pth").write_bytes(pickle.dumps(Malicious(), protocol=2))
     for name in ("zip.pth", "bare.pth"):
-        with pytest.raises(CheckpointError, match="refused"):
+        with pytest.raises(WeightsError, match="refused"):
             load_weights(Net(), tmp_path / name)
 
 
@@ -111,16 +112,16 @@ def test_truncated_file_is_an_error(tmp_path, donor, suffix, keep):
         save_file(donor.state_dict(), path)
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
-    with pytest.raises(CheckpointError, match=r"copy it again|no checkpoint at all"):
+    with pytest.raises(WeightsError, match=r"copy it again|no checkpoint at all"):
         load_weights(Net(), path)
 
 
 def test_file_without_weights_is_an_error(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=r"no weights found.*epoch"):
+    with pytest.raises(WeightsError, match=r"no weights found.*epoch"):
         load_weights(Net(), tmp_path / "a.pth")
 
 
 def test_absent_file_is_an_error(tmp_path):
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
+    with pytest.raises(WeightsError, match="no such checkpoint"):
         load_weights(Net(), tmp_path / "a.pth")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.device import DeviceError, device
+from data.errors import DeviceError
+from models.device import device
 
 
 def test_no_gpu_is_an_error_that_says_what_to_do(monkeypatch):

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.clip.clip import CLIP, TextTooLongError, tokenize
+from data.errors import VocabularyError
+from models.clip.clip import CLIP, tokenize
 from tests.parity.case import Case
 from tests.parity.fill import fill
 from tests.parity.golden import OWN, Golden
@@ -78,6 +79,6 @@ def _tokens(golden: Golden) -> Iterator[Case]:
 def _is_refused(text: str) -> bool:
     try:
         tokenize([text])
-    except TextTooLongError:
+    except VocabularyError:
         return True
     return False

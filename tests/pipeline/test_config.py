@@ -8,8 +8,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.errors import SettingError
 from pipeline import config
-from pipeline.config import Config, ConfigError, resolve
+from pipeline.config import Config, resolve
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +34,7 @@ def test_the_configuration_file_is_valid():
 
 
 def test_a_misspelt_key_is_named_with_the_nearest():
-    with pytest.raises(ConfigError, match="'extracter' does not exist; did you mean 'extractor'"):
+    with pytest.raises(SettingError, match="'extracter' does not exist; did you mean 'extractor'"):
         resolve({"extracter": "lowlevel"})
 
 
@@ -42,7 +43,7 @@ def test_a_misspelt_key_is_named_with_the_nearest():
     [("k", 0), ("k", "five"), ("k", 2.5), ("tolerance", 0), ("path", "fast"), ("strict", "maybe")],
 )
 def test_a_value_out_of_range_is_named(key, value):
-    with pytest.raises(ConfigError, match=f"configuration key '{key}'.*default"):
+    with pytest.raises(SettingError, match=f"configuration key '{key}'.*default"):
         resolve({key: value})
 
 

@@ -8,10 +8,10 @@ import json
 import numpy as np
 import pytest
 
+from data.errors import ShardError
 from data.pictures import write_mask
 from data.sazs.folds import open_fold
 from data.synthetic import world
-from eigen.store.maps import EigenFolderError
 from pipeline.stages import demo_sazs as sazs_demo
 
 
@@ -47,5 +47,5 @@ def test_seen_and_unseen_photos_are_never_trained_on(small_world):
 
 def test_eigenvectors_must_be_there_for_all(small_world, tmp_path):
     (tmp_path / "x_k0.png").write_bytes(b"")
-    with pytest.raises(EigenFolderError, match="have no eigenvectors"):
+    with pytest.raises(ShardError, match="have no eigenvectors"):
         sazs_demo.run(small_world, tmp_path, tmp_path / "out")

@@ -5,8 +5,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from data.trees.folder import TreeError
-from pipeline.config import ConfigError
+from data.errors import DatasetError, SettingError
 from pipeline.plan import Plan
 from tests.pictures import scene
 
@@ -23,7 +22,7 @@ def folder(tmp_path):
 
 
 def test_a_misspelt_key_is_refused():
-    with pytest.raises(ConfigError, match="'shardsize'"):
+    with pytest.raises(SettingError, match="'shardsize'"):
         Plan({"shardsize": 3})
 
 
@@ -77,7 +76,7 @@ def test_without_any_tree_the_default_target_is_the_demo(tmp_path):
 
 def test_a_missing_tree_is_told_without_a_long_traceback(tmp_path):
     plan = Plan({"datasets_root": str(tmp_path)})
-    with pytest.raises(TreeError, match="VOC2012") as raised:
+    with pytest.raises(DatasetError, match="VOC2012") as raised:
         plan.targets("pascal")(wildcards("pascal"))
     assert len(raised.traceback) <= 2
 

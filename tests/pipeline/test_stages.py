@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.errors import RunError, ShardError
 from data.pictures import read_image
 from eigen.store import shards
-from eigen.store.packed import PackedError
 from pipeline import manifest, workers
 from pipeline.config import resolve
 from pipeline.layout import STAGES, Layout
@@ -165,7 +165,7 @@ def test_strict_fails_and_names_the_photos(tmp_path):
     folder.mkdir()
     Image.fromarray(scene()).save(folder / "good.jpg")
     (folder / "bad.jpg").write_bytes(b"")
-    with pytest.raises(index.BookkeepingError, match=r"strict, and 1 photos .* bad: .*empty"):
+    with pytest.raises(RunError, match=r"strict, and 1 photos .* bad: .*empty"):
         Run(folder, tmp_path / "results", strict=True).make()
 
 
@@ -184,10 +184,10 @@ def test_lost_photos_are_noticed(photos, tmp_path):
     run.make()
     members = manifest.read(run.path("manifest"))
     manifest.write(run.path("manifest"), [*members, manifest.Entry("lost", "x.jpg", 0)])
-    with pytest.raises(index.BookkeepingError, match=r"1 are lost \(lost\)"):
+    with pytest.raises(RunError, match=r"1 are lost \(lost\)"):
         run.index()
     manifest.write(run.path("manifest"), members[1:])
-    with pytest.raises(index.BookkeepingError, match=r"1 are not of this manifest \(photo0\)"):
+    with pytest.raises(RunError, match=r"1 are not of this manifest \(photo0\)"):
         run.index()
 
 
@@ -236,7 +236,7 @@ def test_an_unreadable_features_file_ends_the_run_and_says_which(photos, tmp_pat
     run.stage("features", 0)
     features = run.path("shard", "features", 0)
     features.write_bytes(features.read_bytes()[:-100])
-    with pytest.raises(PackedError, match=str(features)):
+    with pytest.raises(ShardError, match=str(features)):
         run.stage("laplacian", 0)
 
 

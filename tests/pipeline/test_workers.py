@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from pipeline.workers import WorkerDied, run_ordered, single_threaded
+from data.errors import RunError
+from pipeline.workers import run_ordered, single_threaded
 
 
 def square(number):
@@ -46,7 +47,7 @@ def test_an_error_of_a_task_ends_the_run():
 
 
 def test_a_killed_worker_is_told():
-    with pytest.raises(WorkerDied, match="memory"):
+    with pytest.raises(RunError, match="memory"):
         list(run_ordered(die_at_three, range(9), workers=2))
 
 

@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from models.checkpoints import CheckpointError, read_recipe
+from data.errors import DivergenceError, OutOfMemoryError, WeightsError
+from models.checkpoints import read_recipe
 from train import checkpoint, engine, history
 from train.distributed import World
 from train.sampling import BatchSampler, generator
@@ -168,7 +169,7 @@ def test_loss_that_is_not_finite_stops_with_its_batch_saved(tmp_path):
         return breaks(model, batch)
 
     run = training(tmp_path, loss=counted, save_every=1)
-    with pytest.raises(engine.NonFiniteLossError, match=r"step 2.*nonfinite_step_2_rank_0\.pt"):
+    with pytest.raises(DivergenceError, match=r"step 2.*nonfinite_step_2_rank_0\.pt"):
         run.run(batches)
     saved = torch.load(tmp_path / "nonfinite_step_2_rank_0.pt", weights_only=True)
     stream = batches(2)
@@ -184,20 +185,20 @@ def test_out_of_memory_says_which_knob(tmp_path):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
 
     run = training(tmp_path, loss=exhausts, memory_advice="--batch_size 2 --accumulate 3")
-    with pytest.raises(engine.OutOfMemoryError, match=r"--batch_size 2 --accumulate 3.*20 GiB"):
+    with pytest.raises(OutOfMemoryError, match=r"--batch_size 2 --accumulate 3.*20 GiB"):
         run.run(batches)
 
 
 def test_resume_refuses_another_training(tmp_path):
     training(tmp_path, identity={"arch": "a", "fold": 0}).run(batches)
     other = training(tmp_path, identity={"arch": "a", "fold": 2})
-    with pytest.raises(CheckpointError, match="fold was 0, is 2"):
+    with pytest.raises(WeightsError, match="fold was 0, is 2"):
         other.resume(tmp_path / checkpoint.LATEST)
 
 
 def test_resume_refuses_bare_weights(tmp_path):
     torch.save(Net().state_dict(), tmp_path / "bare.pth")
-    with pytest.raises(CheckpointError, match="cannot be taken up"):
+    with pytest.raises(WeightsError, match="cannot be taken up"):
         training(tmp_path).resume(tmp_path / "bare.pth")
 
 

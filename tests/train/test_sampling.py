@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.sampling import BatchSampler, Draw, SamplingError, generator, grouped_batches
+from data.errors import SettingError
+from train.sampling import BatchSampler, Draw, generator, grouped_batches
 
 
 @settings(max_examples=60)
@@ -83,7 +84,7 @@ def test_randomness_of_a_sample_depends_on_seed_epoch_and_item():
 
 
 def test_too_few_samples_are_an_error():
-    with pytest.raises(SamplingError, match="5 samples do not fill one batch of 2 x 3"):
+    with pytest.raises(SettingError, match="5 samples do not fill one batch of 2 x 3"):
         BatchSampler(5, 2, seed=0, size=3)
-    with pytest.raises(SamplingError, match="5 samples do not fill one batch of 2 x 3"):
+    with pytest.raises(SettingError, match="5 samples do not fill one batch of 2 x 3"):
         grouped_batches(5, 2, group=thirds, seed=0, size=3)

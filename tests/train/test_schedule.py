@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from train.schedule import ScheduleError, poly, set_rates, step_decay
+from data.errors import SettingError
+from train.schedule import poly, set_rates, step_decay
 
 
 def test_poly_holds_still_within_an_epoch():
@@ -43,5 +44,5 @@ def test_groups_keep_their_proportion():
     [lambda: poly(0), lambda: poly(5, hold=0), lambda: poly(5, warmup=6), lambda: step_decay(0)],
 )
 def test_impossible_schedules_are_refused(make):
-    with pytest.raises(ScheduleError, match="expected"):
+    with pytest.raises(SettingError, match="expected"):
         make()

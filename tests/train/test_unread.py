@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from data.pictures import PictureError
+from data.errors import DatasetError, ImageError
 from train.distributed import World
-from train.unread import KEY, Quarantine, UnreadError, check_size, readable
+from train.unread import KEY, Quarantine, check_size, readable
 
 WORLD = World(0, 1, torch.device("cpu"))
 
@@ -18,7 +18,7 @@ WORLD = World(0, 1, torch.device("cpu"))
 def reader(bad):
     def read(item):
         if item in bad:
-            raise PictureError(f"folder/p{item}.jpg", "truncated")
+            raise ImageError(f"folder/p{item}.jpg", "truncated")
         return item * 10
 
     return read
@@ -33,13 +33,13 @@ def test_the_next_photo_takes_the_place():
 
 @pytest.mark.parametrize("count", [4, 10**6])
 def test_when_none_can_be_read_the_training_ends(count):
-    with pytest.raises(UnreadError, match=r"in a row cannot be read, among them folder/p1\.jpg"):
+    with pytest.raises(DatasetError, match=r"in a row cannot be read, among them folder/p1\.jpg"):
         readable(reader(set(range(200))), 1, count)
 
 
 def test_a_label_of_another_size_is_unread(tmp_path):
     check_size(np.zeros((4, 5, 3)), np.zeros((4, 5)), tmp_path)
-    with pytest.raises(PictureError, match=r"is \(5, 4\), but the photo \(4, 5\)"):
+    with pytest.raises(ImageError, match=r"is \(5, 4\), but the photo \(4, 5\)"):
         check_size(np.zeros((4, 5, 3)), np.zeros((5, 4)), tmp_path)
 
 
@@ -114,7 +114,7 @@ def test_labels_of_another_vocabulary_end_a_training_in_one_line(tmp_path):
     pairs = [Pair("a", tmp_path / "a.jpg", tmp_path / "a.png")]
     samples = zegformer_data.Samples(pairs, view, classes=9, seed=0)
     stream = zegformer_data.batches(samples, 1, world=WORLD, seed=0, workers=1, start=0)
-    with pytest.raises(UnreadError, match=r"a\.png: has class 9, but there are 9") as error:
+    with pytest.raises(DatasetError, match=r"a\.png: has class 9, but there are 9") as error:
         next(Quarantine(tmp_path).sift(stream))
     assert "\n" not in str(error.value) and str(error.value).startswith("1 training photos")
 

@@ -19,15 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data.errors import SettingError
 from models.sazs.inverseform import TILE
 
 VOID = 255
 _EDGE_LOGIT = 0.8  # above it a pixel takes part in the attention term
 _TILED = (3 * TILE, 6 * TILE)  # Cityscapes' proportion, kept by the published code for any map
-
-
-class LossError(ValueError):
-    """A name of a mode or a shape loss that is not known, or a regressor that is missing."""
 
 
 def segmentation_loss(log_prob: Tensor, target: Tensor) -> Tensor:
@@ -144,11 +141,11 @@ class JointLoss:
 
     def __post_init__(self) -> None:
         if self.mode not in ("corrected", "reference"):
-            raise LossError(f"mode {self.mode!r}: expected corrected or reference")
+            raise SettingError(f"mode {self.mode!r}: expected corrected or reference")
         if self.shape not in ("none", "reference", "fixed"):
-            raise LossError(f"shape loss {self.shape!r}: expected none, reference or fixed")
+            raise SettingError(f"shape loss {self.shape!r}: expected none, reference or fixed")
         if self.shape != "none" and self.regressor is None:
-            raise LossError(
+            raise SettingError(
                 f"shape loss {self.shape!r} needs the regressor's weights "
                 "(distance_measures_regressor.pth, --regressor), or choose none"
             )

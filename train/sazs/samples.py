@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
 
+from data.errors import SettingError
 from data.pictures import read_label
 from data.sazs.edges import outlines, reference_edges, shrink_edges
 from data.sazs.folds import Item
@@ -21,10 +22,6 @@ from train.sampling import BatchSampler, Draw, generator
 from train.unread import KEY, check_size, readable
 
 STRIDE = 8  # of the network's output
-
-
-class CropError(ValueError):
-    """A crop size that the strides of the networks do not divide."""
 
 
 class Samples(Dataset):
@@ -48,7 +45,7 @@ class Samples(Dataset):
 
     Raises
     ------
-    CropError
+    SettingError
         The crop is no multiple of 16.
     """
 
@@ -66,7 +63,7 @@ class Samples(Dataset):
         balanced: bool = False,
     ) -> None:
         if crop % 16 or crop < 16:
-            raise CropError(
+            raise SettingError(
                 f"crop size {crop}: expected a multiple of 16, so that the output of every network "
                 "is an eighth of it"
             )

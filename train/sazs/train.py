@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data.errors import SettingError
 from data.sazs.folds import Fold, readable_items
 from eval.sazs.fusion import method
 from eval.sazs.scoring import score
@@ -38,10 +39,6 @@ log = logging.getLogger(__name__)
 MEMORY_ADVICE = (
     "a smaller --batch_size with --accumulate, a smaller --crop-size, or --autocast bf16"
 )
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be followed; names the setting."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +84,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.lr_mode not in ("poly", "step"):
-            raise RecipeError(f"lr-mode {self.lr_mode!r}: expected poly or step")
+            raise SettingError(f"lr-mode {self.lr_mode!r}: expected poly or step")
         if self.optimizer not in ("sgd", "adamw"):
-            raise RecipeError(f"optimizer {self.optimizer!r}: expected sgd or adamw")
+            raise SettingError(f"optimizer {self.optimizer!r}: expected sgd or adamw")
         for name in ("epochs", "batch_size", "accumulate", "step", "reduce"):
             if getattr(self, name) < 1:
-                raise RecipeError(f"{name}: expected at least 1, found {getattr(self, name)}")
+                raise SettingError(f"{name}: expected at least 1, found {getattr(self, name)}")
         if self.arch.startswith("drn") and self.batch_size < 2:
-            raise RecipeError(
+            raise SettingError(
                 "batch_size: the batch norm of DRN needs at least 2 samples a step while training"
             )
 
@@ -147,8 +144,8 @@ def train(
 
     Raises
     ------
-    RecipeError, models.checkpoints.CheckpointError, train.engine.NonFiniteLossError,
-    train.engine.OutOfMemoryError, train.sampling.SamplingError
+    SettingError, WeightsError, DivergenceError,
+    OutOfMemoryError, SettingError
     """
     running = running or Running()
     torch.manual_seed(recipe.seed)

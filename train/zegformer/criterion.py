@@ -90,7 +90,7 @@ class Criterion:
 
         Raises
         ------
-        train.zegformer.matcher.NonFiniteCostError
+        DivergenceError
         """
         count = _targets_per_process(targets, predictions[-1].masks.device)
         total = torch.zeros((), device=predictions[-1].masks.device)

@@ -15,14 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from data.errors import DivergenceError
 from models.zegformer.network import Prediction
 
 FOCAL_ALPHA = 0.25
 CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 1.0, 20.0, 1.0
-
-
-class NonFiniteCostError(RuntimeError):
-    """A cost that is NaN or infinite: the network's outputs are."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ def match(prediction: Prediction, targets: list[Target]) -> list[tuple[Tensor, T
 
     Raises
     ------
-    NonFiniteCostError
+    DivergenceError
         A cost is not finite.
     """
     from scipy.optimize import linear_sum_assignment
@@ -88,7 +85,7 @@ def match(prediction: Prediction, targets: list[Target]) -> list[tuple[Tensor, T
     for index, target in enumerate(targets):
         costs = cost(prediction, index, target).cpu()
         if not torch.isfinite(costs).all():
-            raise NonFiniteCostError(
+            raise DivergenceError(
                 f"image {index} of the batch: matching costs are not finite, so the network's "
                 "outputs are not; lower the learning rate (SOLVER.BASE_LR) or use bf16 or no "
                 "mixed precision (SOLVER.AMP.DTYPE, SOLVER.AMP.ENABLED)"

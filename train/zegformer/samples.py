@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.pictures import PictureError, picture_size, read_image, read_label
+from data.errors import ImageError
+from data.pictures import picture_size, read_image, read_label
 from data.zegformer.sets import Pair
 from data.zegformer.transforms import Augmentation, class_masks, train_sample
 from train.distributed import World
@@ -30,7 +31,7 @@ def labelled(pairs: Sequence[Pair], ignore: int) -> list[Pair]:
     def has_class(path: Path) -> bool:
         try:
             return bool((read_label(path) != ignore).any())
-        except PictureError:
+        except ImageError:
             return True
 
     kept = [pair for pair in pairs if has_class(pair.label)]
@@ -71,7 +72,7 @@ class Samples(Dataset):
         """Whether a photo is wider than high, by its header; one that has none counts as high."""
         try:
             height, width = picture_size(self.pairs[item].image)
-        except PictureError:
+        except ImageError:
             return False
         return width > height
 
@@ -81,7 +82,7 @@ class Samples(Dataset):
         check_size(image, label, pair.label)
         top = int(label.max(initial=0, where=label != self.augmentation.ignore))
         if top >= self.classes:
-            raise PictureError(
+            raise ImageError(
                 pair.label, f"has class {top}, but there are {self.classes}, counted from 0"
             )
         return image, label

@@ -18,6 +18,7 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data.errors import SettingError
 from data.files import atomic_path
 from data.text.vocabulary import Vocabulary
 from data.zegformer.sets import Pair, datasets_root, labelled_set
@@ -30,7 +31,7 @@ from eval.zegformer.scoring import Predicts, Score, join_predictions, score
 from eval.zegformer.segmenter import Segmenter
 from eval.zegformer.tta import Augmented
 from models.zegformer import config as detectron_config
-from models.zegformer.config import Config, ConfigError
+from models.zegformer.config import Config
 from models.zegformer.network import normalised_batch
 from train import checkpoint
 from train.distributed import World
@@ -154,7 +155,7 @@ def train(
         log.info("SEED %d: seed 0 is used, so that the training can be repeated", config["SEED"])
     per_process, rest = divmod(config["SOLVER.IMS_PER_BATCH"], world.size)
     if rest or not per_process:
-        raise ConfigError(
+        raise SettingError(
             f"SOLVER.IMS_PER_BATCH {config['SOLVER.IMS_PER_BATCH']}: expected a multiple of the "
             f"{world.size} processes"
         )
@@ -245,7 +246,7 @@ def _pairs(config: Config, set_name: str) -> list[Pair]:
 def _check_classes(config: Config, classes: NamedClasses) -> None:
     told = config["MODEL.SEM_SEG_HEAD.NUM_CLASSES"]
     if told and told != len(classes.vocabulary):
-        raise ConfigError(
+        raise SettingError(
             f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {told}, but {classes.vocabulary.name} has "
             f"{len(classes.vocabulary)} classes to train on; an evaluation file is for --eval-only"
         )

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from data.text.embeddings import EmbeddingError, centred, load_embeddings
+from data.errors import VocabularyError
+from data.text.embeddings import centred, load_embeddings
 from data.text.vocabulary import Vocabulary, from_names
 
 CLASSES = from_names(["cat", "dog", "sofa"])
@@ -34,7 +35,7 @@ def test_what_is_wrong_is_said(tmp_path, rows):
             np.save(path, array)
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(EmbeddingError) as caught:
+        with pytest.raises(VocabularyError) as caught:
             load_embeddings(path, CLASSES)
         assert name in str(caught.value)
         return str(caught.value)
@@ -65,5 +66,5 @@ def test_centred_rows_are_told_apart_and_know_seen_classes_only():
     assert (rows[0] @ rows[1]) / np.linalg.norm(rows[0]) ** 2 > 0.9
     without = centred(np.delete(rows, 2, axis=0), from_names(["cat", "dog"]))
     np.testing.assert_allclose(found[:2], without)
-    with pytest.raises(EmbeddingError, match="two or more seen"):
+    with pytest.raises(VocabularyError, match="two or more seen"):
         centred(rows[:1], from_names(["cat"]))

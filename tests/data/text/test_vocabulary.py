@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.errors import VocabularyError
 from data.text import vocabulary
-from data.text.vocabulary import Vocabulary, VocabularyError, builtin, fewshot, from_file, palette
+from data.text.vocabulary import Vocabulary, builtin, fewshot, from_file, palette
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 

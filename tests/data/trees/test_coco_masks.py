@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from data.errors import DatasetError
 from data.pictures import read_label
-from data.trees.coco_masks import AnnotationError, index_instances, paint, write_masks
+from data.trees.coco_masks import index_instances, paint, write_masks
 
 CATEGORIES = [{"id": number, "name": f"c{number}"} for number in range(11, 91)]
 LABEL_OF = {category["id"]: rank for rank, category in enumerate(CATEGORIES, start=1)}
@@ -113,9 +114,9 @@ def test_damaged_annotation_files_are_named(tmp_path):
         "no JSON",
     ):
         path.write_text(damaged)
-        with pytest.raises(AnnotationError, match=r"i\.json"):
+        with pytest.raises(DatasetError, match=r"i\.json"):
             index_instances(path)
-    with pytest.raises(AnnotationError, match=r"absent\.json"):
+    with pytest.raises(DatasetError, match=r"absent\.json"):
         index_instances(tmp_path / "absent.json")
 
 
@@ -123,5 +124,5 @@ def test_an_annotation_that_cannot_be_painted_names_its_photo(tmp_path):
     for shape in ([[1, 2, 3]], [["x", "y"]], {"size": [8, 8], "counts": [64]}):
         photos = {"bad one.jpg": (8, 8, [{"category_id": 11, "segmentation": shape}])}
         index = index_instances(instances(tmp_path / "i.json", photos))
-        with pytest.raises(AnnotationError, match="photo bad one"):
+        with pytest.raises(DatasetError, match="photo bad one"):
             write_masks(index, tmp_path / "masks", workers=1)

@@ -5,8 +5,9 @@ import time
 
 import pytest
 
+from data.errors import DatasetError
 from data.trees.coco import CocoTree
-from data.trees.folder import TreeError, open_tree
+from data.trees.folder import open_tree
 from data.trees.voc import read_list
 
 
@@ -91,7 +92,7 @@ def test_lists_may_hold_paths(tmp_path):
     path.write_text("\ufeff/JPEGImages/2007_1.jpg /Masks/2007_1.png\r\nmy photo\r\n", "utf-8")
     assert read_list(path) == ["2007_1", "my photo"]
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(TreeError, match=r"train\.txt"):
+    with pytest.raises(DatasetError, match=r"train\.txt"):
         read_list(path)
 
 
@@ -152,12 +153,12 @@ def test_a_name_that_is_no_text_is_a_problem(tmp_path):
 
 @pytest.mark.parametrize("name", ["pascal", "coco", "folder"])
 def test_missing_and_empty_folders_end_in_one_clear_line(tmp_path, name):
-    with pytest.raises(TreeError, match=r"no photos|no folder") as caught:
+    with pytest.raises(DatasetError, match=r"no photos|no folder") as caught:
         open_tree(name, tmp_path / "absent").photos()
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
     for empty in ("VOC2012/JPEGImages", "COCO2014/val2014", "COCO2014/train2014"):
         (tmp_path / empty).mkdir(parents=True)
-    with pytest.raises(TreeError):
+    with pytest.raises(DatasetError):
         open_tree(name, tmp_path).photos()
     assert any(finding.level == "missing" for finding in open_tree(name, tmp_path).check())
 

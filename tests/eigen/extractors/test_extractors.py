@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from eigen.extractors import Extractor, ExtractorError, extractor, lowlevel
+from data.errors import SettingError
+from eigen.extractors import Extractor, extractor, lowlevel
 
 WEIGHT_FREE = ["lowlevel", "lowlevel8"]
 
@@ -104,7 +105,7 @@ def test_every_built_in_extractor_satisfies_the_type():
     ],
 )
 def test_what_is_not_a_batch_of_pictures_is_refused(images: list[np.ndarray], said: str):
-    with pytest.raises(ExtractorError, match=said):
+    with pytest.raises(SettingError, match=said):
         extractor("lowlevel")(images)
 
 
@@ -118,5 +119,5 @@ def test_what_is_not_a_batch_of_pictures_is_refused(images: list[np.ndarray], sa
     ],
 )
 def test_what_cannot_be_made_is_named(name: str, options: dict, said: str):
-    with pytest.raises(ExtractorError, match=said):
+    with pytest.raises(SettingError, match=said):
         extractor(name, **options)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eigen.extractors import ExtractorError, extractor, names
+from data.errors import SettingError
+from eigen.extractors import extractor, names
 
 MODULE = """
 import numpy as np
@@ -75,7 +76,7 @@ def test_it_is_listed_and_made_with_the_options():
     ],
 )
 def test_one_that_does_not_work_is_named_with_its_package(name: str, said: str):
-    with pytest.raises(ExtractorError, match=said):
+    with pytest.raises(SettingError, match=said):
         extractor(name)
 
 

@@ -13,7 +13,8 @@ import torch
 from timm.models.eva import Eva
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 
-from eigen.extractors import Extractor, ExtractorError, extractor, names
+from data.errors import SettingError
+from eigen.extractors import Extractor, extractor, names
 from eigen.extractors.trunk import FACETS, PROJECTIONS, Trunk
 from eigen.extractors.zoo import BACKBONES
 
@@ -143,7 +144,7 @@ def test_facets_are_what_the_block_itself_computes(kind: str, block: int):
 def test_a_block_that_norms_after_attention_has_tokens_only():
     network = tiny_vit(block_fn=ResPostBlock)
     assert Trunk(network, offset=0, facet="token", block=-1).dim == 32
-    with pytest.raises(ExtractorError, match="blocks of ResPostBlock; use facet 'token'"):
+    with pytest.raises(SettingError, match="blocks of ResPostBlock; use facet 'token'"):
         Trunk(network, offset=0, facet="key", block=-1)
 
 
@@ -218,7 +219,7 @@ def test_a_published_network_keeps_its_positions_under_timms_name(two_blocks: No
     ],
 )
 def test_what_cannot_be_made_is_named(name: str, options: dict, said: str, two_blocks: None):
-    with pytest.raises(ExtractorError, match=said):
+    with pytest.raises(SettingError, match=said):
         extractor(name, **{"device": "cpu", "weights": "random:0", **options})
 
 

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 
-from eigen.extractors import WeightsError, extractor
+from data.errors import WeightsError
+from eigen.extractors import extractor
 from eigen.extractors.weights import load
 from eigen.extractors.zoo import BACKBONES, Backbone
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from data.errors import GraphError
 from eigen.graphs import affinity, cosine
-from eigen.graphs.affinity import AffinityError, TriangleAffinity
+from eigen.graphs.affinity import TriangleAffinity
 from eigen.solvers import gallery
 from eigen.solvers.problem import NormalizedProblem
 
@@ -33,7 +34,7 @@ def broken(W, row, column, value, other=None):
     ],
 )
 def test_a_bad_node_is_named(W, form, row, column, value, other, message):
-    with pytest.raises(AffinityError, match=message):
+    with pytest.raises(GraphError, match=message):
         NormalizedProblem(form(broken(W, row, column, value, other)))
 
 
@@ -44,7 +45,7 @@ def test_rounding_is_not_asymmetry(W):
 
 @pytest.mark.parametrize("shape", [(3, 4), (0, 0), (5,)])
 def test_shapes(shape):
-    with pytest.raises(AffinityError, match="expected"):
+    with pytest.raises(GraphError, match="expected"):
         affinity.check(np.ones(shape), np.ones(shape[0]))
 
 
@@ -112,7 +113,7 @@ def test_repeated_entries_are_all_added():
     other = sp.csr_array(sp.coo_array(([1.0, 2.0, 3.0], ([0, 1, 2], [1, 0, 2])), shape=(3, 3)))
     twice = sp.coo_array(([1.0, 1.0, 1.0, 1.0], ([0, 0, 1, 1], [1, 1, 0, 0])), shape=(3, 3))
     assert affinity.weighted_sum(W, twice, 1.0).toarray()[0, 1] == 2
-    with pytest.raises(AffinityError, match="cannot be added"):
+    with pytest.raises(GraphError, match="cannot be added"):
         affinity.weighted_sum(W, gallery.path(4).W, 1.0)
-    with pytest.raises(AffinityError, match="weight of an affinity"):
+    with pytest.raises(GraphError, match="weight of an affinity"):
         affinity.weighted_sum(W, other, -1.0)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from data.errors import GraphError, SettingError
 from eigen.graphs import build as graphs
 from eigen.graphs import colour, cosine
-from eigen.graphs.affinity import AffinityError, TriangleAffinity
+from eigen.graphs.affinity import TriangleAffinity
 from eigen.solvers.problem import NormalizedProblem
 
 GRID = (5, 7)
@@ -82,10 +83,10 @@ def test_pixel_graph_has_its_own_grid(features, picture):
     ],
 )
 def test_a_bad_field_is_named(field, value):
-    with pytest.raises(graphs.GraphSpecError, match=f"{field}: expected .*{value}"):
+    with pytest.raises(SettingError, match=f"{field}: expected .*{value}"):
         graphs.GraphSpec(**{field: value})
 
 
 def test_features_of_another_grid_are_refused(features, picture):
-    with pytest.raises(AffinityError, match=r"5 x 8 nodes.* 35 rows"):
+    with pytest.raises(GraphError, match=r"5 x 8 nodes.* 35 rows"):
         graphs.build(graphs.GraphSpec(), features, (5, 8), picture)

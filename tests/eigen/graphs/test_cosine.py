@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.errors import GraphError
 from eigen.graphs import cosine
-from eigen.graphs.affinity import AffinityError
 
 
 def unit(x):
@@ -54,7 +54,7 @@ def test_tiles_are_added_in_float64(monkeypatch):
 
 
 def test_more_nodes_than_the_blas_can_store_are_refused():
-    with pytest.raises(AffinityError, match="at most 24000 are stored as a matrix; use Cosine"):
+    with pytest.raises(GraphError, match="at most 24000 are stored as a matrix; use Cosine"):
         cosine.dense(np.ones((24_001, 1), np.float32))
 
 
@@ -97,16 +97,16 @@ def test_nearest_over_several_blocks(monkeypatch):
 def test_rows_that_are_not_unit_are_named(make, node, value, found):
     x = features(10)
     x[node] *= value
-    with pytest.raises(AffinityError, match=f"features of node {node}: .*{found}"):
+    with pytest.raises(GraphError, match=f"features of node {node}: .*{found}"):
         make(x)
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (5,), (2, 2, 2)])
 def test_shapes(shape):
-    with pytest.raises(AffinityError, match="expected"):
+    with pytest.raises(GraphError, match="expected"):
         cosine.dense(np.ones(shape, np.float32))
 
 
 def test_one_neighbour_is_refused():
-    with pytest.raises(AffinityError, match="expected 2 or more"):
+    with pytest.raises(GraphError, match="expected 2 or more"):
         cosine.nearest(features(5), 1)

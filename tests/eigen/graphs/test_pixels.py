@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.sparse.csgraph import connected_components
 
+from data.errors import GraphError, SettingError
 from eigen import extractor
 from eigen.graphs import affinity
-from eigen.graphs.affinity import AffinityError
-from eigen.graphs.pixels import EDGES_OF_A_LINK, FLOOR, PixelSpec, PixelSpecError, build
+from eigen.graphs.pixels import EDGES_OF_A_LINK, FLOOR, PixelSpec, build
 from eigen.solvers.problem import NormalizedProblem
 from eigen.solvers.solve import solve
 
@@ -152,7 +152,7 @@ def test_solved_by_lobpcg_to_the_tolerance():
     [("step", 0), ("max_nodes", 0), ("colour_width", 0.0), ("feature_power", -1), ("links", -1)],
 )
 def test_fields_out_of_range_are_named(field, value):
-    with pytest.raises(PixelSpecError, match=field):
+    with pytest.raises(SettingError, match=field):
         PixelSpec(**{field: value})
 
 
@@ -160,5 +160,5 @@ def test_features_that_are_not_finite_are_refused():
     image = two_colours()
     features = LOWLEVEL([image])[0]
     features[3, 0] = np.nan
-    with pytest.raises(AffinityError, match="node 3"):
+    with pytest.raises(GraphError, match="node 3"):
         graph_of(image, features=features)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from data.errors import GraphError
 from eigen.graphs import cosine
 from eigen.solvers.nystrom import extended
 from eigen.solvers.problem import NormalizedProblem
-from eigen.solvers.solve import TooFewNodes
 from tests.eigen.solvers.clustered import clustered
 
 
@@ -36,5 +36,5 @@ def test_a_node_unlike_the_whole_sample_gets_nothing():
 
 
 def test_more_vectors_than_the_sample_has_nodes_are_refused():
-    with pytest.raises(TooFewNodes, match="21 eigenpairs of a graph of 20 nodes"):
+    with pytest.raises(GraphError, match="21 eigenpairs of a graph of 20 nodes"):
         extended(cosine.CosineAffinity(clustered(100)), 21, 20)

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from data.errors import SettingError, ShardError
 from data.pictures import write_mask
 from eigen.pairs import Eigenpairs
 from eigen.store import shards
-from eigen.store.maps import EigenFolder, EigenFolderError, EigenMaps
+from eigen.store.maps import EigenFolder, EigenMaps
 from eval.sazs import fusion
 from eval.sazs import segmenter as inference
-from eval.sazs.fusion import METHODS, Agreement, FusionError, Projection, Voting
+from eval.sazs.fusion import METHODS, Agreement, Projection, Voting
 
 H, W = 48, 64
 
@@ -122,12 +123,12 @@ def test_tune_takes_the_best_of_the_grid(scene):
 
 
 def test_tune_needs_samples():
-    with pytest.raises(FusionError, match="no samples of seen classes"):
+    with pytest.raises(SettingError, match="no samples of seen classes"):
         fusion.tune("voting", [], classes=5)
 
 
 def test_unknown_method_lists_the_known():
-    with pytest.raises(FusionError, match="agreement, voting, projection"):
+    with pytest.raises(SettingError, match="agreement, voting, projection"):
         fusion.method("oracle")
 
 
@@ -179,17 +180,17 @@ def test_missing_eigenvectors_are_named_before_anything_is_scored(tmp_path):
     (tmp_path / "b_k2.png").unlink()
     folder = EigenFolder(tmp_path)
     assert folder.missing(["b", "c", "a", "b"]) == ["b", "c"]
-    with pytest.raises(EigenFolderError, match=r"2 of 3 photos .*\(first: b, c\).*--missing-eig"):
+    with pytest.raises(ShardError, match=r"2 of 3 photos .*\(first: b, c\).*--missing-eig"):
         folder.require(["a", "b", "c"])
 
 
 def test_folder_without_eigenvectors_is_an_error(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(EigenFolderError, match=r"expected shards .* or files ID_k0\.png"):
+        with pytest.raises(ShardError, match=r"expected shards .* or files ID_k0\.png"):
             EigenFolder(folder)
 
 
 def test_mask_of_another_size_is_an_error(tmp_path):
     write_pngs(tmp_path, ["a"])
-    with pytest.raises(EigenFolderError, match="native size"):
+    with pytest.raises(ShardError, match="native size"):
         EigenFolder(tmp_path).maps("a", (H, W + 1))

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from data.errors import SettingError
 from eval import boundary
 from eval.sazs import oracle
-from eval.sazs.metrics import COUNTINGS, MetricError, Tally, count
+from eval.sazs.metrics import COUNTINGS, Tally, count
 from tests.parity import fusion as fusion_family
 from tests.parity import metric as metric_family
 
@@ -71,9 +72,9 @@ def test_miou_pools_images_of_a_class_and_fb_iou_pools_classes():
 
 def test_wrong_input_is_refused():
     mask = np.zeros((2, 2), bool)
-    with pytest.raises(MetricError, match="expected one of corrected"):
+    with pytest.raises(SettingError, match="expected one of corrected"):
         count(mask, mask, mask, counting="strict")
-    with pytest.raises(MetricError, match="bring the prediction to the size"):
+    with pytest.raises(SettingError, match="bring the prediction to the size"):
         count(np.zeros((2, 3), bool), mask, mask)
 
 

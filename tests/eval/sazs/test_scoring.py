@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from data.errors import DatasetError
 from data.pictures import write_mask, write_png
-from data.sazs.folds import ItemError, open_fold
-from data.sazs.splits import SplitError
+from data.sazs.folds import open_fold
 from eigen.store.maps import EigenFolder
 from eval.sazs import scores as sazs_scores
 from eval.sazs import scoring
@@ -191,12 +191,12 @@ def test_segment_labels_each_pixel_with_the_class_of_the_largest_margin(tested):
 
 @pytest.mark.parametrize("fold", [-1, 4])
 def test_fold_that_does_not_exist(root, fold):
-    with pytest.raises(SplitError, match="expected 0 to 3"):
+    with pytest.raises(DatasetError, match="expected 0 to 3"):
         open_fold("pascal", root, fold)
 
 
 def test_label_of_another_size_is_an_error(tested):
-    with pytest.raises(ItemError, match=r"v000\.png: is \(120, 160\), expected .* \(10, 10\)"):
+    with pytest.raises(DatasetError, match=r"v000\.png: is \(120, 160\), expected .* \(10, 10\)"):
         tested.fold.test[0].read_truth((10, 10))
 
 
@@ -207,5 +207,5 @@ def test_listed_photos_that_are_absent_are_named(tested, root, tmp_path):
     lists = generate(open_tree("pascal", root), workers=1)
     lists.images["val"][0].append("2007_999999")
     lists.save(tmp_path / "lists.json")
-    with pytest.raises(ItemError, match=r"1 of .* listed photos are not there .*2007_999999"):
+    with pytest.raises(DatasetError, match=r"1 of .* listed photos are not there .*2007_999999"):
         open_fold("pascal", root, 0, lists=tmp_path / "lists.json")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from data.errors import SettingError, WeightsError
 from data.text.vocabulary import from_names
 from eval.zegformer import build as zegformer_build
 from eval.zegformer.build import KEYS, NamedClasses
-from models.checkpoints import CheckpointError
 from models.clip.clip import CLIP
-from models.zegformer.config import ConfigError
 from models.zegformer.network import ZegFormer
 
 
@@ -41,7 +40,7 @@ def config(tmp_path, monkeypatch):
 )
 def test_what_cannot_be_built_is_refused(key, value, message):
     assert zegformer_build.checked(dict(KEYS.live)) == KEYS.live
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(SettingError, match=message):
         zegformer_build.checked({**KEYS.live, key: value})
 
 
@@ -49,7 +48,7 @@ def test_a_file_of_another_clip_is_refused(config, tmp_path):
     sizes = {"image_size": 64, "width": 64, "layers": 1, "text_width": 64, "text_layers": 1}
     torch.save(CLIP(dim=24, patch=32, **sizes).state_dict(), tmp_path / "clip.pt")
     words = from_names(["cat"])
-    with pytest.raises(CheckpointError, match=r"clip\.pt: expected .* 16 pixels, found 32: .*B/16"):
+    with pytest.raises(WeightsError, match=r"clip\.pt: expected .* 16 pixels, found 32: .*B/16"):
         zegformer_build.text(config, NamedClasses(words, words, [0]), torch.device("cpu"))
     by_name = config | {"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED": "ViT-B/32"}
     assert zegformer_build.clip_source(by_name).patch is None

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from data.errors import SettingError
 from eigen.store.maps import EigenMaps
 from eval.zegformer import eigen_queries
-from eval.zegformer.eigen_queries import EigenUse, WayError
+from eval.zegformer.eigen_queries import EigenUse
 from eval.zegformer.segmenter import Segmenter
 from tests.eval.zegformer.test_segmenter import photos, segmenter  # noqa: F401 (a fixture)
 
@@ -87,5 +88,5 @@ def test_each_way_changes_the_result_and_none_leaves_it(segmenter):  # noqa: F81
 
 
 def test_unknown_ways_are_refused():
-    with pytest.raises(WayError, match=r"\['sharpen'\] unknown; choose refine"):
+    with pytest.raises(SettingError, match=r"\['sharpen'\] unknown; choose refine"):
         EigenUse(("sharpen",))

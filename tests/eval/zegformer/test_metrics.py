@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.errors import DatasetError
 from eval.zegformer import metrics as gzs_metrics
-from eval.zegformer.metrics import LabelMapError, confusion, figures
+from eval.zegformer.metrics import confusion, figures
 
 TRUTH = np.array([[0, 0, 0, 1, 1, 1, 255, 0]], np.uint8)
 PREDICTION = np.array([[0, 0, 2, 1, 0, 1, 1, 0]])
@@ -55,7 +56,7 @@ def test_counts_add_up_and_know_every_pixel(K, seed):
 
 
 def test_another_vocabulary_or_size_is_named():
-    with pytest.raises(LabelMapError, match=r"\(1, 8\) and label \(1, 7\) differ"):
+    with pytest.raises(DatasetError, match=r"\(1, 8\) and label \(1, 7\) differ"):
         confusion(PREDICTION, TRUTH[:, 1:], 3, ignore=255)
-    with pytest.raises(LabelMapError, match=r"label: value 255 is no class of a vocabulary of 3"):
+    with pytest.raises(DatasetError, match=r"label: value 255 is no class of a vocabulary of 3"):
         confusion(PREDICTION, TRUTH, 3, ignore=65535)

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.errors import SettingError, VocabularyError
 from eval.zegformer import crops, segments
 from eval.zegformer import ensemble as gzs
-from eval.zegformer.segmenter import Classes, ClassesError, Scoring, Segmenter
+from eval.zegformer.segmenter import Classes, Scoring, Segmenter
 from eval.zegformer.segments import Segments
 from eval.zegformer.tta import Augmented
 from models.clip.clip import CLIP
@@ -90,7 +91,7 @@ def test_empty_masks_share_a_picture_and_corrected_masks_stay_off_the_padding():
     assert not pictures[2].any()
     pictures, row = crops.crops(image, logits, (20, 30), side=16, geometry="corrected")
     assert row.tolist() == [1, 0, 1, 1]
-    with pytest.raises(crops.CropError, match=r"style 'blur'.*cropmask"):
+    with pytest.raises(SettingError, match=r"style 'blur'.*cropmask"):
         crops.crops(image, logits, (20, 30), side=16, style="blur")
 
 
@@ -111,9 +112,9 @@ def test_fusion_is_the_known_answer():
 
 def test_unknown_or_impossible_modes_are_refused():
     query, unseen = torch.zeros(1, 3), torch.zeros(2, dtype=torch.bool)
-    with pytest.raises(gzs.ModeError, match=r"'both'.*ensemble_all"):
+    with pytest.raises(SettingError, match=r"'both'.*ensemble_all"):
         gzs.class_scores(query, None, unseen, mode="both")
-    with pytest.raises(gzs.ModeError, match="needs CLIP's image tower"):
+    with pytest.raises(SettingError, match="needs CLIP's image tower"):
         gzs.class_scores(query, None, unseen, mode="image")
 
 
@@ -225,9 +226,9 @@ def test_a_named_pixel_has_its_score_before_the_calibration(segmenter):
 
 def test_a_segmenter_refuses_what_does_not_fit(segmenter):
     classes = segmenter.classes
-    with pytest.raises(ClassesError, match=r"'text': 5, 'unseen': 4"):
+    with pytest.raises(VocabularyError, match=r"'text': 5, 'unseen': 4"):
         Classes(classes.text, classes.unseen[:4])
-    with pytest.raises(gzs.ModeError, match="needs CLIP and the classes' crop_text"):
+    with pytest.raises(SettingError, match="needs CLIP and the classes' crop_text"):
         Segmenter(segmenter.model, Classes(classes.text, classes.unseen), scoring=Scoring())
-    with pytest.raises(gzs.ModeError, match="'all'"):
+    with pytest.raises(SettingError, match="'all'"):
         Segmenter(segmenter.model, classes, clip=segmenter.clip, scoring=Scoring(mode="all"))

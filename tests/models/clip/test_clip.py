@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from models.checkpoints import CheckpointError
+from data.errors import VocabularyError, WeightsError
 from models.clip import torchscript
 from models.clip import weights as clip_weights
-from models.clip.clip import CLIP, CONTEXT_LENGTH, TextTooLongError, sizes_of, tokenize
-from models.clip.prompts import PromptError, templates
+from models.clip.clip import CLIP, CONTEXT_LENGTH, sizes_of, tokenize
+from models.clip.prompts import templates
 from models.clip.text import class_embeddings, encode_classes, encode_texts, text_embeddings
 from models.clip.weights import ClipSource
 from tests.parity import clip as family
@@ -57,7 +57,7 @@ def test_a_text_has_one_row_whatever_its_neighbours(texts):
 
 
 def test_a_long_text_is_named():
-    with pytest.raises(TextTooLongError, match=r"'dog dog.*at most 77"):
+    with pytest.raises(VocabularyError, match=r"'dog dog.*at most 77"):
         tokenize(["dog " * 80])
 
 
@@ -126,14 +126,14 @@ def test_torchscript_archive_that_wants_code_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "clip.pt", "w") as archive:
         archive.writestr("clip/data.pkl", pickle.dumps(Malicious()))
         archive.writestr("clip/code/__torch__/x.py", "")
-    with pytest.raises(CheckpointError, match=r"asks for builtins\.eval"):
+    with pytest.raises(WeightsError, match=r"asks for builtins\.eval"):
         ClipSource(str(tmp_path / "clip.pt")).load()
 
 
 def test_published_name_on_other_content_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(clip_weights, "CACHE", tmp_path)
     (tmp_path / "ViT-B-16.pt").write_bytes(b"truncated")
-    with pytest.raises(CheckpointError, match=r"not OpenAI's ViT-B/16 file.*5806e77c"):
+    with pytest.raises(WeightsError, match=r"not OpenAI's ViT-B/16 file.*5806e77c"):
         ClipSource("ViT-B/16").load()
 
 
@@ -145,15 +145,15 @@ def test_unreachable_weights_say_where_to_put_the_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(clip_weights, "CACHE", tmp_path)
     monkeypatch.setattr(pretrained, "download_pretrained", fail)
-    with pytest.raises(CheckpointError, match=r"no network.*Put OpenAI's file at .*ViT-B-16\.pt"):
+    with pytest.raises(WeightsError, match=r"no network.*Put OpenAI's file at .*ViT-B-16\.pt"):
         ClipSource("ViT-B/16").load()
 
 
 def test_other_files_are_refused(tmp_path):
     torch.save({"fc.weight": torch.zeros(3)}, tmp_path / "resnet.pth")
-    with pytest.raises(CheckpointError, match=r"resnet\.pth: no CLIP.*visual\.conv1\.weight"):
+    with pytest.raises(WeightsError, match=r"resnet\.pth: no CLIP.*visual\.conv1\.weight"):
         ClipSource(str(tmp_path / "resnet.pth")).load()
-    with pytest.raises(CheckpointError, match=r"no such file, and none of.*ViT-B/32"):
+    with pytest.raises(WeightsError, match=r"no such file, and none of.*ViT-B/32"):
         ClipSource("ViT-Z/1").load()
 
 
@@ -213,5 +213,5 @@ def test_prompt_sets():
     for name, count in counts.items():
         assert len(set(templates(name))) == count
         assert all(template.count("{}") == 1 for template in templates(name))
-    with pytest.raises(PromptError, match=r"vild.*imagenet_select"):
+    with pytest.raises(VocabularyError, match=r"vild.*imagenet_select"):
         templates("vild")

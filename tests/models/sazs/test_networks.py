@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from data.errors import SettingError, WeightsError
 from eigen.extractors import extractor
-from models.checkpoints import CheckpointError
 from models.sazs import networks as sazs
 from tests.models.known_answers import known_answer_tensor
 from tests.parity import drn as drn_family
@@ -97,7 +97,7 @@ def test_frozen_trunk_gets_no_gradient_and_stays_in_evaluation_mode():
 
 
 def test_unknown_architecture_names_the_known():
-    with pytest.raises(sazs.ArchitectureError, match=r"resnet50.*vitl16_384"):
+    with pytest.raises(SettingError, match=r"resnet50.*vitl16_384"):
         sazs.build("resnet50")
 
 
@@ -108,7 +108,7 @@ def test_drn_start_is_read_from_the_published_layout(tmp_path):
     sazs.load_initial(model, "drn_d_22", tmp_path / "drn.pth")
     assert torch.equal(model.base[5][1].conv2.weight, donor.base[5][1].conv2.weight)
     torch.save({"layer0.0.weight": torch.zeros(16, 3, 7, 7)}, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match=r"not the ImageNet start of drn_d_22"):
+    with pytest.raises(WeightsError, match=r"not the ImageNet start of drn_d_22"):
         sazs.load_initial(model, "drn_d_22", tmp_path / "other.pth")
 
 

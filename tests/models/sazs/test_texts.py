@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from data.text.vocabulary import VocabularyError, from_names
-from models.checkpoints import CheckpointError
+from data.errors import VocabularyError, WeightsError
+from data.text.vocabulary import from_names
 from models.sazs import texts as sazs_texts
 
 NAMES = from_names(["cat", "sofa", "potted plant"])
@@ -53,5 +53,5 @@ def test_clip_is_asked_for_the_bare_words_others_first(monkeypatch):
 
 
 def test_unknown_clip_is_an_error():
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(WeightsError, match="no such file"):
         sazs_texts.open_texts("ViT-Z/99", NAMES, cache=None)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from models.zegformer.config import ConfigError, Keys, load, nested
+from data.errors import SettingError
+from models.zegformer.config import Keys, load, nested
 
 ROOT = Path(__file__).parents[3]
 KEYS = Keys.read(ROOT / "models" / "zegformer" / "keys.yaml")
@@ -106,11 +107,11 @@ def test_legacy_python_tag_is_computed_without_running_it(tmp_path):
     )
     marker = tmp_path / "ran"
     path = write(tmp_path, f"SEED: {tag} [\"open({str(marker)!r}, 'w')\"]\n")
-    with pytest.raises(ConfigError, match=r"a\.yaml: line 1: refused to run"):
+    with pytest.raises(SettingError, match=r"a\.yaml: line 1: refused to run"):
         load(path, [], KEYS)
     assert not marker.exists()
     path = write(tmp_path, "SEED: !!python/object/apply:os.getcwd []\n")
-    with pytest.raises(ConfigError, match="no configuration"):
+    with pytest.raises(SettingError, match="no configuration"):
         load(path, [], KEYS)
 
 
@@ -120,7 +121,7 @@ def test_dead_keys_warn_and_unknown_keys_are_named(tmp_path, caplog):
         load(path, [], KEYS)
     assert "MODEL.MASK_FORMER.FUSION_WAY has no effect" in caplog.text
     path = write(tmp_path, "SOLVER: {BASE_RL: 1}")
-    with pytest.raises(ConfigError, match=r"BASE_RL is no known key; did you mean SOLVER.BASE_LR"):
+    with pytest.raises(SettingError, match=r"BASE_RL is no known key; did you mean SOLVER.BASE_LR"):
         load(path, [], KEYS)
 
 
@@ -152,6 +153,6 @@ LAUGHS = "&a [1], " + ", ".join(
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, text, overrides, message):
-    with pytest.raises(ConfigError, match=message) as error:
+    with pytest.raises(SettingError, match=message) as error:
         load(write(tmp_path, text), overrides, KEYS)
     assert "\n" not in str(error.value) and len(str(error.value)) < 1000

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.checkpoints import CheckpointError
+from data.errors import WeightsError
 from models.zegformer import weights as zegformer_weights
 from models.zegformer.network import ZegFormer
 from models.zegformer.per_pixel import PerPixelBaseline
@@ -50,7 +50,7 @@ def test_a_network_starts_from_the_trunk_of_the_other_head(tmp_path, donor):
         zegformer_weights.load(taker, str(path))
         assert_equal_trunks(taker, giver)
         assert torch.equal(taker.sem_seg_head.pixel_decoder.layer_1.weight, before)
-        with pytest.raises(CheckpointError, match="not a checkpoint of"):
+        with pytest.raises(WeightsError, match="not a checkpoint of"):
             zegformer_weights.load(taker, str(path), whole=True)
 
 
@@ -100,7 +100,7 @@ def test_names_are_the_published_ones():
 def test_msra_file_is_refused_with_the_right_one_named(tmp_path, donor):
     arrays = {msra_key(key): value.numpy() for key, value in donor.backbone.state_dict().items()}
     (tmp_path / "R-50.pkl").write_bytes(pickle.dumps(arrays, protocol=2))
-    with pytest.raises(CheckpointError, match=r"R-50\.pkl: the MSRA weights.*resnet50 IMAGENET1K"):
+    with pytest.raises(WeightsError, match=r"R-50\.pkl: the MSRA weights.*resnet50 IMAGENET1K"):
         zegformer_weights.load(small(), str(tmp_path / "R-50.pkl"))
 
 
@@ -114,13 +114,13 @@ class Malicious:
 )
 def test_pickles_that_want_code_or_are_damaged_are_refused(tmp_path, content):
     (tmp_path / "R-50.pkl").write_bytes(content)
-    with pytest.raises(CheckpointError, match="refused or damaged"):
+    with pytest.raises(WeightsError, match="refused or damaged"):
         zegformer_weights.load(small(), str(tmp_path / "R-50.pkl"))
 
 
 def test_pickle_without_arrays_is_refused(tmp_path):
     (tmp_path / "R-50.pkl").write_bytes(pickle.dumps({"model": {"epoch": 3}}))
-    with pytest.raises(CheckpointError, match="no arrays in it"):
+    with pytest.raises(WeightsError, match="no arrays in it"):
         zegformer_weights.load(small(), str(tmp_path / "R-50.pkl"))
 
 
@@ -128,7 +128,7 @@ def test_another_depth_is_named(tmp_path, donor):
     torch.save({"model": donor.state_dict()}, tmp_path / "a.pth")
     with torch.device("meta"):
         deep = small(depth=101)
-    with pytest.raises(CheckpointError, match=r"ResNet-50, but MODEL\.RESNETS\.DEPTH is 101"):
+    with pytest.raises(WeightsError, match=r"ResNet-50, but MODEL\.RESNETS\.DEPTH is 101"):
         zegformer_weights.load(deep, str(tmp_path / "a.pth"))
 
 
@@ -136,7 +136,7 @@ def test_another_head_names_what_differs(tmp_path, donor):
     weights = donor.state_dict()
     weights["sem_seg_head.predictor.query_embed.weight"] = torch.zeros(100, 32)
     torch.save({"model": weights}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=r"query_embed\.weight is \(100, 32\), expected \(4,"):
+    with pytest.raises(WeightsError, match=r"query_embed\.weight is \(100, 32\), expected \(4,"):
         zegformer_weights.load(small(), str(tmp_path / "a.pth"))
 
 
@@ -169,12 +169,12 @@ def test_detectrons_address_means_torchvisions_weights(donor, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(ResNet50_Weights, "get_state_dict", fail)
-    with pytest.raises(CheckpointError, match=r"no network.*path of resnet50-0676ba61\.pth"):
+    with pytest.raises(WeightsError, match=r"no network.*path of resnet50-0676ba61\.pth"):
         zegformer_weights.load(small(), "R-50.pkl")
 
 
 def test_absent_file_is_named_and_nothing_means_fresh():
-    with pytest.raises(CheckpointError, match=r"model_final\.pth: no such file"):
+    with pytest.raises(WeightsError, match=r"model_final\.pth: no such file"):
         zegformer_weights.load(small(), "model_final.pth")
     model = small()
     before = model.backbone.stem.conv1.weight.clone()

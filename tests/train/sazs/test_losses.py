@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from data.errors import SettingError
 from models.sazs.inverseform import InverseNet
 from tests.models.known_answers import known_answer_tensor
 from tests.parity import loss as loss_family
 from train.sazs import losses
-from train.sazs.losses import JointLoss, LossError
+from train.sazs.losses import JointLoss
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -128,5 +129,5 @@ def test_degenerate_batches_are_finite_with_finite_gradients():
     ],
 )
 def test_wrong_settings_are_refused(arguments, message):
-    with pytest.raises(LossError, match=message):
+    with pytest.raises(SettingError, match=message):
         JointLoss(**arguments)

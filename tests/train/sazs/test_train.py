@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 import sazs as command_line
+from data.errors import SettingError
 from data.pictures import write_mask
 from data.sazs.folds import open_fold
 from data.synthetic import world as generated
@@ -21,7 +22,7 @@ from models.sazs import networks
 from train import checkpoint, history
 from train.sampling import Draw
 from train.sazs import train as sazs
-from train.sazs.samples import CropError, Samples, targets
+from train.sazs.samples import Samples, targets
 from train.unread import KEY
 
 SMALL = [
@@ -310,7 +311,7 @@ def test_optimisers_are_those_asked_for():
     assert (type(sgd), sgd.defaults["momentum"]) == (torch.optim.SGD, 0.9)
     assert type(adamw) is torch.optim.AdamW
     assert all(o.defaults["lr"] == 0.5 and o.defaults["weight_decay"] == 0.25 for o in (sgd, adamw))
-    with pytest.raises(sazs.RecipeError, match="expected sgd or adamw"):
+    with pytest.raises(SettingError, match="expected sgd or adamw"):
         sazs.Recipe(optimizer="lamb")
 
 
@@ -362,5 +363,5 @@ def test_balanced_samples_draw_classes_evenly(world):
 
 
 def test_crop_must_fit_the_stride(world):
-    with pytest.raises(CropError, match="multiple of 16"):
+    with pytest.raises(SettingError, match="multiple of 16"):
         Samples(open_fold("pascal", world, 0).train, seed=0, crop=40)

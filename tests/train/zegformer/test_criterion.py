@@ -12,17 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.errors import DivergenceError
 from models.zegformer.network import Prediction, ZegFormer
 from tests.parity import zegformer_training as family
 from train.zegformer.criterion import Criterion, dice_loss, focal_loss
-from train.zegformer.matcher import (
-    NonFiniteCostError,
-    Target,
-    cost,
-    dice_cost,
-    focal_cost,
-    match,
-)
+from train.zegformer.matcher import Target, cost, dice_cost, focal_cost, match
 from train.zegformer.optimizer import adamw
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -133,7 +127,7 @@ def test_an_image_without_masks_trains_no_object_alone():
 def test_outputs_that_are_not_finite_are_named(value):
     prediction, target = small_batch()
     prediction.masks[0, 2, 1, 1] = value
-    with pytest.raises(NonFiniteCostError, match=r"image 0 of the batch.*SOLVER\.BASE_LR"):
+    with pytest.raises(DivergenceError, match=r"image 0 of the batch.*SOLVER\.BASE_LR"):
         match(prediction, [target])
 
 

@@ -18,15 +18,14 @@ from click.testing import CliRunner
 from PIL import ExifTags, Image
 
 import train_net
+from data.errors import DatasetError, SettingError, VocabularyError, WeightsError
 from data.pictures import read_label
-from data.text.vocabulary import VocabularyError, builtin
+from data.text.vocabulary import builtin
 from data.zegformer.prepare_sets import prepare
-from data.zegformer.sets import Pair, SetError
+from data.zegformer.sets import Pair
 from data.zegformer.transforms import Augmentation
 from eval.zegformer import build as zegformer_build
 from eval.zegformer.scoring import outline_matches
-from models.checkpoints import CheckpointError
-from models.zegformer.config import ConfigError
 from models.zegformer.network import ZegFormer
 from train.distributed import World
 from train.zegformer import samples as zegformer_data
@@ -275,13 +274,13 @@ def test_bad_input_is_one_clear_line(root, tmp_path):
          VocabularyError, r"few\.json.*expected 20 classes.*found 2"),
         ({"MODEL__SEM_SEG_HEAD__TEST_CLASS_JSON": tmp_path / "gone.json"},
          VocabularyError, r"gone\.json"),
-        ({"DATASETS__TEST": "['voc']"}, SetError, "'voc' is not known; choose coco_2017"),
-        ({"MODEL__SEM_SEG_HEAD__NUM_CLASSES": 20}, ConfigError, "NUM_CLASSES is 20, but voc"),
-        ({"MODEL__WEIGHTS": "gone.pth"}, CheckpointError, r"gone\.pth: no such file"),
-        ({"INPUT__SIZE_DIVISIBILITY": 40}, ConfigError, "exceeds INPUT.SIZE_DIVISIBILITY 40"),
-        ({"SOLVER__IMS_PER_BATCH": 0}, ConfigError, "IMS_PER_BATCH 0"),
-        ({"MODEL__RESNETS__NORM": "GN"}, ConfigError, "NORM 'GN': choose FrozenBN, BN"),
-        ({"MODEL__RESNETS__RES5_DILATION": 0}, ConfigError, "DILATION 0: choose 1, 2"),
+        ({"DATASETS__TEST": "['voc']"}, DatasetError, "'voc' is not known; choose coco_2017"),
+        ({"MODEL__SEM_SEG_HEAD__NUM_CLASSES": 20}, SettingError, "NUM_CLASSES is 20, but voc"),
+        ({"MODEL__WEIGHTS": "gone.pth"}, WeightsError, r"gone\.pth: no such file"),
+        ({"INPUT__SIZE_DIVISIBILITY": 40}, SettingError, "exceeds INPUT.SIZE_DIVISIBILITY 40"),
+        ({"SOLVER__IMS_PER_BATCH": 0}, SettingError, "IMS_PER_BATCH 0"),
+        ({"MODEL__RESNETS__NORM": "GN"}, SettingError, "NORM 'GN': choose FrozenBN, BN"),
+        ({"MODEL__RESNETS__RES5_DILATION": 0}, SettingError, "DILATION 0: choose 1, 2"),
     ]  # fmt: skip
     for changes, kind, message in cases:
         with pytest.raises(kind, match=message) as error:
@@ -291,7 +290,7 @@ def test_bad_input_is_one_clear_line(root, tmp_path):
         weights = ZegFormer(depth=101).state_dict()
     weights = {k: torch.zeros(1) for k in weights}
     torch.save({"model": weights}, tmp_path / "deep.pth")
-    with pytest.raises(CheckpointError, match="weights of ResNet-101"):
+    with pytest.raises(WeightsError, match="weights of ResNet-101"):
         zegformer.train(configured(root, tmp_path, MODEL__WEIGHTS=tmp_path / "deep.pth"), WORLD)
 
 

@@ -1,0 +1,65 @@
+"""Errors raised on purpose: mistakes that the caller can correct, and faults of the input.
+
+All derive from `EigenshapeError`. Every message names the file or setting, what was expected, what
+was found, and what to do; the command lines print it as one line. Anything else is a defect of this
+software and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class EigenshapeError(Exception):
+    """Base class of all errors that this software raises on purpose."""
+
+
+class SettingError(EigenshapeError, ValueError):
+    """A setting or argument that does not exist, is out of its range, or contradicts another."""
+
+
+class ImageError(EigenshapeError, ValueError):
+    """An image, mask or label file that cannot be read. `path` is the file, `reason` one clause."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(path, reason)  # both as args, so that the error survives pickling
+        self.path, self.reason = Path(path), reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class DatasetError(EigenshapeError, ValueError):
+    """A data set whose folders, lists, annotations or labels are missing or inconsistent."""
+
+
+class VocabularyError(EigenshapeError, ValueError):
+    """Class names, prompts or text embeddings that are missing, malformed or do not match."""
+
+
+class GraphError(EigenshapeError, ValueError):
+    """Features or an affinity that do not form a valid graph, or one too small for K eigenpairs."""
+
+
+class ShardError(EigenshapeError, ValueError):
+    """An eigenvector file or folder that is damaged, incomplete or not what was asked for."""
+
+
+class WeightsError(EigenshapeError, ValueError):
+    """A weight file or checkpoint that cannot be read, or belongs to another network."""
+
+
+class DeviceError(EigenshapeError, ValueError):
+    """A device that this machine does not have."""
+
+
+class DivergenceError(EigenshapeError, RuntimeError):
+    """A training run whose loss or matching cost is no longer finite."""
+
+
+class OutOfMemoryError(EigenshapeError, RuntimeError):
+    """A device that ran out of memory; the message says which settings need less."""
+
+
+class RunError(EigenshapeError, RuntimeError):
+    """A pipeline run that cannot be completed: a killed worker, or images unaccounted for."""
