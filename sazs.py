@@ -80,7 +80,7 @@ TRAINING = [
     option(
         "--epochs", type=int, text="As published for network and benchmark.", show_default=False
     ),
-    option("--batch_size", default=6, text="Samples a step and process."),
+    option("--batch_size", default=6, text="SazsSamples a step and process."),
     option("--accumulate", default=1, text="Batches whose mean gradient makes a step."),
     option("--optimizer", type=click.Choice(("sgd", "adamw")), default="sgd"),
     option("--lr", type=float, text="As published for network and benchmark.", show_default=False),
@@ -266,7 +266,7 @@ def test(**given: Any) -> None:
 
     from eigen.store.maps import EigenFolder
     from eval.sazs import scores as sazs_scores
-    from eval.sazs.segmenter import Segmenter
+    from eval.sazs.segmenter import SazsSegmenter
     from models.device import device as open_device
     from models.sazs.load import load
     from train.sazs import train as sazs
@@ -280,7 +280,7 @@ def test(**given: Any) -> None:
         model, recipe = sazs.start(sazs.Recipe(arch=given["arch"], init="none")), {}
     else:
         model, recipe = load(weights, arch=given["arch"])
-    segmenter = Segmenter(
+    segmenter = SazsSegmenter(
         model.to(device), side=given["input_side"] or None, autocast=given["autocast"]
     )
     vocabulary, fold = _vocabulary(given), _fold(given)

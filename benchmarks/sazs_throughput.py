@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eval.sazs.metrics import count
-from eval.sazs.segmenter import Segmenter
+from eval.sazs.segmenter import SazsSegmenter
 from models.clip.clip import CLIP, CONTEXT_LENGTH
 from models.sazs import networks as sazs
 from models.sazs.dpt import DPTSegmenter
@@ -155,7 +155,7 @@ class Bench:
             count(mask, self.truth, void, counting="reference_pascal")
 
     def our_item(self) -> None:
-        segmenter = Segmenter(self.model, side=self.size)
+        segmenter = SazsSegmenter(self.model, side=self.size)
         features = segmenter.features(self.photo)
         margin = segmenter.margins(features, self.rows[:2], self.native)[0]
         void = np.zeros_like(self.truth)

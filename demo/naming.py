@@ -267,7 +267,7 @@ def _sazs(args: argparse.Namespace) -> Namer:
     from data.text.embeddings import load_embeddings
     from data.text.vocabulary import fewshot
     from eval.predict import with_sazs
-    from eval.sazs.segmenter import Segmenter
+    from eval.sazs.segmenter import SazsSegmenter
     from models.clip.weights import ClipSource
     from models.device import device
     from models.sazs.load import load
@@ -289,7 +289,7 @@ def _sazs(args: argparse.Namespace) -> Namer:
         rows = len(load_embeddings(table))
         with_others = [v for v in (words, default) if len(v) + 1 == rows]
         known = with_others[0] if with_others else _of_table(rows, table, words, default)
-    found = Segmenter(model.to(device(where)), side=args.input_side or None)
+    found = SazsSegmenter(model.to(device(where)), side=args.input_side or None)
 
     @functools.lru_cache(maxsize=4)
     def predictor(own: Vocabulary) -> Predict:

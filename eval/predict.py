@@ -20,7 +20,7 @@ from data.pictures import write_png
 from data.text.vocabulary import Vocabulary
 from data.zegformer.transforms import test_image
 from eval.figures import label_overlay
-from eval.sazs.segmenter import Segmenter as SazsSegmenter
+from eval.sazs.segmenter import SazsSegmenter
 from eval.zegformer.per_pixel import PixelSegmenter
 from eval.zegformer.segmenter import Segmenter
 

@@ -23,22 +23,22 @@ from data.errors import WeightsError
 log = logging.getLogger(__name__)
 
 
-class AcceptsDeadParts(Protocol):
+class IgnoresPublishedParts(Protocol):
     """A network that knows which published entries have no effect on its output."""
 
-    def is_dead(self, key: str) -> bool: ...
+    def is_unused(self, key: str) -> bool: ...
 
 
 @dataclass(frozen=True)
 class LoadReport:
     """What became of a checkpoint's entries.
 
-    loaded: entries taken. dead: published entries without effect, passed over.
+    loaded: entries taken. unused: published entries without effect, passed over.
     unknown: entries that belong to no published layout of this network.
     """
 
     loaded: int
-    dead: int
+    unused: int
     unknown: tuple[str, ...]
 
 
@@ -141,8 +141,8 @@ def state_dict(content: Mapping[str, Any], source: str | Path) -> dict[str, Tens
 def load_weights(model: nn.Module, path: str | Path) -> LoadReport:
     """Fill `model` from a checkpoint file.
 
-    Every tensor of the model must be there in its shape. Entries the network calls dead
-    (`is_dead`) are passed over; entries nobody knows are passed over with a warning.
+    Every tensor of the model must be there in its shape. Entries the network does not use
+    (`is_unused`) are passed over; entries nobody knows are passed over with a warning.
 
     Raises
     ------
@@ -173,14 +173,14 @@ def load_state(model: nn.Module, weights: Mapping[str, Tensor], source: str | Pa
             f"{source}: weights that are not finite in {', '.join(spoilt[:3])} ({len(spoilt)} "
             "tensors): the file is damaged or its training had diverged; take an earlier one"
         )
-    is_dead = getattr(model, "is_dead", lambda key: False)
+    is_unused = getattr(model, "is_unused", lambda key: False)
     others = [key for key in weights if key not in own]
-    unknown = tuple(key for key in others if not is_dead(key))
+    unknown = tuple(key for key in others if not is_unused(key))
     if unknown:
         log.warning("%s: passed over: %s", source, _listed("unknown entries", list(unknown)))
     model.load_state_dict({key: weights[key] for key in own if key in weights}, strict=False)
     report = LoadReport(len(weights) - len(others), len(others) - len(unknown), unknown)
-    log.info("%s: %d tensors loaded, %d without effect", source, report.loaded, report.dead)
+    log.info("%s: %d tensors loaded, %d without effect", source, report.loaded, report.unused)
     return report
 
 

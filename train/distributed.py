@@ -83,12 +83,12 @@ def start(device_name: str = "auto") -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The network itself, as it was before `spread`."""
+def unwrap_ddp(model: nn.Module) -> nn.Module:
+    """The network itself, as it was before `wrap_ddp`."""
     return model.get_submodule("module") if isinstance(model, DistributedDataParallel) else model
 
 
-def spread(
+def wrap_ddp(
     model: nn.Module, world: World, *, sync_batchnorm: bool = True, find_unused: bool = False
 ) -> nn.Module:
     """`model` on its device, wrapped so that gradients are averaged over all processes.

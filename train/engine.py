@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from data.errors import DivergenceError, OutOfMemoryError
 from train import checkpoint
-from train.distributed import World, spread, unwrapped
+from train.distributed import World, unwrap_ddp, wrap_ddp
 from train.history import History
 from train.schedule import Schedule, set_rates
 
@@ -102,14 +102,14 @@ class Training:
             model = model.to(memory_format=torch.channels_last)
         self.settings, self.world = settings, world
         self.optimizer, self.schedule, self.loss = optimizer, schedule, loss
-        wrapped = spread(
+        wrapped = wrap_ddp(
             model,
             world,
             sync_batchnorm=settings.sync_batchnorm,
             find_unused=settings.find_unused,
         )
-        self.model: nn.Module = unwrapped(wrapped)
-        self.stepped: Any = torch.compile(wrapped) if settings.compile else wrapped
+        self.model: nn.Module = unwrap_ddp(wrapped)
+        self.compiled: Any = torch.compile(wrapped) if settings.compile else wrapped
         self.average = (
             AveragedModel(
                 self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True
@@ -123,7 +123,7 @@ class Training:
         self.history = History(settings.out, enabled=world.is_first)
 
     @property
-    def judged(self) -> nn.Module:
+    def eval_model(self) -> nn.Module:
         """The network that is evaluated and published: the average where there is one."""
         return self.model if self.average is None else self.average.get_submodule("module")
 
@@ -171,7 +171,7 @@ class Training:
         if self.world.is_first:
             checkpoint.save_weights(
                 self.settings.out / checkpoint.FINAL,
-                self.judged.state_dict(),
+                self.eval_model.state_dict(),
                 self.settings.recipe,
             )
 
@@ -202,9 +202,9 @@ class Training:
             batch = next(stream)
             hold_back = self.world.size > 1 and number < n - 1
             try:
-                with self.stepped.no_sync() if hold_back else nullcontext():
+                with self.compiled.no_sync() if hold_back else nullcontext():
                     with self._autocast():
-                        terms = self.loss(self.stepped, _to(batch, self.world.device))
+                        terms = self.loss(self.compiled, _to(batch, self.world.device))
                     self._check(terms, batch)
                     self.scaler.scale(terms["total"] / n).backward()
             except torch.OutOfMemoryError as error:
@@ -244,9 +244,9 @@ class Training:
             self.average.update_parameters(self.model)
 
     def _evaluate(self, evaluate: Evaluate) -> None:
-        judged = self.judged.eval()
+        evaluated = self.eval_model.eval()
         with torch.no_grad():
-            figures = dict(evaluate(judged))
+            figures = dict(evaluate(evaluated))
         self.history.add(self.step, figures)
         score = figures.get(self.settings.select, -math.inf)
         if score > self.best:
@@ -254,7 +254,7 @@ class Training:
             if self.world.is_first:
                 recipe = {**self.settings.recipe, "step": self.step, **figures}
                 path = self.settings.out / checkpoint.BEST
-                checkpoint.save_weights(path, judged.state_dict(), recipe)
+                checkpoint.save_weights(path, evaluated.state_dict(), recipe)
         log.info("after step %d: %s", self.step, figures)
 
     def save(self) -> None:

@@ -11,15 +11,15 @@ from train.distributed import World
 from train.sampling import Draw
 
 
-def loaded(
+def make_loader(
     samples: Dataset,
     draws: Iterable[list[Draw]],
     *,
-    together: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
     world: World,
     workers: int,
 ) -> Iterator[dict[str, Any]]:
-    """A batch for each list of draws: their samples, put `together`.
+    """A batch for each list of draws: their samples, put `collate`.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def loaded(
         samples,
         batch_sampler=draws,
         num_workers=workers,
-        collate_fn=together,
+        collate_fn=collate,
         pin_memory=world.device.type == "cuda",
         # Forked workers would inherit locks of the decoders' threads.
         multiprocessing_context="forkserver" if workers else None,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from data.errors import DatasetError
-from data.sazs.splits import COCO, Lists, Pair
+from data.sazs.splits import COCO, ImageClass, Lists
 
 EPISODES = 1000
 PROTOCOLS = ("one_pass", "published")
 
 
-def episodes(lists: Lists, fold: int, protocol: str = "one_pass") -> list[Pair]:
+def episodes(lists: Lists, fold: int, protocol: str = "one_pass") -> list[ImageClass]:
     """Test items of a fold.
 
     Parameters
@@ -38,7 +38,7 @@ def episodes(lists: Lists, fold: int, protocol: str = "one_pass") -> list[Pair]:
     return [pairs[i % len(pairs)] for i in range(EPISODES)]
 
 
-def draw(images: dict[int, list[str]], *, count: int = EPISODES, seed: int = 0) -> list[Pair]:
+def draw(images: dict[int, list[str]], *, count: int = EPISODES, seed: int = 0) -> list[ImageClass]:
     """Draw a class evenly, then one of its photos evenly, `count` times.
 
     The legacy generator and the two draws without replacement are the published ones: another
@@ -58,5 +58,5 @@ def draw(images: dict[int, list[str]], *, count: int = EPISODES, seed: int = 0) 
     for _ in range(count):
         class_id = classes[rng.permutation(len(classes))[0]]
         names = images[class_id]
-        drawn.append(Pair(names[rng.permutation(len(names))[0]], class_id))
+        drawn.append(ImageClass(names[rng.permutation(len(names))[0]], class_id))
     return drawn

@@ -14,7 +14,7 @@ from data.errors import DatasetError, ImageError
 from data.pictures import read_image, read_label
 from data.sazs.episodes import episodes
 from data.sazs.published import read_lists
-from data.sazs.splits import BENCHMARKS, IGNORE, Benchmark, Lists, Pair, generate
+from data.sazs.splits import BENCHMARKS, IGNORE, Benchmark, ImageClass, Lists, generate
 from data.trees.folder import open_tree
 from data.trees.tree import Tree
 
@@ -120,7 +120,9 @@ def open_fold(
     places = _places(tree)
     kept, held = _split(pairs.train_pairs(fold), validation_share)
     once = list(dict.fromkeys(pairs.test_pairs(fold)))
-    seen = [Pair(name, c) for c in rules.class_ids(fold, "trn") for name in pairs.images["val"][c]]
+    seen = [
+        ImageClass(name, c) for c in rules.class_ids(fold, "trn") for name in pairs.images["val"][c]
+    ]
     published = Counter(episodes(pairs, fold, "published"))
     return Fold(
         rules,
@@ -152,7 +154,7 @@ def _places(tree: Tree) -> dict[str, tuple[str, Path, Path]]:
     return places
 
 
-def _items(pairs: Iterable[Pair], places: dict[str, tuple[str, Path, Path]]) -> list[Item]:
+def _items(pairs: Iterable[ImageClass], places: dict[str, tuple[str, Path, Path]]) -> list[Item]:
     pairs = list(pairs)
     absent = [pair.image for pair in pairs if pair.image not in places]
     if absent:
@@ -167,7 +169,7 @@ def _items(pairs: Iterable[Pair], places: dict[str, tuple[str, Path, Path]]) -> 
     return found
 
 
-def _split(pairs: Sequence[Pair], share: float) -> tuple[list[Pair], list[Pair]]:
+def _split(pairs: Sequence[ImageClass], share: float) -> tuple[list[ImageClass], list[ImageClass]]:
     """Pairs for training and for validation; all pairs of a photo stay together."""
     photos = sorted({pair.image for pair in pairs})
     order = np.random.default_rng(0).permutation(len(photos))

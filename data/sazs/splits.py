@@ -29,7 +29,7 @@ ROLES = ("trn", "val")
 IGNORE = 255
 
 
-class Pair(NamedTuple):
+class ImageClass(NamedTuple):
     """A photo and a class that is present in it. `image` is named as in the published lists."""
 
     image: str
@@ -88,16 +88,16 @@ class Lists:
     photos: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ROLES, 0))
     problems: list[tuple[str, str]] = field(default_factory=list)
 
-    def train_pairs(self, fold: int) -> list[Pair]:
+    def train_pairs(self, fold: int) -> list[ImageClass]:
         """Pairs of the seen classes, fold by fold, class by class, in list order."""
         seen = self.benchmark.class_ids(fold, "trn")
         seen.sort(key=lambda c: (self.benchmark.fold_of(c), c))
-        return [Pair(image, c) for c in seen for image in self.images["trn"][c]]
+        return [ImageClass(image, c) for c in seen for image in self.images["trn"][c]]
 
-    def test_pairs(self, fold: int) -> list[Pair]:
+    def test_pairs(self, fold: int) -> list[ImageClass]:
         """Pairs of the held-out classes: by photo for PASCAL, class by class for COCO."""
         held_out = self.benchmark.class_ids(fold, "val")
-        pairs = [Pair(image, c) for c in held_out for image in self.images["val"][c]]
+        pairs = [ImageClass(image, c) for c in held_out for image in self.images["val"][c]]
         return pairs if self.benchmark.interleaved else sorted(pairs)
 
     def save(self, path: str | Path) -> None:

@@ -29,11 +29,11 @@ from eval.sazs.scoring import (
     Counts,
     answer_figures,
     bootstrap,
+    count_answers,
     figures,
     margins,
-    score,
 )
-from eval.sazs.segmenter import Segmenter
+from eval.sazs.segmenter import SazsSegmenter
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Subject:
     """
 
     fold: Fold
-    segmenter: Segmenter
+    segmenter: SazsSegmenter
     names: Sequence[str]
     texts: Tensor
     eigen: EigenFolder | None = None
@@ -132,7 +132,7 @@ def run(
 
 
 def _counts(subject: Subject, items: Sequence[Item], fuse: Method) -> Counts:
-    return score(
+    return count_answers(
         items,
         subject.segmenter,
         subject.texts,

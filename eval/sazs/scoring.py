@@ -27,7 +27,7 @@ from eval import boundary
 from eval.sazs import oracle
 from eval.sazs.fusion import Method
 from eval.sazs.metrics import Tally, count
-from eval.sazs.segmenter import Segmenter
+from eval.sazs.segmenter import SazsSegmenter
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def photos(
 
 def margins(
     items: Sequence[Item],
-    segmenter: Segmenter,
+    segmenter: SazsSegmenter,
     texts: Tensor,
     eigen: EigenFolder | None = None,
     *,
@@ -136,9 +136,9 @@ class Counts:
         return tally
 
 
-def score(
+def count_answers(
     items: Sequence[Item],
-    segmenter: Segmenter,
+    segmenter: SazsSegmenter,
     texts: Tensor,
     *,
     reference: str,

@@ -41,7 +41,7 @@ def margin(log_prob: Tensor) -> np.ndarray:
     return (log_prob[0, 1] - log_prob[0, 0]).cpu().numpy()
 
 
-class Segmenter:
+class SazsSegmenter:
     """A SAZS network in evaluation mode, asked about one photo at a time.
 
     Parameters
@@ -87,7 +87,7 @@ class Segmenter:
 def segment(
     image: np.ndarray,
     texts: Tensor,
-    segmenter: Segmenter,
+    segmenter: SazsSegmenter,
     *,
     eigenpairs: Eigenpairs | None = None,
     fusion: str | Method = "projection",

@@ -110,7 +110,7 @@ def figures(matrix: np.ndarray, unseen: Sequence[int] = ()) -> dict[str, float]:
     return found
 
 
-def plain(values: Mapping[str, float]) -> dict[str, float | None]:
+def without_nan(values: Mapping[str, float]) -> dict[str, float | None]:
     """Figures as JSON can hold them: None for what is not a number."""
     return {key: None if np.isnan(value) else float(value) for key, value in values.items()}
 

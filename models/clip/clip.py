@@ -228,7 +228,7 @@ class CLIP(nn.Module):
         x = self.ln_final(self.transformer(x, causal=True))
         return x[torch.arange(len(x), device=x.device), end] @ self.text_projection
 
-    def is_dead(self, key: str) -> bool:
+    def is_unused(self, key: str) -> bool:
         """Entries of published archives that are no weights."""
         return key in _NOT_WEIGHTS or key.endswith("attn_mask")
 

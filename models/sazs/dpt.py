@@ -3,7 +3,7 @@
 The published `vitl16_384` is a whole DPT, yet features are taken from the reassembled tokens of the
 twelfth block alone. The later blocks, the other three branches, `scratch.*`, the final norm and the
 classifier exist in published checkpoints, receive no gradient and change nothing: they are
-accepted on load (`is_dead`) and neither kept nor computed.
+accepted on load (`is_unused`) and neither kept nor computed.
 
 Ranftl et al., "Vision Transformers for Dense Prediction", ICCV 2021; Liu et al., CVPR 2023.
 """
@@ -97,7 +97,7 @@ class DPTSegmenter(nn.Module):
         features = self.pretrained.act_postprocess2(tokens, grid)
         return self.edgeocr_cls_head(features), features
 
-    def is_dead(self, key: str) -> bool:
+    def is_unused(self, key: str) -> bool:
         """Is `key` a published entry that has no effect on the output?"""
         block = re.match(r"pretrained\.model\.blocks\.(\d+)\.", key)
         if block:

@@ -158,7 +158,7 @@ class PooledSegmenter(nn.Module):
         features = self.dropout(F.relu(self.fc1_bn(self.fc1(joined))))
         return self.edgeocr_cls_head(features), features
 
-    def is_dead(self, key: str) -> bool:
+    def is_unused(self, key: str) -> bool:
         """Is `key` a published entry that has no effect on the output?"""
         return False
 
@@ -182,7 +182,7 @@ class DRNSegmenter(PooledSegmenter):
             drop_rate=drop_rate,
         )
 
-    def is_dead(self, key: str) -> bool:
+    def is_unused(self, key: str) -> bool:
         """Is `key` a published entry that has no effect on the output?"""
         return key in ("fc2.weight", "up.weight")
 

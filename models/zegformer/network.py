@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.zegformer.pixel_decoder import PixelDecoder, lecun_start
+from models.zegformer.pixel_decoder import PixelDecoder, init_lecun
 from models.zegformer.resnet import RES2_CHANNELS, ResNet
 from models.zegformer.transformer import Transformer
 
@@ -80,7 +80,7 @@ class Predictor(nn.Module):
             dim=dim, heads=heads, layers=layers, feedforward=feedforward, dropout=dropout
         )
         self.query_embed = nn.Embedding(queries, dim)
-        self.input_proj = lecun_start(nn.Conv2d(inputs, dim, 1))
+        self.input_proj = init_lecun(nn.Conv2d(inputs, dim, 1))
         self.mask_embed = MaskEmbedding(dim, mask_dim)
         self.projection_layer = nn.Linear(dim, text_dim)
         bound = text_dim**-0.5
@@ -202,7 +202,7 @@ class ZegFormer(nn.Module):
         mask_features = head.pixel_decoder(features)
         return head.predictor(features["res5"], mask_features, text, every_layer=every_layer)
 
-    def is_dead(self, key: str) -> bool:
+    def is_unused(self, key: str) -> bool:
         """Published entries that are not this network's: criterion, CLIP, pixel statistics."""
         return key.startswith(_NOT_OURS)
 

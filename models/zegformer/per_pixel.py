@@ -64,6 +64,6 @@ class PerPixelBaseline(nn.Module):
     def forward(self, images: Tensor, text: Tensor) -> Tensor:
         return self.sem_seg_head(self.backbone(images), text)
 
-    def is_dead(self, key: str) -> bool:
+    def is_unused(self, key: str) -> bool:
         """Published entries that are not this network's."""
         return key.startswith(("criterion.", "pixel_"))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from models.zegformer.resnet import channels
 
 
-def lecun_start(conv: nn.Conv2d) -> nn.Conv2d:
+def init_lecun(conv: nn.Conv2d) -> nn.Conv2d:
     """Fill uniformly with variance 1 / fan-in (Caffe2's "Xavier"), bias 0; returns `conv`."""
     nn.init.kaiming_uniform_(conv.weight, a=1)
     if conv.bias is not None:
@@ -27,7 +27,7 @@ class ConvGroupNorm(nn.Conv2d):
     def __init__(self, inputs: int, outputs: int, size: int) -> None:
         super().__init__(inputs, outputs, size, padding=size // 2, bias=False)
         self.norm = nn.GroupNorm(32, outputs)
-        lecun_start(self)
+        init_lecun(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(super().forward(x))
@@ -55,7 +55,7 @@ class PixelDecoder(nn.Module):
             self.add_module(f"adapter_{level}", ConvGroupNorm(count, width, 1))
             self.add_module(f"layer_{level}", ConvGroupNorm(width, width, 3))
         self.layer_4 = ConvGroupNorm(top, width, 3)
-        self.mask_features = lecun_start(nn.Conv2d(width, mask_dim, 3, padding=1))
+        self.mask_features = init_lecun(nn.Conv2d(width, mask_dim, 3, padding=1))
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """{"res2": (B, 256, H/4, W/4), ..., "res5"} -> (B, mask_dim, H/4, W/4)."""

@@ -20,8 +20,8 @@ from data.synthetic import world
 from eigen.store.maps import EigenFolder
 from eval.sazs import scores as sazs_scores
 from eval.sazs.fusion import method
-from eval.sazs.scoring import score
-from eval.sazs.segmenter import Segmenter
+from eval.sazs.scoring import count_answers
+from eval.sazs.segmenter import SazsSegmenter
 from models.sazs.texts import open_texts
 from train import checkpoint, distributed
 from train.sazs import train as sazs
@@ -81,7 +81,7 @@ def run(
             resume=latest if latest.is_file() else None,
         )
         texts = texts.to(here.device)
-        segmenter = Segmenter(model, side=RUNNING.input_side)
+        segmenter = SazsSegmenter(model, side=RUNNING.input_side)
         subject = sazs_scores.Subject(items, segmenter, vocabulary.names, texts, eigen)
         results = sazs_scores.run(
             subject, out, about={"recipe": "pipeline.stages.demo_sazs"}, seen=True
@@ -106,9 +106,9 @@ def _untrained_miou(fold: Fold, texts: Tensor, *, seeds: int = 3) -> float:
     for seed in range(seeds):
         torch.manual_seed(seed)
         model = sazs.start(RECIPE).to(texts.device)
-        counts = score(
+        counts = count_answers(
             fold.test,
-            Segmenter(model, side=RUNNING.input_side),
+            SazsSegmenter(model, side=RUNNING.input_side),
             texts,
             reference="reference_pascal",
             fusion=method("agreement"),

@@ -26,7 +26,7 @@ from eigen.store.maps import EigenFolder
 from eval.zegformer import page as gzs_page
 from eval.zegformer.build import configuration, named_classes, network, segmenter, text_dim
 from eval.zegformer.eigen_queries import EigenUse
-from eval.zegformer.metrics import plain
+from eval.zegformer.metrics import without_nan
 from eval.zegformer.page import Examples
 from eval.zegformer.scoring import Score, score
 from eval.zegformer.segmenter import Segmenter
@@ -75,7 +75,7 @@ def run(
     found["untrained"] = untrained
     figures = {name: own.figures(classes.vocabulary) for name, own in found.items()}
     summary = {name: {key: own[key] for key in REPORTED} for name, own in figures.items()}
-    content = {name: plain(own) for name, own in summary.items()}
+    content = {name: without_nan(own) for name, own in summary.items()}
     with atomic_path(out / SUMMARY) as temporary:
         temporary.write_text(json.dumps(content, indent=1))
     confusion = found["zegformer"].confusion

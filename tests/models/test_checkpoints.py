@@ -20,7 +20,7 @@ class Net(nn.Module):
         self.live = nn.Linear(3, 2)
         self.norm = nn.BatchNorm1d(2)
 
-    def is_dead(self, key: str) -> bool:
+    def is_unused(self, key: str) -> bool:
         return key.startswith("unused.")
 
 
@@ -46,7 +46,7 @@ def test_every_wrapping_is_read(tmp_path, donor, prefix, wrapped):
     model = Net()
     report = load_weights(model, tmp_path / "model_best.pth.tar")
     assert_taken(model, donor)
-    assert (report.loaded, report.dead, report.unknown) == (7, 1, ())
+    assert (report.loaded, report.unused, report.unknown) == (7, 1, ())
 
 
 def test_safetensors_are_read(tmp_path, donor):
@@ -76,7 +76,7 @@ def test_missing_live_tensor_is_an_error(tmp_path, donor):
 def test_weights_that_are_not_finite_are_refused(tmp_path, donor, value):
     weights = donor.state_dict() | {"unused.weight": torch.full((4,), value)}
     torch.save(weights, tmp_path / "a.pth")
-    load_weights(Net(), tmp_path / "a.pth")  # dead entries do not matter
+    load_weights(Net(), tmp_path / "a.pth")  # unused entries do not matter
     weights["live.weight"] = torch.full((2, 3), value)
     torch.save(weights, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match=r"a\.pth: .* not finite in live\.weight \(1 tensors"):

@@ -28,7 +28,7 @@ def cases(folder: Path) -> Iterator[Case]:
 def _drn(folder: Path, golden: Golden) -> Iterator[Case]:
     model = fill(sazs.build(golden.info["arch"]), golden.info["seed"]).eval()
     assert isinstance(model, DRNSegmenter)
-    yield key_case(folder, golden.name, model.state_dict(), model.is_dead)
+    yield key_case(folder, golden.name, model.state_dict(), model.is_unused)
     picture = golden.picture(golden.info["input"])
     edge, features = model(picture)
     yield golden.case("edge", edge, 5e-5)
@@ -39,7 +39,7 @@ def _drn(folder: Path, golden: Golden) -> Iterator[Case]:
 def _vit(folder: Path, golden: Golden) -> Iterator[Case]:
     model = fill(sazs.build(golden.info["backbone"]), golden.info["seed"]).eval()
     assert isinstance(model, DPTSegmenter)
-    yield key_case(folder, golden.name, model.state_dict(), model.is_dead)
+    yield key_case(folder, golden.name, model.state_dict(), model.is_unused)
     for name, suffix in (("small", ""), ("large", "_512")):
         picture = golden.picture(golden.info[name])
         edge, features = model(picture)

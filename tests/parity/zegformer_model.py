@@ -165,7 +165,7 @@ def _keys(folder: Path, model: ZegFormer) -> Case:
     """Entries that differ from the published list, those of other owners being absent from ours."""
     lists = json.loads(published_path(folder, "zegformer-model-keys.json").read_text())
     published = {key: shape for part in lists.values() for key, shape in part.items()}
-    live = {key: shape for key, shape in published.items() if not model.is_dead(key)}
+    live = {key: shape for key, shape in published.items() if not model.is_unused(key)}
     own = {key: list(value.shape) for key, value in model.state_dict().items()}
     return Case("model keys and shapes", float(len(_differing(own, live))), 0)
 

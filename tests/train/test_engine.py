@@ -127,7 +127,7 @@ def test_accumulated_gradient_is_the_mean(tmp_path):
     torch.testing.assert_close(accumulated, run.model.layers[0].weight.grad)
 
 
-def test_average_is_the_published_formula_and_is_what_gets_judged(tmp_path):
+def test_average_is_the_published_formula_and_is_what_gets_evaluated(tmp_path):
     seen = []
 
     def watch(model):

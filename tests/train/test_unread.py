@@ -90,11 +90,11 @@ def test_samples_of_both_systems_pass_over_bad_photos(tmp_path):
     items = [Item(p[0].stem, 2, *p) for p in paths]
     pairs = [Pair(p[0].stem, *p) for p in paths]
     view = Augmentation(short_sides=(40,), longest=80, crop=32, padded=32)
-    for samples, together in (
-        (sazs_data.Samples(items, seed=0, crop=32), sazs_data.together),
-        (zegformer_data.Samples(pairs, view, classes=4, seed=0), zegformer_data.together),
+    for samples, collate in (
+        (sazs_data.SazsSamples(items, seed=0, crop=32), sazs_data.collate),
+        (zegformer_data.Samples(pairs, view, classes=4, seed=0), zegformer_data.collate),
     ):
-        batch = together([samples[Draw(0, 0)], samples[Draw(0, 1)]])
+        batch = collate([samples[Draw(0, 0)], samples[Draw(0, 1)]])
         assert [photo for photo, _ in batch[KEY]] == ["bad"]
         assert len(batch["image"]) == 2
         assert torch.equal(samples[Draw(0, 0)]["image"], batch["image"][0])

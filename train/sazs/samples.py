@@ -17,14 +17,14 @@ from data.sazs.folds import Item
 from data.sazs.splits import IGNORE
 from data.sazs.transforms import augment
 from train.distributed import World
-from train.loading import loaded
+from train.loading import make_loader
 from train.sampling import BatchSampler, Draw, generator
 from train.unread import KEY, check_size, readable
 
 STRIDE = 8  # of the network's output
 
 
-class Samples(Dataset):
+class SazsSamples(Dataset):
     """Draw -> one training sample.
 
     A sample is a mapping: `image` (S, S, 3) uint8, `target` (S/8, S/8) uint8 with 0 "others", 1
@@ -146,14 +146,14 @@ def targets(
     return target[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE].copy(), edges
 
 
-def together(samples: list[dict[str, Any]]) -> dict[str, Any]:
+def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """A batch: stacked tensors, and one list of the photos that were passed over."""
     unread = [photo for sample in samples for photo in sample.pop(KEY)]
     return default_collate(samples) | {KEY: unread}
 
 
 def batches(
-    samples: Samples, batch_size: int, world: World, *, workers: int, start: int
+    samples: SazsSamples, batch_size: int, world: World, *, workers: int, start: int
 ) -> Iterator[dict[str, Any]]:
     """Endless batches from number `start` on; which samples they hold depends on the seed alone."""
     draws = BatchSampler(
@@ -164,4 +164,4 @@ def batches(
         size=world.size,
         start=start,
     )
-    return loaded(samples, draws, together=together, world=world, workers=workers)
+    return make_loader(samples, draws, collate=collate, world=world, workers=workers)

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from data.errors import SettingError
 from data.sazs.folds import Fold, readable_items
 from eval.sazs.fusion import method
-from eval.sazs.scoring import score
-from eval.sazs.segmenter import Segmenter
+from eval.sazs.scoring import count_answers
+from eval.sazs.segmenter import SazsSegmenter
 from models.checkpoints import load_weights
 from models.sazs import networks as sazs
 from models.sazs.inverseform import load_regressor
@@ -30,7 +30,7 @@ from train.distributed import World
 from train.engine import Evaluate, Loss, Settings, Training
 from train.sampling import BatchSampler
 from train.sazs.losses import JointLoss
-from train.sazs.samples import Samples, batches
+from train.sazs.samples import SazsSamples, batches
 from train.schedule import poly, step_decay
 from train.unread import Quarantine
 
@@ -55,7 +55,7 @@ class Recipe:
     optimizer : "sgd", as published, or "adamw", which leaves `momentum` out
     lr, lr_mode, step, momentum, weight_decay : "poly" or "step" (x 0.1 every `step` epochs)
     drop_rate : channel dropout of the DRN networks
-    crop, scale, rotate, reduce : see `train.sazs.samples.Samples`
+    crop, scale, rotate, reduce : see `train.sazs.samples.SazsSamples`
     shape_loss, regressor, overlap : see `train.sazs.losses.JointLoss`
     """
 
@@ -150,7 +150,7 @@ def train(
     running = running or Running()
     torch.manual_seed(recipe.seed)
     model = start(recipe, fresh=resume is not None)
-    samples = Samples(
+    samples = SazsSamples(
         fold.train,
         seed=recipe.seed,
         crop=recipe.crop,
@@ -188,7 +188,7 @@ def train(
 
     training.run(stream, _evaluator(recipe, running, fold, texts, world, quarantine))
     quarantine.log_count(world)
-    return training.judged.eval()
+    return training.eval_model.eval()
 
 
 def published_defaults(arch: str, benchmark: str) -> dict[str, Any]:
@@ -300,9 +300,9 @@ def _evaluator(
     reference = f"reference_{fold.benchmark.name}"
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        counts = score(
+        counts = count_answers(
             items,
-            Segmenter(model, side=running.input_side, autocast=running.autocast),
+            SazsSegmenter(model, side=running.input_side, autocast=running.autocast),
             texts,
             reference=reference,
             fusion=method("agreement"),

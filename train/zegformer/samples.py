@@ -17,7 +17,7 @@ from data.pictures import picture_size, read_image, read_label
 from data.zegformer.sets import Pair
 from data.zegformer.transforms import Augmentation, class_masks, train_sample
 from train.distributed import World
-from train.loading import loaded
+from train.loading import make_loader
 from train.sampling import BatchSampler, Draw, generator, grouped_batches
 from train.unread import KEY, check_size, readable
 from train.zegformer.matcher import Target
@@ -88,7 +88,7 @@ class Samples(Dataset):
         return image, label
 
 
-def together(samples: list[dict[str, Any]]) -> dict[str, list[Any]]:
+def collate(samples: list[dict[str, Any]]) -> dict[str, list[Any]]:
     """A batch: one list an entry, because photos have different numbers of masks."""
     unread = [photo for sample in samples for photo in sample.pop(KEY)]
     return {key: [sample[key] for sample in samples] for key in samples[0]} | {KEY: unread}
@@ -126,4 +126,4 @@ def batches(
         if grouped
         else BatchSampler(len(samples), batch_size, **place)
     )
-    return loaded(samples, draws, together=together, world=world, workers=workers)
+    return make_loader(samples, draws, collate=collate, world=world, workers=workers)

@@ -25,7 +25,7 @@ from data.zegformer.sets import Pair, datasets_root, labelled_set
 from data.zegformer.transforms import Augmentation
 from eval.zegformer import page as gzs_page
 from eval.zegformer.build import BASELINE, NamedClasses, named_classes, network, segmenter, text
-from eval.zegformer.metrics import class_figures, plain
+from eval.zegformer.metrics import class_figures, without_nan
 from eval.zegformer.page import Examples
 from eval.zegformer.scoring import Predicts, Score, join_predictions, score
 from eval.zegformer.segmenter import Segmenter
@@ -127,12 +127,12 @@ def _write_scores(
     content = {
         "photos": found.photos,
         "unread": [{"id": id, "reason": reason} for id, reason in found.unread],
-        "figures": plain(figures),
+        "figures": without_nan(figures),
         "classes": [
             {
                 "name": n,
                 "unseen": c in vocabulary.unseen,
-                **plain({"IoU": iou[c], "ACC": accuracy[c]}),
+                **without_nan({"IoU": iou[c], "ACC": accuracy[c]}),
             }
             for c, n in enumerate(vocabulary.names)
         ],
@@ -207,7 +207,7 @@ def train(
     training.run(stream, evaluated)
     quarantine.log_count(world)
     # A training that had ended before was resumed: nothing was evaluated.
-    return training.judged, final or evaluate(config, training.judged, world, out=out)
+    return training.eval_model, final or evaluate(config, training.eval_model, world, out=out)
 
 
 def _samples(config: Config, set_name: str, classes: NamedClasses, seed: int) -> Samples:

@@ -12,7 +12,7 @@ from data.errors import DatasetError
 from data.pictures import write_png
 from data.sazs.episodes import draw, episodes
 from data.sazs.published import compare, published, read_lists
-from data.sazs.splits import COCO, FOLDS, PASCAL, ROLES, Lists, Pair, generate
+from data.sazs.splits import COCO, FOLDS, PASCAL, ROLES, ImageClass, Lists, generate
 from data.trees.folder import open_tree
 from tests.parity import splits as parity
 
@@ -270,7 +270,7 @@ def test_draws_follow_the_global_legacy_generator():
     for _ in range(50):
         class_id = np.random.choice(sorted(images), 1, replace=False)[0]  # noqa: NPY002
         name = np.random.choice(images[class_id], 1, replace=False)[0]  # noqa: NPY002
-        expected.append(Pair(str(name), int(class_id)))
+        expected.append(ImageClass(str(name), int(class_id)))
     assert draw(images, count=50) == expected
     with pytest.raises(DatasetError, match="class 9 has no photo"):
         draw({**images, 9: []})

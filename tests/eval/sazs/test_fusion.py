@@ -134,7 +134,7 @@ def test_unknown_method_lists_the_known():
 
 def test_nothing_that_predicts_can_take_a_label():
     label_words = ("label", "truth", "mask", "target", "void", "ground")
-    calls = [inference.segment, inference.Segmenter.margins, fusion.Method.__call__]
+    calls = [inference.segment, inference.SazsSegmenter.margins, fusion.Method.__call__]
     calls += [m for method in METHODS.values() for m in (method.evidence, method.decide)]
     for call in calls:
         names = inspect.signature(call).parameters

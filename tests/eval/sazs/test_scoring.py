@@ -20,7 +20,7 @@ from eval.sazs import scoring
 from eval.sazs.fusion import Agreement
 from eval.sazs.metrics import count
 from eval.sazs.scores import Subject
-from eval.sazs.segmenter import Segmenter, segment
+from eval.sazs.segmenter import SazsSegmenter, segment
 
 H, W, PHOTOS = 120, 160, 24
 
@@ -77,7 +77,7 @@ def tested(root):
     texts = torch.zeros(21, 512)
     texts[1:, 0] = 1.0
     fold = open_fold("pascal", root, 0, validation_share=0.4)
-    segmenter = Segmenter(Bright(), side=None)
+    segmenter = SazsSegmenter(Bright(), side=None)
     names = [f"class {number}" for number in range(20)]
     return Subject(fold, segmenter, names, texts, EigenFolder(root / "pascal_k5"), "agreement")
 
@@ -86,7 +86,7 @@ def scored(tested: Subject, **changes) -> scoring.Counts:
     arguments = {
         "reference": "reference_pascal", "eigen": tested.eigen, "fusion": Agreement(0.3), **changes
     }  # fmt: skip
-    return scoring.score(tested.fold.test, tested.segmenter, tested.texts, **arguments)
+    return scoring.count_answers(tested.fold.test, tested.segmenter, tested.texts, **arguments)
 
 
 def test_fold_has_seen_classes_to_train_on_and_unseen_to_test_on(tested):

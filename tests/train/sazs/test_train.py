@@ -22,7 +22,7 @@ from models.sazs import networks
 from train import checkpoint, history
 from train.sampling import Draw
 from train.sazs import train as sazs
-from train.sazs.samples import Samples, targets
+from train.sazs.samples import SazsSamples, targets
 from train.unread import KEY
 
 SMALL = [
@@ -344,7 +344,7 @@ def test_corrected_targets_keep_void_and_outline_the_class_alone():
 
 def test_samples_depend_on_their_draw_alone(world):
     items = open_fold("pascal", world, 0).train
-    samples = Samples(items, seed=3, crop=64)
+    samples = SazsSamples(items, seed=3, crop=64)
     one, again = samples[Draw(1, 4)], samples[Draw(1, 4)]
     assert one.pop(KEY) == again.pop(KEY) == []
     assert all(torch.equal(one[key], again[key]) for key in one)
@@ -357,11 +357,11 @@ def test_samples_depend_on_their_draw_alone(world):
 def test_balanced_samples_draw_classes_evenly(world):
     items = list(open_fold("pascal", world, 0).train)
     crowd = [item for item in items if item.class_id == items[0].class_id]
-    samples = Samples(items + crowd * 20, seed=0, crop=16, balanced=True)
+    samples = SazsSamples(items + crowd * 20, seed=0, crop=16, balanced=True)
     drawn = [int(samples[Draw(0, n)]["class_id"]) for n in range(60)]
     assert drawn.count(items[0].class_id) < 20
 
 
 def test_crop_must_fit_the_stride(world):
     with pytest.raises(SettingError, match="multiple of 16"):
-        Samples(open_fold("pascal", world, 0).train, seed=0, crop=40)
+        SazsSamples(open_fold("pascal", world, 0).train, seed=0, crop=40)
