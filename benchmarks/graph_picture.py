@@ -20,7 +20,7 @@ import eigen
 from data.files import atomic_path
 from data.pictures import read_image
 from eigen.extractors import Extractor
-from eigen.upsample import upsample
+from eigen.upsample import upsample_pairs
 from eval.figures import mosaic, vector_rgb
 
 GRAPHS = (
@@ -43,7 +43,7 @@ def row(image: np.ndarray, extractor: Extractor, width: int) -> tuple[list, list
     tiles, captions = [cv2.resize(image, size, interpolation=cv2.INTER_AREA)], [""]
     for name, graph, k in GRAPHS:
         pairs = eigen.eigenvectors(image, extractor, k, graph=graph, tolerance=1e-4)
-        for index, plane in enumerate(upsample(pairs.vectors, pairs.size)):
+        for index, plane in enumerate(upsample_pairs(pairs)):
             if index:
                 shrunk = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
                 tiles.append(vector_rgb(shrunk))

@@ -26,9 +26,9 @@ import eigen
 from benchmarks import _harness
 from data.pictures import read_image, read_label
 from eigen.graphs.pixels import PixelSpec
-from eigen.pairs import Eigenpairs
+from eigen.pairs import Cells, Eigenpairs
 from eigen.picture import from_graph
-from eigen.upsample import upsample
+from eigen.upsample import upsample_pairs
 
 IGNORE, BACKGROUND = 255, 0
 LEAST_AREA = 1000
@@ -46,10 +46,14 @@ def pixel_planes(extractor, k: int, spec: PixelSpec, *, colour_only: bool = Fals
         if colour_only:  # equal features weigh nothing and link nothing
             features = np.full_like(features, features.shape[1] ** -0.5)
         graph = eigen.graphs.build.build(
-            eigen.GraphSpec(kind="pixel", pixels=spec), features, grid, image
+            eigen.GraphSpec(kind="pixel", pixels=spec),
+            features,
+            grid,
+            image,
+            Cells.of_patches(extractor.patch),
         )
         pairs = from_graph(graph, image.shape[:2], k, tolerance=1e-4)
-        return upsample(pairs.vectors[1:], pairs.size)
+        return upsample_pairs(pairs)[1:]
 
     return planes
 
@@ -59,9 +63,7 @@ def patch_planes(extractor, k: int, *, upsampling: str = "bilinear", **graph) ->
 
     def planes(image: np.ndarray) -> np.ndarray:
         pairs: Eigenpairs = eigen.eigenvectors(image, extractor, k, graph=eigen.GraphSpec(**graph))
-        return upsample(
-            pairs.vectors[1:], pairs.size, patch=extractor.patch, method=upsampling, image=image
-        )
+        return upsample_pairs(pairs, method=upsampling, image=image)[1:]
 
     return planes
 

@@ -24,6 +24,7 @@ from scipy import sparse
 
 import eigen
 from benchmarks import _harness
+from eigen.extractors.contract import cells_of
 from eigen.graphs import build as graphs
 from eigen.picture import from_graph
 from eigen.solvers import solve
@@ -43,7 +44,8 @@ def photo(height: int, width: int) -> np.ndarray:
 def our_graph(image: np.ndarray) -> graphs.Graph:
     """Features and pixel graph."""
     extractor = eigen.extractor("lowlevel8")
-    return graphs.build(SPEC, extractor([image])[0], extractor.grid(image.shape[:2]), image)
+    features, grid = extractor([image])[0], extractor.grid(image.shape[:2])
+    return graphs.build(SPEC, features, grid, image, cells_of(extractor, image.shape[:2]))
 
 
 def ours(image: np.ndarray, k: int) -> eigen.Eigenpairs:

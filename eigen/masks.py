@@ -1,6 +1,6 @@
 """Binary masks from eigenvectors.
 
-Contract: a mask has the photo's size exactly, and the same pairs give the same masks on any
+Contract: a mask has the image's size exactly, and the same pairs give the same masks on any
 machine load. Vectors are brought to pixels first and cut afterwards, so borders are smooth.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from data.errors import SettingError
 from eigen.pairs import Eigenpairs
-from eigen.upsample import upsample
+from eigen.upsample import upsample_pairs
 
 
 def masks(
@@ -21,7 +21,6 @@ def masks(
     size: tuple[int, int] | None = None,
     method: str = "zero",
     *,
-    patch: int | None = None,
     upsampling: str = "bilinear",
     image: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -31,14 +30,14 @@ def masks(
     ----------
     pairs : Eigenpairs
     size : tuple of int, optional
-        (H, W) of the masks; the photo's own by default.
+        (H, W) of the masks; the size of the image by default.
     method : {"zero", "otsu", "kmeans", "components"}
         "zero": vector > 0, as published. "otsu": above the threshold that separates the vector's
         values best into two groups. "components": largest 4-connected piece of the "zero" mask.
         "kmeans": K groups of pixels by all vectors but the constant one, so the masks are a
         partition; the group with most of the frame comes first, the others by falling size.
-    patch, upsampling, image
-        As `patch`, `method` and `image` of `eigen.upsample.upsample`.
+    upsampling, image
+        As `method` and `image` of `eigen.upsample.upsample`.
 
     Returns
     -------
@@ -53,9 +52,7 @@ def masks(
     """
     if method not in _METHODS:
         raise SettingError(f"method: expected one of {', '.join(_METHODS)}, found {method!r}")
-    planes = upsample(
-        pairs.vectors, size or pairs.size, patch=patch, method=upsampling, image=image
-    )
+    planes = upsample_pairs(pairs, size, method=upsampling, image=image)
     return _METHODS[method](planes, pairs)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from eigen.extractors import Extractor
 from eigen.extractors import extractor as make_extractor
-from eigen.extractors.contract import patch_grid
+from eigen.extractors.contract import cells_of, patch_grid
 from eigen.graphs import build as graphs
-from eigen.pairs import Eigenpairs
+from eigen.pairs import Cells, Eigenpairs
 from eigen.solvers.solve import TOLERANCE, Solution, solve
 
 MAX_PATCHES = 10_000
@@ -75,7 +75,8 @@ def eigenvectors(
     seen = reduced(image, extractor.patch, max_patches)
     features = extractor([seen])[0]
     grid = extractor.grid(seen.shape[:2])
-    built = graphs.build(graph or graphs.GraphSpec(), features, grid, image)
+    cells = cells_of(extractor, image.shape[:2], seen.shape[:2])
+    built = graphs.build(graph or graphs.GraphSpec(), features, grid, image, cells)
     return from_graph(
         built,
         image.shape[:2],
@@ -107,15 +108,18 @@ def from_graph(
         drop_trivial=drop_trivial,
         seed=seed,
     )
-    return from_solution(solution, graph.grid, size)
+    return from_solution(solution, graph.grid, size, graph.cells)
 
 
-def from_solution(solution: Solution, grid: tuple[int, int], size: tuple[int, int]) -> Eigenpairs:
-    """A solver's answer on a grid (h, w), as eigenpairs of a picture of `size` (H, W)."""
+def from_solution(
+    solution: Solution, grid: tuple[int, int], size: tuple[int, int], cells: Cells
+) -> Eigenpairs:
+    """A solver's result on a grid (h, w), as eigenpairs of an image of `size` (H, W)."""
     return Eigenpairs(
         eigenvalues=solution.eigenvalues,
         vectors=solution.vectors.T.reshape(-1, *grid).astype(np.float32),
         residual=solution.residual.astype(np.float32),
         solver=solution.solver,
         size=(int(size[0]), int(size[1])),
+        cells=cells,
     )

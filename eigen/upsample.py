@@ -1,9 +1,8 @@
-"""Eigenvectors from the node grid to the pixels of the photo.
+"""Eigenvectors from the node grid to the pixels of the image.
 
-Contract: cells of the grid are squares of `patch` pixels laid from the upper left corner. What they
-leave uncovered at the lower and right border (the strip lost to whole patches) repeats the nearest
-cell; what they cover beyond the border (photos smaller than a patch) is cut off. The output has the
-photo's size exactly.
+Contract: a cell's value belongs to its centre, as `eigen.pairs.Cells` places it; between centres
+values are interpolated. What the cells leave uncovered at the border repeats the nearest cell, what
+they cover beyond it is cut off. The output has the image's size exactly.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 
 from data.errors import SettingError
+from eigen.pairs import Cells, Eigenpairs
 
 METHODS = ("bilinear", "guided")
 
@@ -20,7 +20,7 @@ def upsample(
     vectors: np.ndarray,
     size: tuple[int, int],
     *,
-    patch: int | None = None,
+    cells: Cells | None = None,
     method: str = "bilinear",
     image: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -31,13 +31,13 @@ def upsample(
     vectors : ndarray, shape (K, h, w)
     size : tuple of int
         (H, W) in pixels.
-    patch : int, optional
-        Side of a cell in pixels of `size`; None infers it, see `cell_side`.
+    cells : Cells, optional
+        Where the nodes lie, in pixels of `size`; by default the grid covers the image exactly.
     method : {"bilinear", "guided"}
         "bilinear" as published (pixel centres, no corner alignment); "guided" follows it by a
         guided filter, which moves the soft borders of the cells to the edges of `image`.
     image : ndarray, shape (H, W, 3), uint8
-        The photo; "guided" needs it.
+        The image; "guided" needs it.
 
     Returns
     -------
@@ -52,46 +52,68 @@ def upsample(
         raise SettingError(f"vectors: expected shape (K, h, w), found {vectors.shape}")
     if method not in METHODS:
         raise SettingError(f"method: expected one of {', '.join(METHODS)}, found {method!r}")
+    cells = cells or Cells.over(size, (vectors.shape[1], vectors.shape[2]))
     pixels = np.empty((len(vectors), *size), np.float32)
     for out, vector in zip(pixels, vectors, strict=True):
-        out[:] = _bilinear(np.asarray(vector, np.float32), size, patch)
+        out[:] = _bilinear(np.asarray(vector, np.float32), size, cells)
     if method == "bilinear" or not len(pixels):
         return pixels
     if image is None or image.shape != (*size, 3):
         found = "none" if image is None else f"shape {image.shape}"
         raise SettingError(f"image: guided upsampling needs shape {(*size, 3)}, found {found}")
-    side = max(size[0] / vectors.shape[1], size[1] / vectors.shape[2])
-    return guided_filter(image, pixels, radius=max(1, round(side)))
+    radius = max(1, round(max(cells.height, cells.width)))
+    return guided_filter(image, pixels, radius=radius)
 
 
-def cell_side(size: tuple[int, int], grid: tuple[int, int]) -> int | None:
-    """Largest patch side P with grid == (max(1, H // P), max(1, W // P)); None if there is none.
+def upsample_pairs(
+    pairs: Eigenpairs,
+    size: tuple[int, int] | None = None,
+    *,
+    method: str = "bilinear",
+    image: np.ndarray | None = None,
+) -> np.ndarray:
+    """Bring the vectors of `pairs` to an image of `size` (H, W), by default that of their image.
 
-    On a photo of many patches only one side fits. On a small one several may, and the largest
-    leaves the narrowest strip uncovered. None means a grid that was laid over the whole photo.
+    `method`, `image`, the result and the errors are those of `upsample`.
     """
-    # A single cell also stands for a photo narrower than a patch, so it sets no upper bound.
-    upper = [n // cells for n, cells in zip(size, grid, strict=True) if cells > 1]
-    side = min(upper) if upper else max(size)
-    fits = side >= 1 and all(
-        max(1, n // side) == cells for n, cells in zip(size, grid, strict=True)
-    )
-    return side if fits else None
+    size = size or pairs.size
+    cells = pairs.cells.resized(pairs.size, size)
+    return upsample(pairs.vectors, size, cells=cells, method=method, image=image)
 
 
-def _bilinear(vector: np.ndarray, size: tuple[int, int], patch: int | None) -> np.ndarray:
+def _bilinear(vector: np.ndarray, size: tuple[int, int], cells: Cells) -> np.ndarray:
+    extent = vector.shape[0] * cells.height, vector.shape[1] * cells.width
+    if cells.top == cells.left == 0 and all(abs(n - round(n)) < 1e-6 for n in extent):
+        return _bilinear_from_corner(vector, size, (round(extent[0]), round(extent[1])))
+    top, bottom, down = _neighbours(size[0], cells.top, cells.height, vector.shape[0])
+    left, right, across = _neighbours(size[1], cells.left, cells.width, vector.shape[1])
+    rows = vector[top] + down[:, None] * (vector[bottom] - vector[top])
+    return rows[:, left] + across * (rows[:, right] - rows[:, left])
+
+
+def _bilinear_from_corner(
+    vector: np.ndarray, size: tuple[int, int], extent: tuple[int, int]
+) -> np.ndarray:
+    """The published operation: resize to whole pixels, then crop or repeat the border."""
     height, width = size
-    side = patch or cell_side(size, vector.shape)
-    rows, columns = (n * side for n in vector.shape) if side else size
-    covered = cv2.resize(vector, (columns, rows), interpolation=cv2.INTER_LINEAR)[:height, :width]
-    below, right = height - covered.shape[0], width - covered.shape[1]
-    return cv2.copyMakeBorder(covered, 0, below, 0, right, cv2.BORDER_REPLICATE)
+    resized = cv2.resize(vector, extent[::-1], interpolation=cv2.INTER_LINEAR)[:height, :width]
+    below, right = height - resized.shape[0], width - resized.shape[1]
+    return cv2.copyMakeBorder(resized, 0, below, 0, right, cv2.BORDER_REPLICATE)
+
+
+def _neighbours(
+    pixels: int, origin: float, extent: float, cells: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each pixel along an axis: the cells before and after it, and the weight of the latter."""
+    position = np.clip((np.arange(pixels) + 0.5 - origin) / extent - 0.5, 0, cells - 1)
+    before = np.floor(position).astype(np.intp)
+    return before, np.minimum(before + 1, cells - 1), (position - before).astype(np.float32)
 
 
 def guided_filter(
     image: np.ndarray, planes: np.ndarray, *, radius: int, epsilon: float = 1e-3
 ) -> np.ndarray:
-    """Filter planes so that in each window they are an affine function of the photo's colours.
+    """Filter planes so that in each window they are an affine function of the image's colours.
 
     He, Sun and Tang, "Guided Image Filtering", PAMI 2013, equations 14 to 16 (colour guide).
 

@@ -18,10 +18,11 @@ import eigen
 from data.errors import ShardError
 from data.pictures import read_image
 from eigen.extractors import Extractor
+from eigen.extractors.contract import cells_of
 from eigen.graphs import build as graphs
 from eigen.graphs.affinity import Affinity, TriangleAffinity
 from eigen.graphs.pixels import PixelSpec
-from eigen.pairs import Eigenpairs
+from eigen.pairs import Cells, Eigenpairs
 from eigen.picture import from_graph, reduced
 from eigen.store import packed
 from pipeline.config import Config
@@ -90,10 +91,11 @@ class Fused:
 
 @dataclass(frozen=True)
 class PhotoFeatures:
-    """Features (n, d) of a photo, its grid and its size."""
+    """Features (n, d) of an image, its grid, its cells and its size."""
 
     features: np.ndarray
     grid: tuple[int, int]
+    cells: Cells
     size: tuple[int, int]
 
 
@@ -109,7 +111,9 @@ class ExtractFeatures:
         extractor = extractor_for(self.config)
         seen = reduced(image, extractor.patch, self.config.max_patches)
         grid = extractor.grid(seen.shape[:2])
-        return PhotoFeatures(extractor([seen])[0], grid, (image.shape[0], image.shape[1]))
+        size = image.shape[0], image.shape[1]
+        cells = cells_of(extractor, size, seen.shape[:2])
+        return PhotoFeatures(extractor([seen])[0], grid, cells, size)
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,8 @@ class BuildGraph:
         start, stop = reader.column("offset")[row.index : row.index + 2]
         grid, size = _grid_and_size(reader, row.index)
         features = reader.rows("features", start, stop)
-        graph = graphs.build(graph_spec(self.config), features, grid, read_image(row.path))
+        cells = _cells(reader, row.index)
+        graph = graphs.build(graph_spec(self.config), features, grid, read_image(row.path), cells)
         return PhotoGraph(graph, size)
 
 
@@ -157,7 +162,9 @@ class SolveGraph:
     def __call__(self, row: Row) -> Eigenpairs:
         reader = _reader(self.laplacians, LAPLACIANS)
         grid, size = _grid_and_size(reader, row.index)
-        graph = graphs.Graph(_affinity(reader, row.index, grid[0] * grid[1]), grid)
+        graph = graphs.Graph(
+            _affinity(reader, row.index, grid[0] * grid[1]), grid, _cells(reader, row.index)
+        )
         return from_graph(graph, size, **_solving(self.config))
 
 
@@ -169,6 +176,10 @@ def _grid_and_size(
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     (h, w), (H, W) = (reader.column(name)[index].tolist() for name in ("grid", "size"))
     return (h, w), (H, W)
+
+
+def _cells(reader: packed.PackedReader, index: int) -> Cells:
+    return Cells(*reader.column("cells")[index].tolist())
 
 
 def affinity_arrays(W: Affinity) -> tuple[str, dict[str, np.ndarray]]:

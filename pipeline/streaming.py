@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from data.pictures import read_image
+from eigen.extractors.contract import cells_of
 from eigen.graphs.build import GraphSpec
 from eigen.pairs import Eigenpairs
 from eigen.picture import from_solution, reduced
@@ -153,4 +154,6 @@ def _outcome(
     if not isinstance(result, Solution):
         return Outcome(decoded.id, None, str(result), seconds)
     grid = extractor.grid(decoded.value.seen.shape[:2])
-    return Outcome(decoded.id, from_solution(result, grid, decoded.value.size), "", seconds)
+    size = decoded.value.size
+    cells = cells_of(extractor, size, decoded.value.seen.shape[:2])
+    return Outcome(decoded.id, from_solution(result, grid, size, cells), "", seconds)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from data.errors import SettingError
+from eigen.pairs import Cells, Size
 
 if TYPE_CHECKING:
     import torch
-
-Size = tuple[int, int]
 
 
 @runtime_checkable
@@ -58,6 +57,18 @@ class Extractor(Protocol):
 
     def features_tensor(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """The same as a tensor that stays on the extractor's device."""
+
+
+def cells_of(extractor: Extractor, size: Size, resized: Size | None = None) -> Cells:
+    """Where the extractor's grid lies in an image of `size` (H, W).
+
+    Square patches from the upper left corner, unless the extractor has a method `cells(size)` that
+    says otherwise. `resized` is the (H, W) at which the extractor was given the image.
+    """
+    resized = resized or size
+    own = getattr(extractor, "cells", None)
+    cells = Cells.of_patches(extractor.patch) if own is None else own(resized)
+    return cells.resized(resized, size)
 
 
 def patch_grid(size: Size, patch: int) -> Size:

@@ -16,6 +16,7 @@ from data.errors import GraphError, SettingError
 from eigen.graphs import colour, cosine, pixels
 from eigen.graphs.affinity import Affinity, weighted_sum
 from eigen.graphs.pixels import PixelSpec
+from eigen.pairs import Cells
 from eigen.threads import one_pool
 
 # A dense float32 affinity of more nodes than this (1.6 GB) is not stored but computed in products.
@@ -62,14 +63,21 @@ def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """An affinity W (n, n), float32, and the grid (h, w) of its nodes, n = h*w."""
+    """An affinity W (n, n), float32; the grid (h, w) of its nodes, n = h*w; where they lie."""
 
     W: Affinity
     grid: tuple[int, int]
+    cells: Cells
 
 
 @one_pool()
-def build(spec: GraphSpec, features: np.ndarray, grid: tuple[int, int], image: np.ndarray) -> Graph:
+def build(
+    spec: GraphSpec,
+    features: np.ndarray,
+    grid: tuple[int, int],
+    image: np.ndarray,
+    cells: Cells | None = None,
+) -> Graph:
     """The graph of one picture.
 
     Parameters
@@ -80,6 +88,8 @@ def build(spec: GraphSpec, features: np.ndarray, grid: tuple[int, int], image: n
     grid : tuple of int
         (h, w) of the extractor.
     image : ndarray, shape (H, W, 3), uint8
+    cells : Cells, optional
+        Where the extractor's grid lies in `image`; by default it covers the image exactly.
 
     Raises
     ------
@@ -91,9 +101,12 @@ def build(spec: GraphSpec, features: np.ndarray, grid: tuple[int, int], image: n
             f"a grid of {grid[0]} x {grid[1]} nodes needs as many features, found "
             f"{len(features)} rows"
         )
+    size = image.shape[0], image.shape[1]
+    cells = cells or Cells.over(size, grid)
     if spec.kind == "pixel":
-        return Graph(*pixels.build(spec.pixels, features, grid, image))
-    return Graph(_patch_affinity(spec, features, grid, image), grid)
+        W, node_grid = pixels.build(spec.pixels, features, grid, image, cells)
+        return Graph(W, node_grid, Cells.over(size, node_grid))
+    return Graph(_patch_affinity(spec, features, grid, image), grid, cells)
 
 
 def _patch_affinity(

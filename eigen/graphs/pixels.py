@@ -24,6 +24,7 @@ from scipy import sparse
 from data.errors import SettingError
 from eigen.graphs.colour import nearest
 from eigen.graphs.cosine import check_features
+from eigen.pairs import Cells
 from eigen.upsample import upsample
 
 # Least weight of a neighbour; the largest is 1 + FLOOR.
@@ -76,7 +77,11 @@ class PixelSpec:
 
 
 def build(
-    spec: PixelSpec, features: np.ndarray, grid: tuple[int, int], image: np.ndarray
+    spec: PixelSpec,
+    features: np.ndarray,
+    grid: tuple[int, int],
+    image: np.ndarray,
+    cells: Cells | None = None,
 ) -> tuple[sparse.csr_array, tuple[int, int]]:
     """The pixel graph of one picture.
 
@@ -88,6 +93,8 @@ def build(
     grid : tuple of int
         (h, w) of the extractor.
     image : ndarray, shape (H, W, 3), uint8
+    cells : Cells, optional
+        Where the extractor's grid lies in `image`; by default it covers the image exactly.
 
     Returns
     -------
@@ -107,7 +114,7 @@ def build(
     if n == 1:
         return sparse.csr_array(np.ones((1, 1), np.float32)), node_grid
     colours = cv2.cvtColor(_resized(image.astype(np.float32) / 255, node_grid), cv2.COLOR_RGB2LAB)
-    maps = _feature_maps(features, grid, size, node_grid)
+    maps = _feature_maps(features, grid, size, cells, node_grid)
 
     def weight(a: tuple, b: tuple) -> np.ndarray:
         difference = colours[a] - colours[b]
@@ -160,12 +167,16 @@ def _resized(planes: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 
 def _feature_maps(
-    features: np.ndarray, grid: tuple[int, int], size: tuple[int, int], node_grid: tuple[int, int]
+    features: np.ndarray,
+    grid: tuple[int, int],
+    size: tuple[int, int],
+    cells: Cells | None,
+    node_grid: tuple[int, int],
 ) -> np.ndarray:
     """Unit features at the nodes, (h, w, components): projected, interpolated, made unit again."""
     _, directions = np.linalg.eigh((features.T @ features).astype(np.float64))
     projected = features @ directions[:, -COMPONENTS:].astype(np.float32)
-    planes = upsample(projected.T.reshape(-1, *grid), size)
+    planes = upsample(projected.T.reshape(-1, *grid), size, cells=cells)
     maps = np.stack([_resized(plane, node_grid) for plane in planes], axis=-1)
     length = np.sqrt(np.einsum("hwc,hwc->hw", maps, maps))
     maps /= np.maximum(length, np.finfo(np.float32).tiny)[..., None]

@@ -20,7 +20,7 @@ from data.pictures import read_label
 from eigen.masks import masks
 from eigen.pairs import Eigenpairs
 from eigen.store import shards
-from eigen.upsample import upsample
+from eigen.upsample import upsample_pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class EigenMaps:
     @classmethod
     def of_pairs(cls, pairs: Eigenpairs, size: tuple[int, int]) -> EigenMaps:
         """From eigenpairs, for a picture of `size` (H, W)."""
-        return cls(masks(pairs, size), upsample(pairs.vectors, size), pairs.eigenvalues)
+        return cls(masks(pairs, size), upsample_pairs(pairs, size), pairs.eigenvalues)
 
     @classmethod
     def of_masks(cls, binary: np.ndarray) -> EigenMaps:

@@ -29,7 +29,7 @@ import numpy as np
 
 from data.errors import ShardError
 from data.files import atomic_path, sha256
-from eigen.pairs import Eigenpairs
+from eigen.pairs import Cells, Eigenpairs
 from eigen.store import packed
 
 __all__ = ["Shard", "ShardError", "ShardFolder", "create", "open", "write_manifest"]
@@ -121,12 +121,14 @@ class Shard:
                 f"{self.path}: {table['id'][index]} has {stop - start} rows, its grid {h} x {w}; "
                 "delete the file and give the same command again"
             )
+        size = int(table["size"][index][0]), int(table["size"][index][1])
         return Eigenpairs(
             eigenvalues=table["eigenvalues"][index],
             vectors=self._reader.rows("vectors", start, stop).T.reshape(-1, h, w),
             residual=table["residual"][index],
             solver=str(table["solver"][index]),
-            size=(int(table["size"][index][0]), int(table["size"][index][1])),
+            size=size,
+            cells=Cells.inferred(size, (h, w)),
         )
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from data.errors import SettingError
 from eigen.pairs import Eigenpairs
-from eigen.upsample import upsample
+from eigen.upsample import upsample_pairs
 from eval import figures
 from eval.report import thumbnails
 
@@ -116,8 +116,8 @@ def photo_strip(photo_id: str, image: np.ndarray, pairs: Eigenpairs, masks: np.n
         photo=thumbnails.picture_uri(small),
         outlines=thumbnails.picture_uri(figures.outlines(small, small_masks, width=2)),
         vectors=tuple(
-            thumbnails.picture_uri(_vector_rgb(vector, pairs.size, (height, width)))
-            for vector in pairs.vectors
+            thumbnails.picture_uri(_vector_rgb(vector, pixels, (height, width)))
+            for vector, pixels in zip(pairs.vectors, upsample_pairs(pairs), strict=True)
         ),
         masks=tuple(
             thumbnails.mask_uri(mask, colours[k % len(colours)])
@@ -127,9 +127,8 @@ def photo_strip(photo_id: str, image: np.ndarray, pairs: Eigenpairs, masks: np.n
     )
 
 
-def _vector_rgb(vector: np.ndarray, size: tuple[int, int], shown: tuple[int, int]) -> np.ndarray:
-    # By way of the photo's own pixels, on which the grid lies as it does for the masks.
-    pixels = upsample(vector[None], size)[0]
+def _vector_rgb(vector: np.ndarray, pixels: np.ndarray, shown: tuple[int, int]) -> np.ndarray:
+    # By way of the image's pixels, on which the grid lies as it does for the masks.
     return figures.vector_rgb(pixels, limit=figures.robust_limit(vector), size=shown)
 
 

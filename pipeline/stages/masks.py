@@ -36,7 +36,6 @@ class WriteMasks:
     folder: Path
     method: str
     upsampling: str
-    patch: int | None
 
     def __call__(self, photo: tuple[int, str, str]) -> str:
         index, id, path = photo
@@ -44,7 +43,6 @@ class WriteMasks:
         cut = eigen.masks.masks(
             pairs,
             method=self.method,
-            patch=self.patch,
             upsampling=self.upsampling,
             image=read_image(path) if self.upsampling == "guided" else None,
         )
@@ -73,7 +71,7 @@ def run(
     for id in paths.keys() - set(ids):
         for stale in mask_paths(folder, id, config.k):
             stale.unlink(missing_ok=True)
-    task = WriteMasks(shard, folder, config.mask_method, config.upsampling, None)
+    task = WriteMasks(shard, folder, config.mask_method, config.upsampling)
     photos = [(index, id, paths[id]) for index, id in enumerate(ids)]
     written = run_ordered(task, photos, workers=workers)
     done = list(progress(written, len(photos), f"masks shard {number}"))

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eigen.pairs import Eigenpairs
+from eigen.pairs import Cells, Eigenpairs
 from eigen.store import packed, shards
 from pipeline import chain, manifest, provenance
 from pipeline.config import Config
@@ -71,7 +71,7 @@ def features(job: Job, config: Config) -> None:
 
         def append(id: str, photo: chain.PhotoFeatures) -> None:
             arrays = {"features": photo.features}
-            writer.append(arrays, id=id, size=_pair(photo.size), grid=_pair(photo.grid))
+            writer.append(arrays, id=id, **_geometry(photo.size, photo.grid, photo.cells))
 
         outcomes = _outcomes(job, chain.ExtractFeatures(config), entries)
         _fill(job, "features", config, outcomes, len(entries), append, weights)
@@ -85,8 +85,8 @@ def laplacian(job: Job, config: Config, features: Path) -> None:
 
         def append(id: str, photo: chain.PhotoGraph) -> None:
             form, arrays = chain.affinity_arrays(photo.graph.W)
-            grid = _pair(photo.graph.grid)
-            writer.append(arrays, id=id, size=_pair(photo.size), grid=grid, form=form)
+            geometry = _geometry(photo.size, photo.graph.grid, photo.graph.cells)
+            writer.append(arrays, id=id, form=form, **geometry)
 
         rows = _rows(job, source)
         outcomes = _outcomes(job, chain.BuildGraph(config, features), rows)
@@ -165,5 +165,10 @@ def _rows(job: Job, source: packed.PackedReader) -> list[chain.Row]:
     return [chain.Row(str(id), index, paths[str(id)]) for index, id in enumerate(ids)]
 
 
-def _pair(values: tuple[int, int]) -> np.ndarray:
-    return np.asarray(values, np.int32)
+def _geometry(size: tuple[int, int], grid: tuple[int, int], cells: Cells) -> dict[str, np.ndarray]:
+    """The columns that place the nodes of an image."""
+    return {
+        "size": np.asarray(size, np.int32),
+        "grid": np.asarray(grid, np.int32),
+        "cells": np.asarray(astuple(cells), np.float64),
+    }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from data.errors import ShardError
 from data.pictures import SUFFIXES, read_image
+from eigen.extractors.contract import cells_of
 from eigen.graphs.build import build
 from eigen.picture import reduced
 from eigen.store import shards
@@ -61,7 +62,9 @@ def run(
                 )
             seen = reduced(image, extractor.patch, config.max_patches)
             spec = chain.graph_spec(config)
-            graph = build(spec, extractor([seen])[0], extractor.grid(seen.shape[:2]), image)
+            grid = extractor.grid(seen.shape[:2])
+            cells = cells_of(extractor, image.shape[:2], seen.shape[:2])
+            graph = build(spec, extractor([seen])[0], grid, image, cells)
             try:
                 verdict = verify(found[id], graph)
             except ValueError as error:

@@ -5,20 +5,21 @@ from hypothesis import strategies as st
 
 from data.errors import SettingError
 from eigen.masks import largest_component, masks, otsu_threshold
-from eigen.pairs import Eigenpairs
+from eigen.pairs import Cells, Eigenpairs
 
 
-def pairs_of(vectors, size):
+def pairs_of(vectors, size, cells=None):
     vectors = np.asarray(vectors, np.float32)
+    cells = cells or Cells.over(size, vectors.shape[1:])
     k = len(vectors)
-    return Eigenpairs(np.linspace(0, 1, k), vectors, np.zeros(k, np.float32), "made", size)
+    return Eigenpairs(np.linspace(0, 1, k), vectors, np.zeros(k, np.float32), "made", size, cells)
 
 
 def quadrants():
     """Constant, left against right, top against bottom; 8 x 8 cells of 4 pixels, 3 left over."""
     side = np.where(np.arange(8) < 4, 1.0, -1.0)
     vectors = [np.full((8, 8), -1.0), np.tile(side, (8, 1)), np.tile(side, (8, 1)).T]
-    return pairs_of(vectors, (35, 35))
+    return pairs_of(vectors, (35, 35), Cells.of_patches(4))
 
 
 def test_zero_is_the_sign_of_the_vector_at_native_size():
@@ -32,7 +33,7 @@ def test_zero_is_the_sign_of_the_vector_at_native_size():
 
 
 def test_other_size():
-    found = masks(quadrants(), (70, 70), patch=8)
+    found = masks(quadrants(), (70, 70))
     np.testing.assert_array_equal(found[1][0], np.arange(70) < 32)
 
 

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import SettingError
-from eigen.upsample import cell_side, guided_filter, upsample
+from eigen.pairs import Cells
+from eigen.upsample import guided_filter, upsample
 
 
 def interpolated(vector, size, side):
@@ -28,7 +29,7 @@ def interpolated(vector, size, side):
 def test_bilinear_is_interpolation_between_cell_centres(side, height, width, seed):
     grid = max(1, height // side), max(1, width // side)
     vectors = np.random.default_rng(seed).normal(size=(2, *grid)).astype(np.float32)
-    pixels = upsample(vectors, (height, width), patch=side)
+    pixels = upsample(vectors, (height, width), cells=Cells.of_patches(side))
     assert pixels.shape == (2, height, width)
     assert pixels.dtype == np.float32
     for vector, plane in zip(vectors, pixels, strict=True):
@@ -38,14 +39,16 @@ def test_bilinear_is_interpolation_between_cell_centres(side, height, width, see
 @pytest.mark.parametrize("side", [8, 14, 16])
 @pytest.mark.parametrize("size", [(375, 500), (333, 500), (480, 640), (500, 281)])
 def test_side_is_inferred_on_photos(size, side):
-    assert cell_side(size, (size[0] // side, size[1] // side)) == side
+    grid = size[0] // side, size[1] // side
+    assert Cells.inferred(size, grid) == Cells.of_patches(side)
 
 
 def test_side_of_small_and_of_stretched_grids():
-    assert cell_side((5, 40), (1, 2)) == 20  # a photo lower than a patch
-    assert cell_side((375, 500), (375, 500)) == 1
-    assert cell_side((375, 500), (188, 250)) is None  # half of an odd size, rounded up
-    assert cell_side((3, 3), (4, 4)) is None
+    assert Cells.inferred((5, 40), (1, 2)) == Cells(20, 20)  # an image lower than a patch
+    assert Cells.inferred((375, 500), (375, 500)) == Cells(1, 1)
+    halved = Cells.inferred((375, 500), (188, 250))  # half of an odd size, rounded up
+    assert halved == Cells.over((375, 500), (188, 250)) == Cells(375 / 188, 2)
+    assert Cells.inferred((3, 3), (4, 4)) == Cells(0.75, 0.75)
 
 
 def test_stretched_grid_covers_the_photo():
@@ -56,7 +59,7 @@ def test_stretched_grid_covers_the_photo():
 
 def test_strip_beyond_the_patches_repeats_the_last_cell():
     vectors = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
-    pixels = upsample(vectors, (37, 55), patch=16)
+    pixels = upsample(vectors, (37, 55), cells=Cells.of_patches(16))
     np.testing.assert_array_equal(pixels[:, 32:], pixels[:, 31:32].repeat(5, axis=1))
     np.testing.assert_array_equal(pixels[:, :, 48:], pixels[:, :, 47:48].repeat(7, axis=2))
 
@@ -71,8 +74,8 @@ def test_guided_borders_follow_the_photo():
     image, border = two_colours(), 53
     cells = np.where(np.arange(6) < 3, 1.0, -1.0).astype(np.float32)  # changes sign at pixel 48
     vectors = np.broadcast_to(cells, (1, 4, 6)).copy()
-    soft = upsample(vectors, (64, 96), patch=16)[0]
-    sharp = upsample(vectors, (64, 96), patch=16, method="guided", image=image)[0]
+    soft = upsample(vectors, (64, 96), cells=Cells.of_patches(16))[0]
+    sharp = upsample(vectors, (64, 96), cells=Cells.of_patches(16), method="guided", image=image)[0]
     step = np.abs(np.diff(sharp, axis=1))
     assert (step.argmax(axis=1) == border - 1).all()
     assert step.max() > 4 * np.abs(np.diff(soft, axis=1)).max()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from data.errors import SettingError
 from eigen.masks import masks as eigen_masks
-from eigen.pairs import Eigenpairs
+from eigen.pairs import Cells, Eigenpairs
 from eigen.store import shards
 from eval import report
 from eval.figures import OUTLINES
@@ -28,6 +29,7 @@ def pairs_of(size=(60, 80), grid=(6, 8), k=3):
         residual=np.full(k, 1e-9, np.float32),
         solver="dense",
         size=size,
+        cells=Cells.over(size, grid),
     )
 
 
@@ -93,7 +95,8 @@ def test_strip_shows_photo_vectors_and_masks():
 
 def test_vectors_lie_on_the_photo_as_their_masks_do():
     # Patches of 124 pixels leave the last 27 columns uncovered; the sign changes at column 124.
-    pairs = pairs_of(size=(499, 399), grid=(4, 3), k=1)
+    cells = Cells.of_patches(124)
+    pairs = dataclasses.replace(pairs_of(size=(499, 399), grid=(4, 3), k=1), cells=cells)
     pairs.vectors[0] = [-1, 1, 1]
     masks = eigen_masks(pairs)
     strip = report.photo_strip("a", np.zeros((499, 399, 3), np.uint8), pairs, masks)

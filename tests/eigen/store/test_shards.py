@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eigen.pairs import Eigenpairs
+from eigen.pairs import Cells, Eigenpairs
 from eigen.store import shards
 from eigen.store.shards import ShardError
 
@@ -31,6 +31,7 @@ def made_pairs(seed, k=3, grid=(4, 6)):
         residual=rng.random(k).astype(np.float32),
         solver=f"solver {seed % 2}",
         size=(16 * grid[0] + 3, 16 * grid[1]),
+        cells=Cells.of_patches(16),
     )
 
 

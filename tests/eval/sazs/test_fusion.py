@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from data.errors import SettingError, ShardError
 from data.pictures import write_mask
-from eigen.pairs import Eigenpairs
+from eigen.pairs import Cells, Eigenpairs
 from eigen.store import shards
 from eigen.store.maps import EigenFolder, EigenMaps
 from eval.sazs import fusion
@@ -163,7 +163,8 @@ def test_published_pngs_are_read(tmp_path):
 
 def test_shards_are_read(tmp_path):
     vectors = np.random.default_rng(0).standard_normal((4, 6, 8)).astype(np.float32)
-    pairs = Eigenpairs(np.arange(4) / 10, vectors, np.zeros(4, np.float32), "dense", (H, W))
+    cells = Cells.over((H, W), (6, 8))
+    pairs = Eigenpairs(np.arange(4) / 10, vectors, np.zeros(4, np.float32), "dense", (H, W), cells)
     with shards.create(
         tmp_path / "0000.h5", config={}, software="0", extractor="x", weights_sha256=""
     ) as append:
