@@ -38,3 +38,5 @@ lock:
 	$(BIN)/python -m uv pip compile pyproject.toml --all-extras --generate-hashes --universal \
 		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
 		--output-file requirements.lock
+	{ sed -n '/^#/p' requirements.txt; sed -n 's/ *\\$$//; /^[a-z].*==/p' requirements.lock; } > requirements.tmp
+	mv requirements.tmp requirements.txt

@@ -47,6 +47,23 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         return np.ascontiguousarray(_rgb(Path(path), _upright(picture)))
 
 
+def upright_rgb(picture: Image.Image) -> np.ndarray:
+    """An image of Pillow's as `read_image` would give it: (H, W, 3) uint8 RGB, upright.
+
+    Raises
+    ------
+    ImageError
+        Its file is truncated, or it has pixels that are not finite.
+    """
+    name = getattr(picture, "filename", "") or "image"
+    try:
+        return np.ascontiguousarray(_rgb(Path(name), _upright(picture)))
+    except ImageError:
+        raise
+    except _DAMAGED as error:
+        raise ImageError(name, f"cannot be decoded: {_reason(error)}") from error
+
+
 def read_label(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a label map as (H, W) uint8, or uint16 where the file has sixteen bits.
 

@@ -5,6 +5,11 @@
 >>> pairs = eigen.eigenvectors(image, extractor, k=5)  # doctest: +SKIP
 """
 
+# ruff: noqa: E402 - the check comes before the imports that it is about
+from _eigenshape_floors import require
+
+require("data")
+
 from eigen.extractors import extractor
 from eigen.graphs.build import GraphSpec
 from eigen.pairs import Eigenpairs

@@ -1,4 +1,4 @@
-"""`python -m pipeline STAGE ...`"""
+"""`python -m pipeline COMMAND ...`, which is the same as `eigenshape COMMAND ...`."""
 
 from pipeline.cli import main
 

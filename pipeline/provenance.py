@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from eigenshape import __version__
+
 PACKAGES = ("numpy", "scipy", "pyamg", "torch", "timm", "h5py", "opencv-python", "pillow")
 
 
@@ -35,7 +37,6 @@ def _versions() -> dict[str, str]:
 @functools.cache
 def software() -> str:
     """Version of eigenshape, with the commit where it runs from a checkout: "0.1.0+1a2b3c4"."""
-    version = importlib.metadata.version("eigenshape")
     checkout = Path(__file__).resolve().parents[1]
     try:
         commit = subprocess.run(
@@ -46,5 +47,5 @@ def software() -> str:
             check=True,
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return version  # installed without git or without a checkout
-    return f"{version}+{commit}"
+        return __version__  # installed without git or without a checkout
+    return f"{__version__}+{commit}"

@@ -12,7 +12,7 @@ rule fused:
     benchmark:
         LAYOUT.log("{dataset}", "fused", "{shard}", ".jsonl")
     conda:
-        "../../environment.yml"
+        "jobs.yaml"
     threads: 1
     resources:
         gpu=PLAN.gpus(),

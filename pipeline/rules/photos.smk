@@ -9,7 +9,7 @@ rule photos:
     wildcard_constraints:
         dataset="|".join(MADE_HERE),
     conda:
-        "../../environment.yml"
+        "jobs.yaml"
     params:
         options=PLAN.options("photos"),
     shell:
@@ -24,7 +24,7 @@ rule manifest:
     log:
         LAYOUT.log("{dataset}", "manifest"),
     conda:
-        "../../environment.yml"
+        "jobs.yaml"
     params:
         photos=lambda wildcards: PLAN.digest(wildcards.dataset),
         options=PLAN.options("manifest"),

@@ -12,7 +12,7 @@ rule masks:
     benchmark:
         LAYOUT.log("{dataset}", "masks", "{shard}", ".jsonl")
     conda:
-        "../../environment.yml"
+        "jobs.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -35,7 +35,7 @@ rule index:
     log:
         LAYOUT.log("{dataset}", "index"),
     conda:
-        "../../environment.yml"
+        "jobs.yaml"
     params:
         options=PLAN.options("index"),
     shell:
@@ -58,7 +58,7 @@ rule report:
     log:
         LAYOUT.log("{dataset}", "report"),
     conda:
-        "../../environment.yml"
+        "jobs.yaml"
     params:
         options=PLAN.options("report"),
     shell:

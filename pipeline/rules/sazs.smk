@@ -14,7 +14,7 @@ rule sazs_train:
         benchmark="pascal|coco",
         fold="[0-3]",
     conda:
-        "../../environment.yml"
+        "jobs.yaml"
     threads: 4
     resources:
         gpu=PLAN.gpus(),
@@ -42,7 +42,7 @@ rule sazs_test:
         benchmark="pascal|coco",
         fold="[0-3]",
     conda:
-        "../../environment.yml"
+        "jobs.yaml"
     threads: 2
     resources:
         gpu=PLAN.gpus(),
@@ -67,7 +67,7 @@ rule sazs_demo:
     log:
         f"{CONFIG.results_root}/world/sazs/demo.log",
     conda:
-        "../../environment.yml"
+        "jobs.yaml"
     threads: 1
     resources:
         mem_mb=4000,

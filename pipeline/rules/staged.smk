@@ -14,7 +14,7 @@ rule features:
     group:
         "shard"
     conda:
-        "../../environment.yml"
+        "jobs.yaml"
     threads: 1
     resources:
         gpu=PLAN.gpus(),
@@ -43,7 +43,7 @@ rule laplacian:
     group:
         "shard"
     conda:
-        "../../environment.yml"
+        "jobs.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
@@ -68,7 +68,7 @@ rule eigenvectors:
     group:
         "shard"
     conda:
-        "../../environment.yml"
+        "jobs.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,

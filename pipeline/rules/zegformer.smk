@@ -24,7 +24,7 @@ rule zegformer_train:
         set="|".join(published.SETS),
         config="zegformer_R((?!_gzss_eval)[^/])+",
     conda:
-        "../../environment.yml"
+        "jobs.yaml"
     threads: 8
     resources:
         gpu=PLAN.gpus(),
@@ -52,7 +52,7 @@ rule zegformer_score:
         variant="[^/]*",
         tested="[^/]+",
     conda:
-        "../../environment.yml"
+        "jobs.yaml"
     threads: 8
     resources:
         gpu=PLAN.gpus(),
@@ -75,7 +75,7 @@ rule zegformer_demo:
     log:
         f"{CONFIG.results_root}/world/zegformer/demo.log",
     conda:
-        "../../environment.yml"
+        "jobs.yaml"
     threads: 1
     resources:
         mem_mb=6000,

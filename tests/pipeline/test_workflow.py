@@ -24,10 +24,11 @@ ROOT = Path(__file__).parents[2]
 def checkout(tmp_path_factory):
     """What a clone holds of the workflow, so that runs neither lock nor litter this one."""
     root = tmp_path_factory.mktemp("checkout")
-    for name in ("Snakefile", "environment.yml", "config", "profiles", "pipeline"):
+    for name in ("Snakefile", "config", "profiles", "pipeline"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, root / name)
-    for name in ("configs", "data", "eigen", "eval", "models", "train"):
+    linked = ("configs", "data", "eigen", "eigenshape", "_eigenshape_floors.py", "eval", "models")
+    for name in (*linked, "train"):
         (root / name).symlink_to(ROOT / name)
     return root
 

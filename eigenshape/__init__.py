@@ -1,0 +1,67 @@
+"""Laplacian eigenvectors of images, and open-vocabulary segmentation with them.
+
+>>> import eigenshape as es
+>>> pairs = es.eigenvectors("cat.jpg", "dino_vits16", k=5)          # doctest: +SKIP
+>>> with es.open_shards("results/pascal/eigenvectors") as shards:   # doctest: +SKIP
+...     pairs = shards["2007_000033"]
+>>> model = es.load("model_final.safetensors")                      # doctest: +SKIP
+>>> labels = es.segment("cat.jpg", ["cat", "sofa"], model)          # doctest: +SKIP
+
+Importing this package loads nothing; each name is loaded at its first use. All errors raised on
+purpose derive from `EigenshapeError`. docs/api.md lists the names with examples, docs/extending.md
+shows how to add an extractor, a solver, a data set and a fusion rule.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from _eigenshape_floors import require
+
+if TYPE_CHECKING:
+    from data.errors import EigenshapeError
+    from eigen.graphs.build import GraphSpec
+    from eigen.graphs.pixels import PixelSpec
+    from eigen.pairs import Eigenpairs
+    from eigen.store.shards import open as open_shards
+    from eigenshape.functions import eigenvectors, eigenvectors_of, extractor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Eigenpairs",
+    "EigenshapeError",
+    "GraphSpec",
+    "PixelSpec",
+    "__version__",
+    "eigenvectors",
+    "eigenvectors_of",
+    "extractor",
+    "open_shards",
+]
+
+_HOMES = {
+    "EigenshapeError": ("data.errors", "EigenshapeError"),
+    "Eigenpairs": ("eigen.pairs", "Eigenpairs"),
+    "GraphSpec": ("eigen.graphs.build", "GraphSpec"),
+    "PixelSpec": ("eigen.graphs.pixels", "PixelSpec"),
+    "eigenvectors": ("eigenshape.functions", "eigenvectors"),
+    "eigenvectors_of": ("eigenshape.functions", "eigenvectors_of"),
+    "extractor": ("eigenshape.functions", "extractor"),
+    "open_shards": ("eigen.store.shards", "open"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require("data", "eigen")
+    module, attribute = _HOMES[name]
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,238 @@
+"""The functions of the public interface that need no trained segmenter."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+import eigen.picture
+from data.errors import GraphError, SettingError
+from data.images import as_image
+from eigen.extractors import Extractor
+from eigen.extractors import extractor as make_extractor
+from eigen.graphs import build as graphs
+from eigen.graphs.affinity import Affinity, AffinityOperator
+from eigen.pairs import Eigenpairs
+from eigen.picture import MAX_PATCHES, from_graph
+
+if TYPE_CHECKING:
+    from data.images import ImageLike
+
+
+def extractor(name: str, *, weights: str | Path | None = None, **options: Any) -> Extractor:
+    """The extractor of that name; built once per process and then reused.
+
+    Parameters
+    ----------
+    name : str
+        Such as "dino_vits16" or "lowlevel" (which needs no weights); docs/extractors.md lists them.
+    weights : path or "random:SEED", optional
+        File of the weights; by default they are looked up by name. A file that changed on disk is
+        read again.
+    **options
+        `facet`, `block`, `device`, `autocast`: see `eigen.extractors.extractor`.
+
+    Raises
+    ------
+    SettingError
+        Unknown name or option.
+    WeightsError
+        Weights that are missing, unreadable or of another network.
+    """
+    path = Path(weights).expanduser() if weights is not None else None
+    stamp = None
+    if path is not None and path.is_file():
+        stamp = (path.stat().st_size, path.stat().st_mtime_ns)
+    return _made(name, None if weights is None else str(weights), stamp, **options)
+
+
+@functools.lru_cache(maxsize=4)
+def _made(name: str, weights: str | None, stamp: object, **options: Any) -> Extractor:
+    return make_extractor(name, weights=weights, **options)
+
+
+def eigenvectors(
+    image: ImageLike,
+    extractor: Extractor | str,
+    k: int = 5,
+    *,
+    graph: graphs.GraphSpec | None = None,
+    solver: str = "auto",
+    tolerance: float = eigen.picture.TOLERANCE,
+    drop_trivial: bool = False,
+    seed: int = 0,
+    max_patches: int = MAX_PATCHES,
+) -> Eigenpairs:
+    """The K smallest eigenpairs of (D - W) v = lambda D v for the graph of one image.
+
+    Parameters
+    ----------
+    image : path, PIL image, or ndarray of shape (H, W), (H, W, 3) or (H, W, 4), uint8
+    extractor : Extractor or str
+        An extractor, or the name of one, which is built once per process.
+    k : int
+        Number of pairs; the constant eigenvector is the first of them unless `drop_trivial`.
+    graph : GraphSpec, optional
+        By default the dense patch graph, W = max(X X^T, 0) for unit feature rows X.
+    solver, tolerance, drop_trivial, seed
+        See `eigen.solvers.solve.solve`.
+    max_patches : int
+        An image of more patches is reduced first.
+
+    Returns
+    -------
+    Eigenpairs
+        Eigenvalues (K,) float64 in [0, 2], vectors (K, h, w) float32, residuals (K,).
+
+    Raises
+    ------
+    SettingError, ImageError, WeightsError
+        What was given is no image, cannot be read, or the extractor cannot be built.
+    GraphError
+        The features form no valid graph, or it has fewer than `k` nodes.
+    eigen.solvers.solve.ConvergenceError
+        No solver reached the tolerance.
+
+    References
+    ----------
+    Melas-Kyriazi et al., "Deep Spectral Methods", CVPR 2022, section 3.
+    """
+    return eigen.picture.eigenvectors(
+        as_image(image),
+        _the_extractor(extractor),
+        k,
+        graph=graph,
+        solver=solver,
+        tolerance=tolerance,
+        drop_trivial=drop_trivial,
+        seed=seed,
+        max_patches=max_patches,
+    )
+
+
+_extractor_by_name = extractor
+
+
+def _the_extractor(given: Extractor | str) -> Extractor:
+    return _extractor_by_name(given) if isinstance(given, str) else given
+
+
+def eigenvectors_of(
+    source: np.ndarray | sp.sparray | sp.spmatrix | AffinityOperator,
+    grid: tuple[int, int],
+    k: int = 5,
+    *,
+    kind: str = "auto",
+    image: ImageLike | None = None,
+    size: tuple[int, int] | None = None,
+    graph: graphs.GraphSpec | None = None,
+    solver: str = "auto",
+    tolerance: float = eigen.picture.TOLERANCE,
+    drop_trivial: bool = False,
+    seed: int = 0,
+) -> Eigenpairs:
+    """Eigenpairs of features, or of an affinity, that the caller has computed.
+
+    Parameters
+    ----------
+    source : ndarray, sparse array or operator
+        Features, one row per node in row-major order: (h*w, d) or (h, w, d); rows are scaled to
+        unit length. Or an affinity (h*w, h*w): symmetric, non-negative, without a zero row, as an
+        ndarray, a sparse array, or an object with `shape`, `dtype` and `matmat`.
+    grid : (h, w)
+        Nodes per column and per row.
+    k : int
+        Number of pairs.
+    kind : {"auto", "features", "affinity"}
+        "auto" takes a symmetric (h*w, h*w) array for an affinity.
+    image : as in `eigenvectors`, optional
+        Needed by a `graph` that uses colours or pixels.
+    size : (H, W), optional
+        Size in pixels of what the grid covers; by default that of `image`, else `grid`.
+    graph : GraphSpec, optional
+        How features become a graph; refused with an affinity.
+    solver, tolerance, drop_trivial, seed
+        See `eigen.solvers.solve.solve`.
+
+    Raises
+    ------
+    GraphError
+        The source does not fit the grid or is no valid graph; names the node.
+    SettingError
+        `kind` is unknown, or `graph` contradicts the source or needs an image.
+    """
+    if kind not in ("auto", "features", "affinity"):
+        raise SettingError(f"kind: expected auto, features or affinity, found {kind!r}")
+    nodes = grid[0] * grid[1]
+    pixels = None if image is None else as_image(image)
+    if kind == "affinity" or (kind == "auto" and _is_affinity(source, nodes)):
+        if graph is not None:
+            raise SettingError("graph: an affinity is a graph already; give features, or no graph")
+        built = graphs.Graph(_affinity(source, nodes), grid)
+    else:
+        built = _graph_of_features(source, grid, graph or graphs.GraphSpec(), pixels)
+    return from_graph(
+        built,
+        size or (grid if pixels is None else (pixels.shape[0], pixels.shape[1])),
+        k,
+        solver=solver,
+        tolerance=tolerance,
+        drop_trivial=drop_trivial,
+        seed=seed,
+    )
+
+
+def _is_affinity(source: Any, nodes: int) -> bool:
+    if not isinstance(source, np.ndarray):
+        return sp.issparse(source) or isinstance(source, AffinityOperator)
+    square = source.shape == (nodes, nodes)
+    return square and bool(np.allclose(source, source.T, rtol=1e-4, atol=1e-6))
+
+
+def _affinity(source: Any, nodes: int) -> Affinity:
+    shape = getattr(source, "shape", None)
+    if shape != (nodes, nodes):
+        raise GraphError(f"affinity: expected shape {(nodes, nodes)} for the grid, found {shape}")
+    if not sp.issparse(source) and not isinstance(source, np.ndarray | AffinityOperator):
+        raise GraphError(
+            "affinity: expected an ndarray, a sparse array, or an object with shape, dtype and "
+            f"matmat, found {type(source).__qualname__}"
+        )
+    if not (sp.issparse(source) or isinstance(source, np.ndarray)):
+        return source
+    dtype = np.float64 if source.dtype == np.float64 else np.float32
+    if sp.issparse(source):
+        return sp.csr_array(source).astype(dtype)
+    return np.ascontiguousarray(source, dtype)
+
+
+def _graph_of_features(
+    source: Any, grid: tuple[int, int], spec: graphs.GraphSpec, image: np.ndarray | None
+) -> graphs.Graph:
+    features = np.asarray(source)
+    if features.dtype.kind not in "fiu":
+        raise GraphError(f"features: expected an array of numbers, found dtype {features.dtype}")
+    if features.ndim == 3 and features.shape[:2] == tuple(grid):
+        features = features.reshape(-1, features.shape[2])
+    if features.ndim != 2 or len(features) != grid[0] * grid[1]:
+        raise GraphError(
+            f"features: expected shape ({grid[0] * grid[1]}, d) or ({grid[0]}, {grid[1]}, d) for a "
+            f"grid of {grid[0]} x {grid[1]} nodes, found {features.shape}"
+        )
+    if image is None and (spec.kind == "pixel" or spec.colour != "none"):
+        raise SettingError("image: this graph uses pixels; give the image of the features")
+    length = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
+    bad = np.flatnonzero(~np.isfinite(length[:, 0]) | (length[:, 0] == 0))
+    if bad.size:
+        raise GraphError(
+            f"features: row {bad[0]} (node {bad[0] // grid[1]}, {bad[0] % grid[1]}) is zero or not "
+            f"finite; {bad.size} such rows"
+        )
+    unit = (features / length).astype(np.float32)
+    return graphs.build(
+        spec, unit, grid, np.zeros((*grid, 3), np.uint8) if image is None else image
+    )
