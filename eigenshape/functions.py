@@ -16,7 +16,7 @@ from eigen.extractors import Extractor
 from eigen.extractors import extractor as make_extractor
 from eigen.graphs import build as graphs
 from eigen.graphs.affinity import Affinity, AffinityOperator
-from eigen.pairs import Eigenpairs
+from eigen.pairs import Cells, Eigenpairs
 from eigen.picture import MAX_PATCHES, from_graph
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def eigenvectors(
     seed: int = 0,
     max_patches: int = MAX_PATCHES,
 ) -> Eigenpairs:
-    """The K smallest eigenpairs of (D - W) v = lambda D v for the graph of one image.
+    """Compute the K smallest eigenpairs of (D - W) v = lambda D v for the graph of one image.
 
     Parameters
     ----------
@@ -129,6 +129,7 @@ def eigenvectors_of(
     kind: str = "auto",
     image: ImageLike | None = None,
     size: tuple[int, int] | None = None,
+    cells: Cells | None = None,
     graph: graphs.GraphSpec | None = None,
     solver: str = "auto",
     tolerance: float = eigen.picture.TOLERANCE,
@@ -152,7 +153,10 @@ def eigenvectors_of(
     image : as in `eigenvectors`, optional
         Needed by a `graph` that uses colours or pixels.
     size : (H, W), optional
-        Size in pixels of what the grid covers; by default that of `image`, else `grid`.
+        Size of the image in pixels; by default that of `image`, else `grid`.
+    cells : Cells, optional
+        Where the nodes lie in the image, such as `eigen.pairs.Cells.of_patches(16)`; by default the
+        grid covers `size` exactly.
     graph : GraphSpec, optional
         How features become a graph; refused with an affinity.
     solver, tolerance, drop_trivial, seed
@@ -169,15 +173,17 @@ def eigenvectors_of(
         raise SettingError(f"kind: expected auto, features or affinity, found {kind!r}")
     nodes = grid[0] * grid[1]
     pixels = None if image is None else as_image(image)
+    size = size or (grid if pixels is None else (pixels.shape[0], pixels.shape[1]))
+    cells = cells or Cells.over(size, grid)
     if kind == "affinity" or (kind == "auto" and _is_affinity(source, nodes)):
         if graph is not None:
             raise SettingError("graph: an affinity is a graph already; give features, or no graph")
-        built = graphs.Graph(_affinity(source, nodes), grid)
+        built = graphs.Graph(_affinity(source, nodes), grid, cells)
     else:
-        built = _graph_of_features(source, grid, graph or graphs.GraphSpec(), pixels)
+        built = _graph_of_features(source, grid, graph or graphs.GraphSpec(), pixels, cells)
     return from_graph(
         built,
-        size or (grid if pixels is None else (pixels.shape[0], pixels.shape[1])),
+        size,
         k,
         solver=solver,
         tolerance=tolerance,
@@ -211,7 +217,11 @@ def _affinity(source: Any, nodes: int) -> Affinity:
 
 
 def _graph_of_features(
-    source: Any, grid: tuple[int, int], spec: graphs.GraphSpec, image: np.ndarray | None
+    source: Any,
+    grid: tuple[int, int],
+    spec: graphs.GraphSpec,
+    image: np.ndarray | None,
+    cells: Cells,
 ) -> graphs.Graph:
     features = np.asarray(source)
     if features.dtype.kind not in "fiu":
