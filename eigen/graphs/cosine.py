@@ -43,12 +43,14 @@ def check_features(features: np.ndarray) -> None:
         )
 
 
-def dense(features: np.ndarray) -> TriangleAffinity:
+def dense(features: np.ndarray, *, clip: bool = True) -> TriangleAffinity:
     """max(X X^T, 0), the affinity of the published eigenvectors.
 
     Parameters
     ----------
     features : ndarray, shape (n, d), float32, unit rows
+    clip : bool
+        False leaves negative similarities as they are: no affinity yet.
 
     Returns
     -------
@@ -74,7 +76,8 @@ def dense(features: np.ndarray) -> TriangleAffinity:
     # BLAS counts by columns: its lower triangle is the upper one of rows.
     blas.ssyrk(1.0, features.T, trans=1, lower=1, c=W.T, overwrite_c=True)
     affinity = TriangleAffinity(W)
-    affinity.clip()
+    if clip:
+        affinity.clip()
     return affinity
 
 

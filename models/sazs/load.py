@@ -8,16 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from data import weight_files
 from data.errors import WeightsError
-from data.weight_files import Checkpoint
-from models.checkpoints import load_state
+from models.checkpoints import load_weights, read_recipe
 from models.sazs.networks import ARCHITECTURES, build
 
 
-def load(
-    source: str | Path | Checkpoint, *, arch: str | None = None
-) -> tuple[nn.Module, Mapping[str, Any]]:
+def load(path: str | Path, *, arch: str | None = None) -> tuple[nn.Module, Mapping[str, Any]]:
     """A trained network from any checkpoint file, and the recipe where the file has one.
 
     Parameters
@@ -27,15 +23,17 @@ def load(
     Raises
     ------
     WeightsError
-        Unreadable, of another architecture, or of one that neither the file nor the caller names.
+        Unreadable or of another architecture.
+    WeightsError
+        Neither the file nor the caller names the architecture.
     """
-    file = source if isinstance(source, Checkpoint) else weight_files.read(source)
-    arch = arch or file.recipe.get("arch")
+    recipe = read_recipe(path)
+    arch = arch or recipe.get("arch")
     if not arch:
         raise WeightsError(
-            f"{file.path}: does not say which architecture it is; give --arch "
+            f"{path}: does not say which architecture it is; give --arch "
             f"({', '.join(ARCHITECTURES)})"
         )
     model = build(arch)
-    load_state(model, file.tensors, file.path)
-    return model.eval(), file.recipe
+    load_weights(model, path)
+    return model.eval(), recipe
