@@ -22,24 +22,18 @@ rule all:
         PLAN.targets(*PLAN.present()),
 
 
-rule pascal_k5:
-    input:
-        PLAN.targets("pascal"),
+for dataset in DATASETS.values():
 
-
-rule coco_k5:
-    input:
-        PLAN.targets("coco"),
-
-
-rule folder:
-    input:
-        PLAN.targets("folder"),
+    rule:
+        name:
+            dataset.target
+        input:
+            PLAN.targets(dataset.name),
 
 
 rule demo:
     input:
-        PLAN.targets("world", "samples"),
+        PLAN.targets(*generated()),
         f"{CONFIG.results_root}/world/sazs/report.html",
         f"{CONFIG.results_root}/world/zegformer/report.html",
 

@@ -25,6 +25,9 @@ from data.files import atomic_path
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm")
 """File name endings of pictures, the preferred first where two files have one stem."""
 
+IGNORE = 255
+"""Value of pixels in a label map that count neither in a loss nor in a score."""
+
 MAX_PIXELS = 200_000_000
 """Largest picture that is decoded, in pixels: 600 MB as RGB."""
 

@@ -13,15 +13,16 @@ from typing import Any
 
 import click
 
+from data.datasets import DATASETS, downloaded, generated
 from pipeline.commands import one_line_errors
 from pipeline.config import STAGE_KEYS, Config
-from pipeline.layout import DATASETS, MADE_HERE, STAGES, Layout
+from pipeline.layout import STAGES, Layout
 from pipeline.options import config_options
 
 MACHINE = ("device", "batch_size")
 
 dataset_option = click.option(
-    "--dataset", type=click.Choice(DATASETS), required=True, help="Which photos."
+    "--dataset", type=click.Choice(list(DATASETS)), required=True, help="Name of the data set."
 )
 shard_option = click.option("--shard", type=int, required=True, help="Number of the shard, from 0.")
 workers_option = click.option(
@@ -59,7 +60,9 @@ def _layout(config: Config) -> Layout:
 
 
 @main.command()
-@click.option("--dataset", type=click.Choice(MADE_HERE), required=True, help="Which photos.")
+@click.option(
+    "--dataset", type=click.Choice(generated()), required=True, help="Name of the data set."
+)
 @config_options(*STAGE_KEYS["photos"])
 def photos(config: Config, dataset: str) -> None:
     """Make a data set that needs no download: a generated world, scikit-image's photos."""
@@ -215,14 +218,16 @@ def report(config: Config, dataset: str) -> None:
 
 
 @main.command("check-data")
-@click.argument("datasets", nargs=-1, type=click.Choice(("pascal", "coco", "folder")))
+@click.argument(
+    "datasets", nargs=-1, type=click.Choice([d for d in DATASETS if d not in generated()])
+)
 @config_options("datasets_root", "folder", "photos")
 def check_data(config: Config, datasets: tuple[str, ...]) -> None:
     """Say what is there of the data sets, what is missing and where it belongs."""
     from pipeline.stages.manifest import tree_for
 
     complete = True
-    for dataset in datasets or ("pascal", "coco"):
+    for dataset in datasets or downloaded():
         click.secho(dataset, bold=True)
         for finding in tree_for(dataset, config, _layout(config)).check():
             complete &= finding.level != "missing"
@@ -268,12 +273,17 @@ def verify(
 
 
 @main.command()
-@click.option("--dataset", type=click.Choice(("pascal", "coco")), required=True)
+@click.option(
+    "--dataset",
+    type=click.Choice([d.name for d in DATASETS.values() if d.benchmark is not None]),
+    required=True,
+    help="Name of the data set.",
+)
 @config_options("datasets_root", "results_root")
 @workers_option
 def lists(config: Config, dataset: str, workers: int) -> None:
     """Make the lists of PASCAL-5i or COCO-20i from masks, compare them with the published."""
-    from data.trees.folder import open_tree
+    from data.datasets import open_tree
     from pipeline.stages import lists as stage
 
     output = Path(config.results_root) / dataset / "lists.json"
@@ -290,13 +300,9 @@ def lists(config: Config, dataset: str, workers: int) -> None:
 def coco_masks(config: Config, workers: int) -> None:
     """Paint COCO's label maps from the official instances_*.json."""
     from data.trees.coco import CocoTree
-    from data.trees.folder import open_tree
     from pipeline.stages import lists as stage
 
-    tree = open_tree("coco", config.datasets_root)
-    if not isinstance(tree, CocoTree):
-        raise click.UsageError(f"{config.datasets_root} holds no COCO tree")
-    stage.write_coco_masks(tree, workers=workers)
+    stage.write_coco_masks(CocoTree(config.datasets_root), workers=workers)
 
 
 @main.command()

@@ -8,9 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-DATASETS = ("pascal", "coco", "folder", "world", "samples")
-MADE_HERE = ("world", "samples")
-"""Data sets that the pipeline makes itself: the generated world, scikit-image's photos."""
+from data.datasets import DATASETS
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Layout:
     k: int
 
     def made(self, dataset: str) -> str:
-        """Says that the photos of a data set of `MADE_HERE` are complete."""
+        """Marks the images of a generated data set as complete."""
         return f"{self.results_root}/{dataset}/photos.done"
 
     def manifest(self, dataset: str) -> str:
@@ -66,16 +64,15 @@ class Layout:
 
     def tree(self, dataset: str) -> Path:
         """Root of a data set's tree."""
-        if dataset in MADE_HERE:
+        if DATASETS[dataset].generator is not None:
             return Path(self.results_root) / dataset / "photos"
         return Path(self.datasets_root)
 
     def masks(self, dataset: str) -> Path:
-        """Folder of `{id}_k{0..K-1}.png`: the published one for pascal and coco."""
+        """Folder of `{id}_k{0..K-1}.png`: in the tree where published code looks for it there."""
         name = f"{dataset}_k{self.k}"
-        published = {"pascal": "VOC2012", "coco": "COCO2014"}
-        if dataset in published:
-            return Path(self.datasets_root) / published[dataset] / name
+        if DATASETS[dataset].masks_in_tree:
+            return DATASETS[dataset].open(self.tree(dataset)).root / name
         return Path(self.results_root) / dataset / "masks" / name
 
 

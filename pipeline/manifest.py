@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.errors import DatasetError
 from data.files import atomic_path
-from data.trees.folder import Tree
+from data.trees.tree import Tree
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ def read(path: str | Path, *, shard: int | None = None) -> list[Entry]:
 
     Raises
     ------
-    ValueError
+    DatasetError
         The file is not a manifest.
     """
     with Path(path).open(newline="") as file:
         rows = csv.DictReader(file)
         if rows.fieldnames != ["id", "path", "shard", "problem"]:
-            raise ValueError(
+            raise DatasetError(
                 f"{path}: expected the columns id, path, shard, problem, found {rows.fieldnames}; "
                 "delete it and give the same command again"
             )

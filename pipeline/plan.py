@@ -12,11 +12,11 @@ import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from data.errors import DatasetError
+from data.datasets import DATASETS, downloaded, generated
+from data.errors import DatasetError, EigenshapeError
 from pipeline import config as configuration
 from pipeline import manifest
-from pipeline.layout import MADE_HERE, STAGES, Layout, shard_name
-from pipeline.stages import photos
+from pipeline.layout import STAGES, Layout, shard_name
 from pipeline.stages.manifest import tree_for
 
 
@@ -45,8 +45,9 @@ class Plan:
     @functools.cache  # noqa: B019 - one object a run
     def entries(self, dataset: str) -> list[manifest.Entry]:
         """Manifest of a data set from its folders (or from what will be made), no photo opened."""
-        if dataset in MADE_HERE:
-            ids = photos.ids(dataset, self.config)
+        generator = DATASETS[dataset].generator
+        if generator is not None:
+            ids = generator.ids(self.config.world_photos)
             return [manifest.Entry(id, "", n // self.config.shard_size) for n, id in enumerate(ids)]
         tree = tree_for(dataset, self.config, self.layout)
         return manifest.entries(tree, self.config.shard_size)
@@ -68,8 +69,8 @@ class Plan:
 
     def photos(self, wildcards: Any) -> list[str]:
         """Input function: what must be there before the photos can be listed."""
-        made_here = wildcards.dataset in MADE_HERE
-        return [self.layout.made(wildcards.dataset)] if made_here else []
+        is_generated = DATASETS[wildcards.dataset].generator is not None
+        return [self.layout.made(wildcards.dataset)] if is_generated else []
 
     def eigenvectors(self, wildcards: Any) -> list[str]:
         """Input function: the eigenvector shards of a data set."""
@@ -94,7 +95,7 @@ class Plan:
         def inputs(wildcards: Any) -> list[str]:
             try:
                 return [path for dataset in datasets for path in self._results(dataset)]
-            except DatasetError as error:
+            except EigenshapeError as error:
                 raise error.with_traceback(None) from None  # its message is all a user needs
 
         return inputs
@@ -112,13 +113,13 @@ class Plan:
     def present(self) -> list[str]:
         """Data sets whose photos are there; the ones made here if none is."""
         found = []
-        for dataset in ("pascal", "coco"):
+        for dataset in downloaded():
             try:
                 self.entries(dataset)
             except DatasetError:
                 continue
             found.append(dataset)
-        return found or list(MADE_HERE)
+        return found or generated()
 
     def options(self, stage: str) -> Callable[[Any], str]:
         """Parameter function: options of a stage that differ from their defaults.
@@ -128,7 +129,7 @@ class Plan:
 
         def words(wildcards: Any) -> str:
             config = self.config
-            if wildcards.dataset in MADE_HERE:
+            if DATASETS[wildcards.dataset].generator is not None:
                 config = dataclasses.replace(config, extractor=config.demo_extractor)
             return shlex.join(configuration.options(config, stage))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from data.errors import DatasetError
-from data.sazs.splits import COCO, ImageClass, Lists
+from data.sazs.splits import ImageClass, Lists
 
 EPISODES = 1000
 PROTOCOLS = ("one_pass", "published")
@@ -32,7 +32,7 @@ def episodes(lists: Lists, fold: int, protocol: str = "one_pass") -> list[ImageC
         raise DatasetError(f"fold {fold} of {lists.benchmark.name} has no test pair in these lists")
     if protocol == "one_pass":
         return pairs
-    if lists.benchmark is COCO:
+    if lists.benchmark.interleaved:
         held_out = lists.benchmark.class_ids(fold, "val")
         return draw({c: lists.images["val"][c] for c in held_out})
     return [pairs[i % len(pairs)] for i in range(EPISODES)]

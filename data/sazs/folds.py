@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.datasets import open_tree
 from data.errors import DatasetError, ImageError
-from data.pictures import read_image, read_label
+from data.pictures import IGNORE, read_image, read_label
+from data.sazs.benchmark import Benchmark
 from data.sazs.episodes import episodes
 from data.sazs.published import read_lists
-from data.sazs.splits import BENCHMARKS, IGNORE, Benchmark, ImageClass, Lists, generate
-from data.trees.folder import open_tree
+from data.sazs.splits import ImageClass, Lists, benchmark_of, generate
 from data.trees.tree import Tree
 
 
@@ -113,7 +114,7 @@ def open_fold(
     DatasetError, DatasetError
         The data or the lists are missing; the fold does not exist.
     """
-    rules = BENCHMARKS[benchmark]
+    rules = benchmark_of(benchmark)
     rules.class_ids(fold, "val")  # a fold that does not exist is said before files are read
     tree = open_tree(benchmark, data_dir)
     pairs = _read_lists(rules, tree, lists)

@@ -16,8 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import DatasetError
-from data.sazs.splits import COCO, FOLDS, PASCAL, ROLES, Benchmark, Lists
+from data.sazs.benchmark import FOLDS, ROLES, Benchmark
+from data.sazs.splits import Lists
+from data.trees.coco import COCO_20I
 from data.trees.findings import Finding
+from data.trees.lists import read_lines
+from data.trees.voc import PASCAL_5I
 
 
 @functools.cache
@@ -38,7 +42,13 @@ def read_lists(benchmark: Benchmark, folder: str | Path) -> Lists:
         A file is missing or malformed, or one pickle contradicts another; names the file.
     """
     folder = Path(folder)
-    read = {PASCAL: _read_pascal, COCO: _read_coco}[benchmark]
+    readers = {PASCAL_5I: _read_pascal, COCO_20I: _read_coco}
+    if benchmark not in readers:
+        raise DatasetError(
+            f"{folder}: no lists were published for {benchmark.name!r}; give a file written by "
+            "`python -m pipeline lists`"
+        )
+    read = readers[benchmark]
     images: dict[str, dict[int, list[str]]] = {}
     for role in ROLES:
         place = folder / role
@@ -53,11 +63,8 @@ def read_lists(benchmark: Benchmark, folder: str | Path) -> Lists:
 def _read_pascal(place: Path, role: str, fold: int, images: dict[int, list[str]]) -> None:
     """A line is `{photo}__{class id + 1 in two digits}`; both roles list the fold's own classes."""
     path = place / f"fold{fold}.txt"
-    allowed = PASCAL.class_ids(fold, "val")
-    try:
-        lines = path.read_text("utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"cannot read the list {path}: {error}") from error
+    allowed = PASCAL_5I.class_ids(fold, "val")
+    lines = read_lines(path)
     for number, line in enumerate(lines, start=1):
         match = re.fullmatch(r"(.+)__(\d\d)", line)
         class_id = int(match[2]) - 1 if match else -1
@@ -77,7 +84,7 @@ def _read_coco(place: Path, role: str, fold: int, images: dict[int, list[str]]) 
             content = _PlainUnpickler(file).load()
     except Exception as error:  # a damaged pickle raises nearly anything
         raise DatasetError(f"cannot read the list {path}: {error}") from error
-    for class_id in COCO.class_ids(fold, role):
+    for class_id in COCO_20I.class_ids(fold, role):
         listed = content.get(class_id) if isinstance(content, dict) else None
         if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
             raise DatasetError(f"{path}: expected a list of photos for class {class_id}")
@@ -134,7 +141,7 @@ def _differing(counts: list[int], expected: list[int], *, only_more: bool) -> st
 
 def _hashes(lists: Lists, role: str) -> list[str]:
     images, benchmark = lists.images[role], lists.benchmark
-    if benchmark is COCO:
+    if benchmark.interleaved:
         groups = [images[c] for c in range(benchmark.classes)]
     else:
         groups = [

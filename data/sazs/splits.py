@@ -16,17 +16,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.datasets import DATASETS
 from data.errors import DatasetError, ImageError
 from data.files import atomic_path
 from data.parallel import ordered_map
-from data.pictures import picture_size, read_label
-from data.trees.coco import CocoTree
+from data.pictures import IGNORE, picture_size, read_label
+from data.sazs.benchmark import ROLES, Benchmark
 from data.trees.tree import Tree
-from data.trees.voc import PascalTree
 
-FOLDS = 4
-ROLES = ("trn", "val")
-IGNORE = 255
+BENCHMARKS = {d.name: d.benchmark for d in DATASETS.values() if d.benchmark is not None}
 
 
 class ImageClass(NamedTuple):
@@ -36,43 +34,17 @@ class ImageClass(NamedTuple):
     class_id: int
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """Classes, folds and the rule of the lists.
+def benchmark_of(dataset: str) -> Benchmark:
+    """The benchmark of a data set.
 
-    A pair is kept if at least `least` of the pixels `mask[start::stride, start::stride]` show the
-    class. Both rules were found by comparison with the published lists (docs/data.md).
+    Raises
+    ------
+    DatasetError
+        It has none.
     """
-
-    name: str
-    classes: int
-    interleaved: bool
-    start: int
-    stride: int
-    least: int
-
-    def class_ids(self, fold: int, role: str) -> list[int]:
-        """Ascending class ids of a fold: held out ("val") or seen in training ("trn").
-
-        Raises
-        ------
-        DatasetError
-            There is no such fold or role.
-        """
-        if fold not in range(FOLDS):
-            raise DatasetError(f"fold: expected 0 to {FOLDS - 1}, found {fold!r}")
-        if role not in ROLES:
-            raise DatasetError(f"role: expected one of {', '.join(ROLES)}, found {role!r}")
-        return [c for c in range(self.classes) if (self.fold_of(c) == fold) == (role == "val")]
-
-    def fold_of(self, class_id: int) -> int:
-        """The fold that holds a class out."""
-        return class_id % FOLDS if self.interleaved else class_id // (self.classes // FOLDS)
-
-
-PASCAL = Benchmark("pascal", classes=20, interleaved=False, start=1, stride=32, least=3)
-COCO = Benchmark("coco", classes=80, interleaved=True, start=0, stride=1, least=2 * 32 * 32)
-BENCHMARKS = {benchmark.name: benchmark for benchmark in (PASCAL, COCO)}
+    if dataset not in BENCHMARKS:
+        raise DatasetError(f"benchmark: expected one of {', '.join(BENCHMARKS)}, found {dataset!r}")
+    return BENCHMARKS[dataset]
 
 
 @dataclass
@@ -151,13 +123,9 @@ def generate(tree: Tree, *, workers: int | None = None) -> Lists:
     DatasetError
         The tree has no photos.
     """
-    benchmark, members = _members(tree)
+    members, benchmark = tree.labelled(), benchmark_of(tree.name)
     lists = Lists(benchmark, {role: {c: [] for c in range(benchmark.classes)} for role in ROLES})
-    tasks = [
-        (benchmark, role, image, photo, mask)
-        for role in ROLES
-        for image, photo, mask in sorted(members[role])
-    ]
+    tasks = [(benchmark, role, *labelled) for role in ROLES for labelled in sorted(members[role])]
     for role, image, class_ids, problem in ordered_map(_judge, tasks, workers=workers, chunk=64):
         if problem:
             lists.problems.append((image, problem))
@@ -166,32 +134,6 @@ def generate(tree: Tree, *, workers: int | None = None) -> Lists:
         for class_id in class_ids:
             lists.images[role][class_id].append(image)
     return lists
-
-
-_Member = tuple[str, Path, Path]
-
-
-def _members(tree: Tree) -> tuple[Benchmark, dict[str, list[_Member]]]:
-    """(image name, photo, mask) of each role."""
-    members: dict[str, list[_Member]] = {role: [] for role in ROLES}
-    if isinstance(tree, PascalTree):
-        lists = tree.lists()
-        for role, name in zip(ROLES, ("trainaug", "val"), strict=True):
-            if name not in lists:
-                where = tree.root / "ImageSets" / "Segmentation" / f"{name}.txt"
-                raise DatasetError(f"{where} is missing: it names the {role} photos")
-            listed = set(lists[name])
-            for photo in tree.photos():
-                if photo.id in listed:
-                    members[role].append((photo.id, photo.path, tree.mask_path(photo)))
-        return PASCAL, members
-    if isinstance(tree, CocoTree):
-        role_of = dict(zip(tree.splits, ROLES, strict=True))
-        for photo in tree.photos():
-            name = f"{photo.split}/{photo.path.name}"
-            members[role_of[str(photo.split)]].append((name, photo.path, tree.mask_path(photo)))
-        return COCO, members
-    raise DatasetError(f"lists: expected a pascal or coco tree, found {tree.name!r}")
 
 
 def _judge(task: tuple[Benchmark, str, str, Path, Path]) -> tuple[str, str, list[int], str]:

@@ -11,12 +11,12 @@ import math
 import numpy as np
 from PIL import Image
 
+from data.pictures import IGNORE
+
 MEAN = (0.29010095242892997, 0.32808144844279574, 0.28696394422942517)
 STD = (0.1829540508368939, 0.18656561047509476, 0.18447508988480435)
 """What images are normalised with: of pixels scaled to 0..1, RGB. Cityscapes' statistics, which
 SAZS publishes for both of its data sets."""
-
-IGNORE = 255
 
 
 def augment(

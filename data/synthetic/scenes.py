@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-IGNORE = 255
+from data.pictures import IGNORE
 
 # Two tones each: the object's body and its pattern.
 COLOURS = {

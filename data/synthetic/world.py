@@ -22,11 +22,12 @@ from PIL import Image
 from data.files import atomic_path
 from data.parallel import ordered_map
 from data.pictures import write_png
-from data.sazs.splits import FOLDS, PASCAL
+from data.sazs.benchmark import FOLDS
 from data.synthetic.scenes import COLOURS, SHAPES, TEXTURES, Thing, draw_scene
 from data.text.vocabulary import Vocabulary
+from data.trees.voc import PASCAL_5I
 
-CLASSES_PER_FOLD = PASCAL.classes // FOLDS
+CLASSES_PER_FOLD = PASCAL_5I.classes // FOLDS
 PHOTO_SIZE = (240, 320)
 DIMENSIONS = 512
 
@@ -56,7 +57,7 @@ def vocabulary(fold: int | None = None) -> Vocabulary:
         There is no such fold.
     """
     names = tuple(thing.name for thing in classes())
-    unseen = () if fold is None else PASCAL.class_ids(fold, "val")
+    unseen = () if fold is None else PASCAL_5I.class_ids(fold, "val")
     return Vocabulary("world", names, frozenset(unseen), tuple(range(1, len(names) + 1)))
 
 

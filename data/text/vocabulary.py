@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data.datasets import DATASETS
 from data.errors import VocabularyError
-from data.sazs.splits import COCO, PASCAL
 
 OTHERS = "others"
 """What SAZS calls everything that is not the class asked for."""
@@ -103,7 +103,7 @@ class Vocabulary:
     def subset(self, which: str) -> Vocabulary:
         """The "seen", "unseen" or "all" classes, renumbered from 0 in the order they have here."""
         if which not in ("seen", "unseen", "all"):
-            raise ValueError(f"subset: expected seen, unseen or all, found {which!r}")
+            raise VocabularyError(f"subset: expected seen, unseen or all, found {which!r}")
         ids = {"seen": self.seen_ids, "unseen": self.unseen_ids, "all": range(len(self))}[which]
         return replace(
             self,
@@ -165,15 +165,16 @@ def fewshot(benchmark: str, *, fold: int | None = None, spelling: str = "correct
     """
     if spelling not in ("corrected", "reference"):
         raise VocabularyError(f"spelling: expected corrected or reference, found {spelling!r}")
-    folds = {"pascal": PASCAL, "coco": COCO}
-    if benchmark not in folds:
-        raise VocabularyError(f"benchmark: expected pascal or coco, found {benchmark!r}")
-    vocabulary = builtin(benchmark)
+    known = [d.name for d in DATASETS.values() if d.benchmark and d.vocabulary]
+    if benchmark not in known:
+        raise VocabularyError(f"benchmark: expected one of {', '.join(known)}, found {benchmark!r}")
+    record = DATASETS[benchmark]
+    vocabulary = builtin(str(record.vocabulary))
     if spelling == "reference":
         vocabulary = replace(vocabulary, names=tuple(n.replace(" ", "") for n in vocabulary.names))
-    if fold is None:
+    if fold is None or record.benchmark is None:
         return vocabulary
-    return vocabulary.holding_out(folds[benchmark].class_ids(fold, "val"))
+    return vocabulary.holding_out(record.benchmark.class_ids(fold, "val"))
 
 
 def from_names(names: Sequence[str], *, name: str = "class names") -> Vocabulary:

@@ -6,8 +6,10 @@ from itertools import product
 from pathlib import Path
 
 from data.errors import DatasetError
+from data.sazs.benchmark import ROLES, Benchmark
+from data.trees.dataset import Dataset
 from data.trees.findings import Finding, counted
-from data.trees.tree import Listing, Photo, Tree, list_pictures
+from data.trees.tree import Labelled, Listing, Photo, Tree, all_images, list_pictures
 
 PUBLISHED_PHOTOS = {
     "train2014": 82_783,
@@ -49,6 +51,21 @@ class CocoTree(Tree):
         """The official annotations of a split."""
         return self.root / "annotations" / f"instances_{split}.json"
 
+    def labelled(self) -> dict[str, list[Labelled]]:
+        members: dict[str, list[Labelled]] = {role: [] for role in ROLES}
+        role_of = dict(zip(self.splits, ROLES, strict=True))
+        for photo in self.photos():
+            name = f"{photo.split}/{photo.path.name}"
+            label = Labelled(name, photo.path, self.mask_path(photo))
+            members[role_of[str(photo.split)]].append(label)
+        for split, role in role_of.items():
+            folder = self.root / "annotations" / split
+            if members[role] and not (folder.is_dir() and any(folder.glob("*.png"))):
+                raise DatasetError(
+                    f"{folder}: no label maps there; make them first: python -m pipeline coco-masks"
+                )
+        return members
+
     def _list(self) -> Listing:
         joined = Listing()
         for split in self.splits:
@@ -87,3 +104,16 @@ class CocoTree(Tree):
             masks = self.root / "annotations" / split
             findings.append(counted(f"masks {split}", masks, ".png", published, how))
         return findings
+
+
+# Found by comparison with the published lists (docs/data.md).
+COCO_20I = Benchmark("coco", classes=80, interleaved=True, start=0, stride=1, least=2 * 32 * 32)
+
+COCO = Dataset(
+    "coco",
+    "COCO 2014 or 2017",
+    all_images(CocoTree),
+    masks_in_tree=True,
+    benchmark=COCO_20I,
+    vocabulary="coco",
+)

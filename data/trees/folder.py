@@ -1,4 +1,4 @@
-"""Find the photos of a data set: `open_tree(name, root)`."""
+"""Any folder of images."""
 
 from __future__ import annotations
 
@@ -6,40 +6,9 @@ import os
 from pathlib import Path
 
 from data.errors import DatasetError
-from data.trees.coco import CocoTree
+from data.trees.dataset import Dataset
 from data.trees.findings import Finding
-from data.trees.tree import Listing, Photo, Tree, list_pictures
-from data.trees.voc import PascalTree
-
-__all__ = ["NAMES", "DatasetError", "Finding", "FolderTree", "Photo", "Tree", "open_tree"]
-
-NAMES = ("pascal", "coco", "folder")
-
-
-def open_tree(name: str, root: str | Path, *, photos: str = "all") -> Tree:
-    """Open the photos below `root` in the layout `name`; nothing is read yet.
-
-    Parameters
-    ----------
-    name
-        "pascal" (VOC2012), "coco" (2014 or 2017) or "folder" (any folder of pictures).
-    root
-        The folder that holds the data sets, or the data set itself; for "folder" the pictures.
-    photos
-        "all", or for "pascal" also "listed": only photos that a list names or that have a mask.
-
-    Raises
-    ------
-    ValueError
-        There is no such layout, or it cannot tell which photos are listed.
-    """
-    if name == "pascal":
-        return PascalTree(root, photos=photos)
-    if name not in NAMES:
-        raise ValueError(f"data set: expected one of {', '.join(NAMES)}, found {name!r}")
-    if photos != "all":
-        raise ValueError(f'photos: expected "all" for the data set {name!r}, found {photos!r}')
-    return CocoTree(root) if name == "coco" else FolderTree(root)
+from data.trees.tree import Listing, Photo, Tree, all_images, list_pictures
 
 
 class FolderTree(Tree):
@@ -99,3 +68,8 @@ def _subfolders(root: Path) -> list[Path]:
                 kept.append(name)
         names[:] = kept
     return found
+
+
+folder_tree = all_images(FolderTree)
+
+FOLDER = Dataset("folder", "any folder of images", folder_tree, root_setting="folder")

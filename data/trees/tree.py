@@ -10,11 +10,12 @@ import functools
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from data.errors import DatasetError
+from data.errors import DatasetError, SettingError
 from data.pictures import SUFFIXES
 from data.trees.findings import Finding
 
@@ -29,6 +30,14 @@ class Photo:
     id: str
     path: Path
     split: str | None = None
+
+
+class Labelled(NamedTuple):
+    """An image of a benchmark under its name in the lists, and where its label map belongs."""
+
+    name: str
+    image: Path
+    label: Path
 
 
 @dataclass
@@ -63,6 +72,16 @@ class Tree(ABC):
     def mask_path(self, photo: Photo) -> Path | None:
         """Where the label map of a photo belongs, whether or not it is there; None without any."""
 
+    def labelled(self) -> dict[str, list[Labelled]]:
+        """Images with label maps of each role of a benchmark ("trn", "val").
+
+        Raises
+        ------
+        DatasetError
+            The tree has no lists or no label maps; says how to get them.
+        """
+        raise DatasetError(f"lists: the data set {self.name!r} has no benchmark")
+
     @functools.cached_property
     def _listing(self) -> Listing:
         return self._list()
@@ -84,6 +103,18 @@ class Tree(ABC):
     def notes(self) -> list[str]:
         """What was left aside without being a photo, one line each. Raises as `photos`."""
         return list(self._listing.notes)
+
+
+def all_images(make: Callable[[Path], Tree]) -> Callable[[Path, str], Tree]:
+    """`make` as `Dataset.tree` takes it, for trees that cannot tell which images are listed."""
+
+    def tree(root: Path, photos: str) -> Tree:
+        made = make(root)
+        if photos != "all":
+            raise SettingError(f'photos: expected "all" for {made.name}, found {photos!r}')
+        return made
+
+    return tree
 
 
 def list_pictures(folder: Path, *, split: str | None = None, prefix: str = "") -> Listing:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.errors import DatasetError
+from data.errors import DatasetError, SettingError
+from data.sazs.benchmark import ROLES, Benchmark
+from data.trees.dataset import Dataset
 from data.trees.findings import Finding, compared, complete, counted
-from data.trees.tree import Listing, Photo, Tree, list_pictures
+from data.trees.lists import read_ids
+from data.trees.tree import Labelled, Listing, Photo, Tree, list_pictures
 
 PUBLISHED_PHOTOS = 17_125
 PUBLISHED_MASKS = 12_031
@@ -34,7 +37,7 @@ class PascalTree(Tree):
 
     def __init__(self, root: str | Path, *, photos: str = "all") -> None:
         if photos not in ("all", "listed"):
-            raise ValueError(f'photos: expected "all" or "listed", found {photos!r}')
+            raise SettingError(f'photos: expected "all" or "listed", found {photos!r}')
         root = Path(root)
         places = (root / "VOC2012", root / "VOCdevkit" / "VOC2012", root)
         found = (place for place in places if (place / "JPEGImages").is_dir())
@@ -55,7 +58,26 @@ class PascalTree(Tree):
     def lists(self) -> dict[str, list[str]]:
         """Ids in each ImageSets/Segmentation list, in file order; empty where there are none."""
         folder = self.root / "ImageSets" / "Segmentation"
-        return {path.stem: read_list(path) for path in sorted(folder.glob("*.txt"))}
+        return {path.stem: read_ids(path) for path in sorted(folder.glob("*.txt"))}
+
+    def labelled(self) -> dict[str, list[Labelled]]:
+        if not self.masks.is_dir():
+            raise DatasetError(f"{self.masks} is missing: expected {_AUGMENTED}")
+        lists = self.lists()
+        members: dict[str, list[Labelled]] = {}
+        for role, name in zip(ROLES, ("trainaug", "val"), strict=True):
+            if name not in lists:
+                where = self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
+                raise DatasetError(
+                    f"{where} is missing: it names the {role} images, one id per line"
+                )
+            listed = set(lists[name])
+            members[role] = [
+                Labelled(photo.id, photo.path, self.mask_path(photo))
+                for photo in self.photos()
+                if photo.id in listed
+            ]
+        return members
 
     def _list(self) -> Listing:
         if not self.images.is_dir():
@@ -108,23 +130,6 @@ class PascalTree(Tree):
         return findings
 
 
-def read_list(path: str | Path) -> list[str]:
-    """Photo ids of a list: one a line, or the path of a photo whose stem is the id.
-
-    Raises
-    ------
-    DatasetError
-        The file cannot be read as text.
-    """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"cannot read the list {path}: {error}") from error
-    entries = (line.strip() for line in lines)
-    return [Path(entry.split()[0]).stem if "/" in entry else entry for entry in entries if entry]
-
-
 def _splits(lists: dict[str, list[str]]) -> dict[str, str]:
     """List that an id belongs to. Lists overlap (trainval holds val); the telling ones win."""
     telling = [name for name in ("val", "trainaug", "train") if name in lists]
@@ -133,3 +138,16 @@ def _splits(lists: dict[str, list[str]]) -> dict[str, str]:
         for photo_id in lists[name]:
             split_of.setdefault(photo_id, name)
     return split_of
+
+
+# Found by comparison with the published lists (docs/data.md).
+PASCAL_5I = Benchmark("pascal", classes=20, interleaved=False, start=1, stride=32, least=3)
+
+PASCAL = Dataset(
+    "pascal",
+    "PASCAL VOC 2012",
+    lambda root, photos: PascalTree(root, photos=photos),
+    masks_in_tree=True,
+    benchmark=PASCAL_5I,
+    vocabulary="pascal",
+)

@@ -18,6 +18,7 @@ from data import array_pickles
 from data.errors import DatasetError
 from data.text.vocabulary import builtin
 from data.trees.findings import Finding
+from data.trees.lists import read_ids
 from data.zegformer.prepare import Conversion, Progress, count_check, run, stems, write_class_names
 
 PUBLISHED = {
@@ -112,7 +113,7 @@ def _voc_sources(root: Path, split: str) -> list[tuple[str, Path, Path | None]]:
             "list trainaug.txt there"
         )
     found: list[tuple[str, Path, Path | None]] = []
-    for stem in listed.read_text().split():
+    for stem in read_ids(listed):
         mask, photo = voc / "SegmentationClassAug" / stem, voc / "JPEGImages" / stem
         found.append((stem, mask.with_name(f"{stem}.png"), photo.with_name(f"{stem}.jpg")))
     return found

@@ -9,7 +9,7 @@ sys.path.insert(0, workflow.basedir)
 from pipeline import summary
 from pipeline.config import SettingError
 from pipeline.plan import Plan
-from pipeline.layout import DATASETS, MADE_HERE
+from data.datasets import DATASETS, generated
 
 try:
     PLAN = Plan(config)

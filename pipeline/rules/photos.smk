@@ -7,7 +7,7 @@ rule photos:
     log:
         LAYOUT.log("{dataset}", "photos"),
     wildcard_constraints:
-        dataset="|".join(MADE_HERE),
+        dataset="|".join(generated()),
     conda:
         "jobs.yaml"
     params:

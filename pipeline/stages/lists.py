@@ -10,7 +10,7 @@ from data.sazs import splits
 from data.trees import coco_masks
 from data.trees.coco import CocoTree
 from data.trees.findings import Finding
-from data.trees.folder import Tree
+from data.trees.tree import Tree
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from data.trees.folder import Tree, open_tree
+from data.datasets import DATASETS
+from data.errors import SettingError
+from data.trees.tree import Tree
 from pipeline import manifest
 from pipeline.config import Config
 from pipeline.layout import Layout
@@ -18,18 +20,19 @@ def tree_for(dataset: str, config: Config, layout: Layout) -> Tree:
 
     Raises
     ------
-    ValueError
-        `dataset` is "folder" and the configuration names no folder.
+    SettingError
+        The setting that names the root of the data set is not given.
     """
-    if dataset == "folder":
-        if config.folder is None:
-            raise ValueError(
-                "configuration key 'folder' is null; give a folder of photos: folder=PATH"
-            )
-        return open_tree("folder", config.folder)
-    root = layout.tree(dataset)
-    kind = {"world": "pascal", "samples": "folder"}.get(dataset, dataset)
-    return open_tree(kind, root, photos=config.photos)
+    record = DATASETS[dataset]
+    if record.root_setting is None:
+        return record.open(layout.tree(dataset), photos=config.photos)
+    root = getattr(config, record.root_setting)
+    if root is None:
+        raise SettingError(
+            f"{dataset}: no folder is named; give {record.root_setting}=PATH (with Snakemake: "
+            f"--config {record.root_setting}=PATH, with a command: --{record.root_setting} PATH)"
+        )
+    return record.open(root, photos=config.photos)
 
 
 def run(dataset: str, config: Config, layout: Layout, output: Path) -> None:

@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from data.sazs.benchmark import FOLDS, ROLES
 from data.sazs.episodes import draw
 from data.sazs.published import published
-from data.sazs.splits import BENCHMARKS, COCO, FOLDS, ROLES, Lists
+from data.sazs.splits import BENCHMARKS, Lists
+from data.trees.coco import COCO_20I as COCO
 from tests.parity.case import Case
 
 

@@ -11,10 +11,9 @@ import torch
 from torch.utils.data import Dataset, default_collate
 
 from data.errors import SettingError
-from data.pictures import read_label
+from data.pictures import IGNORE, read_label
 from data.sazs.edges import outlines, reference_edges, shrink_edges
 from data.sazs.folds import Item
-from data.sazs.splits import IGNORE
 from data.sazs.transforms import augment
 from train.distributed import World
 from train.loading import make_loader

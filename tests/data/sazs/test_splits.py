@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.datasets import open_tree
 from data.errors import DatasetError
 from data.pictures import write_png
+from data.sazs.benchmark import FOLDS, ROLES
 from data.sazs.episodes import draw, episodes
 from data.sazs.published import compare, published, read_lists
-from data.sazs.splits import COCO, FOLDS, PASCAL, ROLES, ImageClass, Lists, generate
-from data.trees.folder import open_tree
+from data.sazs.splits import ImageClass, Lists, generate
+from data.trees.coco import COCO_20I as COCO
+from data.trees.voc import PASCAL_5I as PASCAL
 from tests.parity import splits as parity
 
 GOLDEN = Path(__file__).parents[2] / "golden"

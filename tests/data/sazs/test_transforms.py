@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.sazs.transforms import IGNORE, augment, cropped, scaled, turned
+from data.pictures import IGNORE
+from data.sazs.transforms import augment, cropped, scaled, turned
 
 
 @pytest.fixture

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from data.pictures import read_image, read_label
-from data.sazs.splits import PASCAL, generate
-from data.synthetic.scenes import COLOURS, IGNORE, SHAPES, TEXTURES, Thing, draw_scene
+from data.datasets import open_tree
+from data.pictures import IGNORE, read_image, read_label
+from data.sazs.splits import generate
+from data.synthetic.scenes import COLOURS, SHAPES, TEXTURES, Thing, draw_scene
 from data.synthetic.world import classes, photo_ids, text_embeddings, vocabulary, write
-from data.trees.folder import open_tree
+from data.trees.voc import PASCAL_5I as PASCAL
 
 
 @pytest.fixture(scope="module")

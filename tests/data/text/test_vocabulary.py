@@ -132,7 +132,7 @@ def test_length_and_index_checks():
 
 def test_data_imports_no_torch():
     modules = (
-        "data.text.vocabulary, data.synthetic.world, data.trees.folder, data.sazs.splits, "
+        "data.text.vocabulary, data.synthetic.world, data.datasets, data.sazs.splits, "
         "data.text.embeddings, data.pictures"
     )
     code = f"import {modules}, sys; sys.exit('torch' in sys.modules)"

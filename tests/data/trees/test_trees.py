@@ -5,10 +5,10 @@ import time
 
 import pytest
 
+from data.datasets import open_tree
 from data.errors import DatasetError
 from data.trees.coco import CocoTree
-from data.trees.folder import open_tree
-from data.trees.voc import read_list
+from data.trees.lists import read_ids
 
 
 def touch(folder, *names):
@@ -90,10 +90,10 @@ def test_pascal_check_of_a_subset(pascal):
 def test_lists_may_hold_paths(tmp_path):
     path = tmp_path / "train.txt"
     path.write_text("\ufeff/JPEGImages/2007_1.jpg /Masks/2007_1.png\r\nmy photo\r\n", "utf-8")
-    assert read_list(path) == ["2007_1", "my photo"]
+    assert read_ids(path) == ["2007_1", "my photo"]
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DatasetError, match=r"train\.txt"):
-        read_list(path)
+        read_ids(path)
 
 
 @pytest.mark.parametrize(

@@ -201,8 +201,8 @@ def test_label_of_another_size_is_an_error(tested):
 
 
 def test_listed_photos_that_are_absent_are_named(tested, root, tmp_path):
+    from data.datasets import open_tree
     from data.sazs.splits import generate
-    from data.trees.folder import open_tree
 
     lists = generate(open_tree("pascal", root), workers=1)
     lists.images["val"][0].append("2007_999999")
