@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import shlex
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from data.datasets import DATASETS, downloaded, generated
@@ -99,6 +99,19 @@ class Plan:
                 raise error.with_traceback(None) from None  # its message is all a user needs
 
         return inputs
+
+    def check(self, words: Sequence[str]) -> None:
+        """List the images of every data set whose target is named on the command line.
+
+        Raises
+        ------
+        EigenshapeError
+            There are none, or the settings name no folder; says what belongs where.
+        """
+        by_target = {dataset.target: dataset for dataset in DATASETS.values()}
+        for before, word in zip(["", *words], words, strict=False):
+            if word in by_target and before not in ("-d", "--directory"):
+                self.entries(by_target[word].name)
 
     def _results(self, dataset: str) -> list[str]:
         layout = self.layout

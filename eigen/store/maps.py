@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.datasets import mask_folder
 from data.errors import ShardError
 from data.pictures import read_label
 from eigen.masks import masks
@@ -67,7 +68,7 @@ class EigenFolder:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = mask_folder(folder)
         self._shards: Mapping[str, Eigenpairs] | None = None
         self._pngs: dict[str, int] = {}
         if (self.folder / shards.MANIFEST).is_file():

@@ -6,14 +6,16 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
 
-from pipeline import summary
-from pipeline.config import SettingError
-from pipeline.plan import Plan
 from data.datasets import DATASETS, generated
+from data.errors import EigenshapeError
+from pipeline import summary
+from pipeline.plan import Plan
 
 try:
     PLAN = Plan(config)
-except SettingError as error:
+    # Snakemake wraps what an input function raises in a traceback; here it is one line.
+    PLAN.check(sys.argv[1:])
+except EigenshapeError as error:
     raise WorkflowError(str(error))
 CONFIG, LAYOUT = PLAN.config, PLAN.layout
 

@@ -69,6 +69,44 @@ def test_an_empty_folder_is_one_line(tmp_path):
     assert str(tmp_path) in answer.output
 
 
+def one_line(*words):
+    answer = run(*map(str, words))
+    assert answer.exit_code == 1 and isinstance(answer.exception, SystemExit), answer.output
+    (line,) = answer.output.strip().splitlines()
+    return line
+
+
+def test_a_data_set_without_its_folder_is_one_line():
+    for words in (("manifest", "--dataset", "folder"), ("check-data", "--quiet", "folder")):
+        words = [word for word in words if word != "--quiet"]
+        answer = run(*words)
+        assert answer.exit_code == 1 and isinstance(answer.exception, SystemExit)
+        last = answer.output.strip().splitlines()[-1]
+        assert last.startswith("Error: folder: no folder is named; give folder=PATH")
+
+
+def test_lists_before_their_label_maps_name_the_command_that_makes_them(tmp_path):
+    for split in ("train2014", "val2014"):
+        (tmp_path / "COCO2014" / split).mkdir(parents=True)
+        (tmp_path / "COCO2014" / split / f"COCO_{split}_1.jpg").touch()
+    roots = ("--datasets-root", tmp_path, "--results-root", tmp_path / "results")
+    line = one_line("lists", "--dataset", "coco", *roots)
+    assert line.endswith("python -m pipeline coco-masks") and "train2014" in line
+    (tmp_path / "COCO2014" / "annotations" / "train2014").mkdir(parents=True)
+    assert "coco-masks" in one_line("lists", "--dataset", "coco", *roots)
+    assert not (tmp_path / "results").exists()
+    (tmp_path / "VOC2012" / "JPEGImages").mkdir(parents=True)
+    assert "SegmentationClassAug" in one_line("lists", "--dataset", "pascal", *roots)
+    assert "instances_train2014.json" in one_line("coco-masks", "--datasets-root", tmp_path)
+
+
+@pytest.mark.parametrize("dataset", ["coco", "folder", "world", "samples"])
+def test_only_lists_can_choose_listed_images(tmp_path, dataset):
+    words = ("manifest", "--dataset", dataset, "--photos", "listed", "--folder", tmp_path)
+    line = one_line(*words, "--results-root", tmp_path)
+    assert "photos: expected" in line or dataset == "world"
+
+
 def test_a_missing_tree_says_what_belongs_where(tmp_path):
     answer = run("check-data", "pascal", "--datasets-root", str(tmp_path))
     assert answer.exit_code == 1

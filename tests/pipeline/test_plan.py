@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from data.errors import DatasetError, SettingError
+from data.errors import DatasetError, EigenshapeError, SettingError
 from pipeline.plan import Plan
 from tests.pictures import scene
 
@@ -85,3 +85,11 @@ def test_jobs_without_a_network_ask_for_no_gpu():
     assert Plan({"extractor": "lowlevel", "device": "cuda"}).gpus() == 0
     assert Plan({"device": "cpu"}).gpus() == 0
     assert Plan({"device": "cuda:1"}).gpus() == 1
+
+
+@pytest.mark.parametrize("words", [["folder"], ["--cores", "1", "folder"], ["-n", "pascal_k5"]])
+def test_a_target_without_images_is_found_before_the_plan(tmp_path, words):
+    plan = Plan({"datasets_root": str(tmp_path)})
+    with pytest.raises(EigenshapeError, match=r"folder=PATH|VOC2012/JPEGImages"):
+        plan.check(words)
+    plan.check(["--directory", "folder", "all", "demo"])

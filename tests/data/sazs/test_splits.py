@@ -119,7 +119,7 @@ def test_a_missing_list_is_named(tmp_path):
     (tree.root / "ImageSets" / "Segmentation" / "val.txt").unlink()
     with pytest.raises(DatasetError, match=r"val\.txt is missing"):
         generate(tree)
-    with pytest.raises(DatasetError, match="expected a pascal or coco tree"):
+    with pytest.raises(DatasetError, match="the data set 'folder' has no benchmark"):
         generate(open_tree("folder", tmp_path))
 
 

@@ -49,7 +49,7 @@ def test_few_shot_spellings():
     assert fewshot("coco").names[78] == "hair drier"
     with pytest.raises(VocabularyError, match="corrected or reference"):
         fewshot("coco", spelling="wrong")
-    with pytest.raises(VocabularyError, match="pascal or coco"):
+    with pytest.raises(VocabularyError, match="expected one of pascal, coco, found 'voc'"):
         fewshot("voc")
 
 

@@ -97,6 +97,28 @@ def test_lists_may_hold_paths(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("2007_1", "2007_1"),
+        ("my photo", "my photo"),
+        ("2007.1", "2007.1"),
+        ("2007_1.jpg", "2007_1"),
+        ("2007.1.jpg", "2007.1"),
+        ("JPEGImages/2007_1.JPEG", "2007_1"),
+        ("/JPEGImages/2007_1.jpg /SegmentationClassAug/2007_1.png", "2007_1"),
+        ("JPEGImages/2007_1.jpg\tSegmentationClassAug/2007_1.png", "2007_1"),
+        ("a/my photo.jpg b/my photo.png", "my photo"),
+        ("JPEGImages\\2007_1.jpg SegmentationClassAug\\2007_1.png", "2007_1"),
+        ("JPEGImages/2007_1 Masks/2007_1", "2007_1"),
+    ],
+)
+def test_a_line_of_a_list_names_an_image(tmp_path, line, expected):
+    for before, after in (("", "\n"), ("\ufeff", "\r\n"), ("\n\n  ", "  \n\n"), ("", "")):
+        (tmp_path / "val.txt").write_text(f"{before}{line}{after}", "utf-8", newline="")
+        assert read_ids(tmp_path / "val.txt") == [expected]
+
+
+@pytest.mark.parametrize(
     ("base", "year"), [("COCO2014", "2014"), ("COCO2017", "2017"), ("coco", "2017"), (".", "2017")]
 )
 def test_coco_names_of_both_years(tmp_path, base, year):
@@ -164,7 +186,7 @@ def test_missing_and_empty_folders_end_in_one_clear_line(tmp_path, name):
 
 
 def test_unknown_names_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="expected one of pascal, coco, folder, found 'voc'"):
+    with pytest.raises(ValueError, match="coco, folder, world, samples, found 'voc'"):
         open_tree("voc", tmp_path)
     with pytest.raises(ValueError, match="listed"):
         open_tree("coco", tmp_path, photos="listed")
