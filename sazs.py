@@ -264,17 +264,17 @@ def test(**given: Any) -> None:
     """Score weights on the held-out fold: network, fused, and the oracle's upper bound."""
     import torch
 
+    from eigen.device import torch_device
     from eigen.store.maps import EigenFolder
     from eval.sazs import scores as sazs_scores
     from eval.sazs.segmenter import SazsSegmenter
-    from models.device import device as open_device
     from models.sazs.load import load
     from train.sazs import train as sazs
 
     weights = given["weights"] or given["weights_too"]
     if weights is None and not (given["untrained"] and given["arch"]):
         raise click.UsageError("give weights: --resume PATH, or --untrained --arch NAME")
-    device = open_device(given["device"])
+    device = torch_device(given["device"])
     if given["untrained"]:
         torch.manual_seed(0)
         model, recipe = sazs.start(sazs.Recipe(arch=given["arch"], init="none")), {}

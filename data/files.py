@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _UMASK = os.umask(0)  # it can only be read by setting it
@@ -70,6 +72,18 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def without_nan(value: Any) -> Any:
+    """`value` with None for every float that is not finite, in mappings and sequences too.
+
+    JSON has neither NaN nor infinity; Python writes them bare, and other readers stop at them.
+    """
+    if isinstance(value, Mapping):
+        return {key: without_nan(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(held) for held in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sha256(path: str | Path) -> str:

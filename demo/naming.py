@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data import weight_files
 from data.errors import EigenshapeError, SettingError
 from data.text.vocabulary import OTHERS, Vocabulary, from_file, from_names
+from data.weight_files import Checkpoint
 
 if TYPE_CHECKING:
     from eval.predict import Predict
@@ -132,15 +134,12 @@ def open_namer(args: argparse.Namespace) -> Namer:
         No weights are named, or a table fits no vocabulary. Errors of the configuration, the
         checkpoint and the vocabulary come from where these are read.
     """
-    if args.checkpoint and _is_sazs(args.checkpoint):
-        return _sazs(args)
-    return _zegformer(args)
-
-
-def _is_sazs(checkpoint: str) -> bool:
-    from models.zegformer.weights import read
-
-    return not any(key.startswith(("backbone.", "sem_seg_head.")) for key in read(Path(checkpoint)))
+    checkpoint = weight_files.read(args.checkpoint) if args.checkpoint else None
+    if checkpoint and not any(
+        key.startswith(("backbone.", "sem_seg_head.")) for key in checkpoint.tensors
+    ):
+        return _sazs(args, checkpoint)
+    return _zegformer(args, checkpoint)
 
 
 def _listed(classes: str | None, default: Vocabulary) -> Vocabulary:
@@ -176,10 +175,9 @@ def _rows(words: Vocabulary, table: str, known: Vocabulary) -> list[int]:
     return [row for row in found if row is not None]
 
 
-def _configuration(args: argparse.Namespace) -> dict[str, Any]:
+def _configuration(args: argparse.Namespace, checkpoint: Checkpoint | None) -> dict[str, Any]:
     """ZegFormer's configuration: of the file, of the checkpoint's recipe, or the default."""
     from eval.zegformer.build import KEYS, checked, configuration
-    from models.checkpoints import read_recipe
     from models.zegformer.config import override
 
     overrides = list(args.opts)
@@ -187,10 +185,8 @@ def _configuration(args: argparse.Namespace) -> dict[str, Any]:
         overrides += ["MODEL.WEIGHTS", args.checkpoint]
     if args.embeddings:
         overrides += ["MODEL.TEXT_EMBEDDINGS", args.embeddings]
-    recorded = {}
-    if args.config_file is None and args.checkpoint and Path(args.checkpoint).suffix != ".pkl":
-        recorded = read_recipe(args.checkpoint).get("config", {})
-    if recorded:
+    recorded = checkpoint.recipe.get("config") if checkpoint else None
+    if recorded and args.config_file is None:
         config = checked(override({**KEYS.live, **recorded}, overrides, KEYS))
     else:
         default = Path(__file__).parents[1] / DEFAULT_CONFIG
@@ -201,8 +197,9 @@ def _configuration(args: argparse.Namespace) -> dict[str, Any]:
     return config
 
 
-def _zegformer(args: argparse.Namespace) -> Namer:
+def _zegformer(args: argparse.Namespace, checkpoint: Checkpoint | None) -> Namer:
     from data.text.embeddings import load_embeddings
+    from eigen.device import torch_device
     from eval.zegformer.build import (
         BASELINE,
         NamedClasses,
@@ -212,9 +209,8 @@ def _zegformer(args: argparse.Namespace) -> Namer:
         scoring,
         text_dim,
     )
-    from models.device import device
 
-    config = _configuration(args)
+    config = _configuration(args, checkpoint)
     if not config["MODEL.WEIGHTS"]:
         raise SettingError("no weights: give --checkpoint FILE, or --opts MODEL.WEIGHTS FILE")
     default = named_classes(config, config["DATASETS.TEST"][0], "TEST")
@@ -225,7 +221,8 @@ def _zegformer(args: argparse.Namespace) -> Namer:
         if table
         else default.full
     )
-    model = network(config, text_dim(config), trained=True).to(device(config["MODEL.DEVICE"]))
+    model = network(config, text_dim(config), trained=True, checkpoint=checkpoint)
+    model = model.to(torch_device(config["MODEL.DEVICE"]))
     looks_at_crops = (
         config["MODEL.META_ARCHITECTURE"] != BASELINE and scoring(config).mode != "query"
     )
@@ -263,13 +260,13 @@ def _zegformer_predictor(
     )
 
 
-def _sazs(args: argparse.Namespace) -> Namer:
+def _sazs(args: argparse.Namespace, checkpoint: Checkpoint) -> Namer:
     from data.text.embeddings import load_embeddings
     from data.text.vocabulary import fewshot
+    from eigen.device import torch_device
     from eval.predict import with_sazs
     from eval.sazs.segmenter import SazsSegmenter
     from models.clip.weights import ClipSource
-    from models.device import device
     from models.sazs.load import load
     from models.sazs.texts import open_texts
 
@@ -278,7 +275,7 @@ def _sazs(args: argparse.Namespace) -> Namer:
             "--config-file and --seen are ZegFormer's, but the checkpoint is of SAZS"
         )
     where = _device_of(args.opts)
-    model, recipe = load(args.checkpoint, arch=args.arch)
+    model, recipe = load(checkpoint, arch=args.arch)
     default = fewshot(recipe.get("benchmark", "pascal"), spelling=recipe.get("mode", "corrected"))
     words = _listed(args.classes, default)
     table = args.embeddings
@@ -289,7 +286,7 @@ def _sazs(args: argparse.Namespace) -> Namer:
         rows = len(load_embeddings(table))
         with_others = [v for v in (words, default) if len(v) + 1 == rows]
         known = with_others[0] if with_others else _of_table(rows, table, words, default)
-    found = SazsSegmenter(model.to(device(where)), side=args.input_side or None)
+    found = SazsSegmenter(model.to(torch_device(where)), side=args.input_side or None)
 
     @functools.lru_cache(maxsize=4)
     def predictor(own: Vocabulary) -> Predict:

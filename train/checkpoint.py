@@ -7,17 +7,15 @@ weights alone, with the recipe as metadata.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from data import weight_files
 from data.errors import WeightsError
 from data.files import atomic_path
-from models.checkpoints import read_file
 
 LATEST = "checkpoint_latest.pth.tar"
 BEST = "model_best.safetensors"
@@ -36,17 +34,6 @@ def save(path: str | Path, content: Mapping[str, Any]) -> None:
         torch.save(dict(content), temporary)
 
 
-def save_weights(
-    path: str | Path, weights: Mapping[str, Tensor], recipe: Mapping[str, Any]
-) -> None:
-    """Write weights as safetensors; `recipe` becomes their metadata, as one JSON text."""
-    from safetensors.torch import save_file
-
-    plain = {key: value.detach().contiguous().cpu() for key, value in weights.items()}
-    with atomic_path(path) as temporary:
-        save_file(plain, temporary, metadata={"recipe": json.dumps(dict(recipe))})
-
-
 def load(path: str | Path, *, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Read a resumable checkpoint of the same training.
 
@@ -60,7 +47,7 @@ def load(path: str | Path, *, identity: Mapping[str, Any]) -> dict[str, Any]:
     WeightsError
         Unreadable, not resumable, or of a training that differs in `identity`: names each value.
     """
-    content = read_file(path)
+    content = dict(weight_files.read(path).content)
     missing = {"state_dict", "optimizer", "step", "recipe"} - content.keys()
     if missing:
         raise WeightsError(

@@ -20,7 +20,7 @@ from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from models.device import device
+from eigen.device import torch_device
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,21 @@ def start(device_name: str = "auto") -> Iterator[World]:
     Raises
     ------
     DeviceError
-        See `device`.
+        See `eigen.device.torch_device`.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    own = device(device_name, local_rank=local_rank)
-    if own.type == "cuda":
-        torch.cuda.set_device(own)
+    device = torch_device(device_name, local_rank=local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if size == 1:
-        yield World(0, 1, own)
+        yield World(0, 1, device)
         return
-    backend = "nccl" if own.type == "cuda" else "gloo"
+    backend = "nccl" if device.type == "cuda" else "gloo"
     # Long enough for the first process to fetch weights while the others wait.
     dist.init_process_group(backend, timeout=datetime.timedelta(hours=1))
     try:
-        yield World(dist.get_rank(), size, own)
+        yield World(dist.get_rank(), size, device)
     finally:
         dist.destroy_process_group()
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from data import weight_files
 from data.errors import DivergenceError, OutOfMemoryError
 from train import checkpoint
 from train.distributed import World, unwrap_ddp, wrap_ddp
@@ -169,7 +170,7 @@ class Training:
         finally:
             self.history.close()
         if self.world.is_first:
-            checkpoint.save_weights(
+            weight_files.write_safetensors(
                 self.settings.out / checkpoint.FINAL,
                 self.eval_model.state_dict(),
                 self.settings.recipe,
@@ -254,7 +255,7 @@ class Training:
             if self.world.is_first:
                 recipe = {**self.settings.recipe, "step": self.step, **figures}
                 path = self.settings.out / checkpoint.BEST
-                checkpoint.save_weights(path, evaluated.state_dict(), recipe)
+                weight_files.write_safetensors(path, evaluated.state_dict(), recipe)
         log.info("after step %d: %s", self.step, figures)
 
     def save(self) -> None:

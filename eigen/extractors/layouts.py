@@ -1,13 +1,15 @@
 """Published checkpoint layouts -> timm's keys.
 
-Known are bare state dicts of DINO (timm's keys already), DINOv2 and DINOv3, and training
-checkpoints that hold student and teacher, each wrapped for several devices or not. A layout is told
-by its keys, not by a name.
+Known are state dicts of DINO (timm's keys already), DINOv2 and DINOv3, and training checkpoints of
+student and teacher, wrapped for several devices or not, with blocks in chunks or not. A layout is
+recognised by its keys, not by a name.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +17,9 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-# The teacher comes first: it is what DINO's authors publish from a checkpoint of both.
-WRAPPERS = ("teacher", "state_dict", "model")
+_ANCHOR = "patch_embed.proj.weight"  # every ViT has it, so it shows what precedes its keys
+_WRAPPED = re.compile(r"\b_(?:fsdp_wrapped_module|checkpoint_wrapped_module|orig_mod)\.")
+_CHUNK = re.compile(r"^blocks\.\d+\.(?=\d+\.)")  # DINOv2 numbers blocks through all its chunks
 # Parts that training needed and features do not: heads, the masked patch's token, constants.
 UNUSED = ("head.", "fc.", "dino_head.", "ibot_head.", "mask_token", "rope_embed.")
 DINOV3_NAMES = {
@@ -28,19 +31,18 @@ DINOV3_NAMES = {
 State = dict[str, torch.Tensor]
 
 
-def to_timm(checkpoint: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> State:
-    """The weights in `checkpoint` under the keys of timm's network.
+def to_timm(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> State:
+    """The weights of a file under the keys of timm's network.
 
     Parameters
     ----------
-    checkpoint : mapping
-        What the file holds.
+    tensors : mapping
+        The tensors of the file, as in `Checkpoint.tensors`.
     wanted : mapping
         State dict of the network that will take the weights; only its keys are looked at, to tell
         an absent bias that is zero by definition from one that is missing.
     """
-    state = _unwrapped(checkpoint)
-    state = _without_unused(state, wanted)
+    state = _without_unused(_backbone(tensors), wanted)
     if {"register_tokens", "cls_token", "pos_embed"} <= state.keys():
         return _from_dinov2_with_registers(state)
     if "storage_tokens" in state:
@@ -48,20 +50,37 @@ def to_timm(checkpoint: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -
     return _with_zero_biases(state, wanted)
 
 
-def _unwrapped(checkpoint: Mapping[str, Any]) -> State:
-    """The backbone's tensors, without the prefixes of wrappers."""
-    for name in WRAPPERS:
-        if isinstance(checkpoint.get(name), Mapping):
-            return _unwrapped(checkpoint[name])
-    state = {
-        str(key).removeprefix("module."): value
-        for key, value in checkpoint.items()
-        if isinstance(value, torch.Tensor)
+def _backbone(tensors: Mapping[str, torch.Tensor]) -> State:
+    """The backbone's tensors under bare keys, its blocks numbered through.
+
+    Where several networks lie in the file, the teacher is taken: it is what DINO's authors publish.
+    """
+    state = {_WRAPPED.sub("", key): value for key, value in tensors.items()}
+    prefixes = [key.removesuffix(_ANCHOR) for key in state if key.endswith(_ANCHOR)]
+    prefix = min(prefixes, key=lambda name: ("teacher" not in name, len(name)), default="")
+    if prefix:
+        logger.info("weights taken from %s", prefix)
+    return {
+        _CHUNK.sub("blocks.", key.removeprefix(prefix)): value
+        for key, value in state.items()
+        if key.startswith(prefix)
     }
-    if not any(key.startswith("backbone.") for key in state):
-        return state
-    # What stands beside the backbone are heads; they are named with the other unused parts.
-    return {key.removeprefix("backbone."): value for key, value in state.items()}
+
+
+def adopt_grid(network: Any, state: State) -> None:
+    """Give a network the grid that the position embedding in `state` was trained on.
+
+    The embedding is resized when an image is computed, from the grid of the file: resized here too,
+    it would be interpolated twice. An embedding that is not of a square grid is left to be refused.
+    """
+    stored, own = state.get("pos_embed"), getattr(network, "pos_embed", None)
+    if stored is None or own is None or stored.ndim != 3 or stored.shape == own.shape:
+        return
+    prefix = 0 if network.no_embed_class else network.num_prefix_tokens
+    side = math.isqrt(max(stored.shape[1] - prefix, 0))
+    if side and side**2 + prefix == stored.shape[1] and stored.shape[2] == own.shape[2]:
+        network.pos_embed = torch.nn.Parameter(torch.empty_like(stored, dtype=own.dtype))
+        network.patch_embed.grid_size = (side, side)
 
 
 def _without_unused(state: State, wanted: Mapping[str, torch.Tensor]) -> State:

@@ -20,6 +20,7 @@ import torch
 from torch.nn import functional
 
 from data.errors import SettingError
+from eigen.device import torch_device
 from eigen.extractors import weights as weight_files
 from eigen.extractors.contract import Size, checked_size, patch_grid, whole_patches
 from eigen.extractors.trunk import Trunk
@@ -55,7 +56,7 @@ class ViT:
         if autocast is not None and autocast not in AUTOCAST:
             raise SettingError(f"no autocast {autocast!r}; expected {', '.join(AUTOCAST)} or none")
         self.name, self.backbone, self.autocast = name, backbone, autocast
-        self.device = _device(device)
+        self.device = torch_device(device)
         network = _network(name, backbone, seed=weight_files.random_seed(weights) or 0)
         # Options before weights: who has mistyped a facet need not download anything to learn it.
         self.trunk = Trunk(network, offset=backbone.offset, facet=facet, block=block)
@@ -117,21 +118,6 @@ class ViT:
             if self.autocast is not None:
                 stack.enter_context(torch.autocast(self.device.type, AUTOCAST[self.autocast]))
             yield
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise SettingError(f"no device {name!r}; expected auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SettingError(
-            f"device {name!r}: PyTorch sees {torch.cuda.device_count()} CUDA devices;"
-            " use cpu or auto"
-        )
-    return device
 
 
 def _network(name: str, backbone: Backbone, *, seed: int) -> torch.nn.Module:

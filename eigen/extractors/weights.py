@@ -1,21 +1,18 @@
-"""Weights of a network: found, read without running code, and checked against it."""
+"""Find the weights of an extractor's network, and check that they belong to it."""
 
 from __future__ import annotations
 
-import argparse
 import logging
-import pickle
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from data import weight_files
 from data.errors import SettingError, WeightsError
-from data.files import sha256
-from eigen.extractors.layouts import to_timm
+from eigen.extractors.layouts import adopt_grid, to_timm
 from eigen.extractors.zoo import Backbone
 
 logger = logging.getLogger(__name__)
@@ -59,60 +56,12 @@ def load(
         return str(weights)
     path = _from_hub(network, name, backbone) if weights is None else Path(weights).expanduser()
     wanted = network.state_dict()
-    state = to_timm(read(path), wanted)
-    _check(state, wanted, path=path, name=name)
+    checkpoint = weight_files.read(path)
+    state = to_timm(checkpoint.tensors, wanted)
+    adopt_grid(network, state)
+    _check(state, network.state_dict(), path=path, name=name)
     network.load_state_dict(state)
-    return sha256(path)
-
-
-def read(path: Path) -> Mapping[str, Any]:
-    """What a .safetensors or PyTorch file holds, on the CPU; no code in it is run.
-
-    Raises
-    ------
-    WeightsError
-        No such file, a damaged one, one that wants to run code, or one that holds no mapping.
-    """
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file; give the path of a .pth or .safetensors file")
-    try:
-        held = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pytorch(path)
-    except WeightsError:
-        raise
-    except (OSError, EOFError, RuntimeError, ValueError) as error:
-        raise WeightsError(
-            f"{path}: not a whole weights file ({_reason(error)}); download it again"
-        ) from error
-    if not isinstance(held, Mapping):
-        raise WeightsError(f"{path}: expected a mapping of tensors, found {type(held).__name__}")
-    return held
-
-
-def _read_safetensors(path: Path) -> Mapping[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
-
-
-def _read_pytorch(path: Path) -> Any:
-    # DINO's training checkpoints hold the command line's arguments: a record that runs nothing.
-    allowed = torch.serialization.safe_globals([argparse.Namespace])
-    with allowed, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # hints at loading unsafely, on files refused below
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            code = re.search(r"GLOBAL (\S+)", str(error))
-            if code is None:
-                raise ValueError("no PyTorch file") from error
-            raise WeightsError(
-                f"{path}: refused, it wants to run {code[1]}; weights are tensors only:"
-                " save the state dict alone, or as .safetensors"
-            ) from error
+    return checkpoint.sha256
 
 
 def _check(

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from data.errors import SettingError
 from data.text.embeddings import load_embeddings
 from data.text.vocabulary import Vocabulary, builtin, from_file
+from data.weight_files import Checkpoint
 from data.zegformer.sets import labelled_set
 from eval.zegformer.per_pixel import PixelSegmenter
 from eval.zegformer.scoring import Predicts
 from eval.zegformer.segmenter import Classes, Scoring, Segmenter
-from models.checkpoints import read_recipe
 from models.clip.clip import CLIP
 from models.clip.prompts import templates
 from models.clip.text import class_embeddings
@@ -198,10 +198,15 @@ def text_dim(config: Config) -> int:
     return load_embeddings(table).shape[1] if table else CLIP_DIM
 
 
-def network(config: Config, text_dim: int, *, trained: bool = False) -> nn.Module:
+def network(
+    config: Config, text_dim: int, *, trained: bool = False, checkpoint: Checkpoint | None = None
+) -> nn.Module:
     """The configured network with its configured weights, on the CPU.
 
-    `trained`: weights that hold the trunk alone are refused.
+    Parameters
+    ----------
+    trained : refuse weights that hold the trunk alone
+    checkpoint : what MODEL.WEIGHTS holds, where the caller has read it already
     """
     shared = {
         "text_dim": text_dim,
@@ -227,10 +232,8 @@ def network(config: Config, text_dim: int, *, trained: bool = False) -> nn.Modul
             **shared,
         )
     weights = config["MODEL.WEIGHTS"]
-    zegformer_weights.load(model, weights, whole=trained)
-    path = Path(weights).expanduser()
-    has_recipe = path.is_file() and path.suffix != ".pkl"
-    prompts = read_recipe(path).get("prompts") if has_recipe else None
+    recipe = zegformer_weights.load(model, checkpoint or weights, whole=trained)
+    prompts = recipe.get("prompts")
     if prompts not in (None, config["MODEL.PROMPT_ENSEMBLE_TYPE"]):
         log.warning(
             "%s was trained with the prompts %r, MODEL.PROMPT_ENSEMBLE_TYPE is %r",

@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data.files import atomic_path
+from data import weight_files
+from data.errors import WeightsError
 from models.clip.clip import CLIP, tokenize
 from models.clip.weights import ClipSource
 
@@ -130,9 +131,6 @@ def _cached(
     cache: Path | None,
     compute: Callable[[CLIP], Tensor],
 ) -> Tensor:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file, save_file
-
     if cache is None:
         return compute(source.load(device, half=half)).cpu()
     identity = request | {"clip": source.digest(), "half": half, "format": _FORMAT}
@@ -140,12 +138,11 @@ def _cached(
     path = cache.expanduser() / f"{digest[:32]}.safetensors"
     if path.is_file():
         try:
-            return load_file(path)["embeddings"]
-        except (SafetensorError, KeyError) as error:
-            log.warning("%s: unreadable (%s), made anew", path, error)
-    # Hundreds of classes with dozens of templates take minutes on a processor.
+            return weight_files.read(path).tensors["embeddings"]
+        except (WeightsError, KeyError) as error:
+            log.warning("%s: unreadable (%s); computed again", path, error)
+    # Hundreds of classes with dozens of templates take minutes on a CPU.
     log.info("encoding texts with CLIP %s, once; kept as %s", source.name, path)
     found = compute(source.load(device, half=half)).cpu().contiguous()
-    with atomic_path(path) as temporary:
-        save_file({"embeddings": found}, temporary, metadata={"request": json.dumps(identity)})
+    weight_files.write_safetensors(path, {"embeddings": found}, identity)
     return found

@@ -8,8 +8,6 @@ OpenAI's package, then fetched through open_clip (or found in its cache).
 from __future__ import annotations
 
 import logging
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from data import weight_files
 from data.errors import WeightsError
 from data.files import sha256
-from models.checkpoints import load_state, read_file, state_dict
-from models.clip import torchscript
+from models.checkpoints import load_state
 from models.clip.clip import CLIP, LayerNorm, sizes_of
 
 log = logging.getLogger(__name__)
@@ -127,14 +125,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 f"{path}: not OpenAI's {name} file (SHA-256 differs from {digest[:8]}...): fetch "
                 "it again, or rename it if it is another CLIP"
             )
-    if torchscript.is_archive(path):
-        try:
-            weights = torchscript.read(path)
-        except (pickle.UnpicklingError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise WeightsError(f"{path}: damaged or not CLIP's archive: {error}") from error
-    else:
-        content = read_file(path)
-        weights = state_dict(content.get("model", content), path)
+    weights = weight_files.read(path).tensors
     if any(key.startswith(_PREFIXES[0]) for key in weights):
         weights = {key: value for key, value in weights.items() if key.startswith(_PREFIXES[0])}
     for prefix in _PREFIXES:

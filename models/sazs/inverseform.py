@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.checkpoints import load_state, read_file, state_dict
+from data import weight_files
+from models.checkpoints import load_state
 
 TILE = 224  # pixels per side
 
@@ -52,7 +53,7 @@ def load_regressor(path: str | Path) -> InverseNet:
     """
     weights = {
         key.removeprefix("model.").removeprefix("modules."): value
-        for key, value in state_dict(read_file(path), path).items()
+        for key, value in weight_files.read(path).tensors.items()
     }
     network = InverseNet()
     load_state(network, weights, path)

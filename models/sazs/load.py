@@ -8,12 +8,16 @@ from typing import Any
 
 from torch import nn
 
+from data import weight_files
 from data.errors import WeightsError
-from models.checkpoints import load_weights, read_recipe
+from data.weight_files import Checkpoint
+from models.checkpoints import load_state
 from models.sazs.networks import ARCHITECTURES, build
 
 
-def load(path: str | Path, *, arch: str | None = None) -> tuple[nn.Module, Mapping[str, Any]]:
+def load(
+    source: str | Path | Checkpoint, *, arch: str | None = None
+) -> tuple[nn.Module, Mapping[str, Any]]:
     """A trained network from any checkpoint file, and the recipe where the file has one.
 
     Parameters
@@ -23,17 +27,15 @@ def load(path: str | Path, *, arch: str | None = None) -> tuple[nn.Module, Mappi
     Raises
     ------
     WeightsError
-        Unreadable or of another architecture.
-    WeightsError
-        Neither the file nor the caller names the architecture.
+        Unreadable, of another architecture, or of one that neither the file nor the caller names.
     """
-    recipe = read_recipe(path)
-    arch = arch or recipe.get("arch")
+    file = source if isinstance(source, Checkpoint) else weight_files.read(source)
+    arch = arch or file.recipe.get("arch")
     if not arch:
         raise WeightsError(
-            f"{path}: does not say which architecture it is; give --arch "
+            f"{file.path}: does not say which architecture it is; give --arch "
             f"({', '.join(ARCHITECTURES)})"
         )
     model = build(arch)
-    load_weights(model, path)
-    return model.eval(), recipe
+    load_state(model, file.tensors, file.path)
+    return model.eval(), file.recipe

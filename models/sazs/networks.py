@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, einsum, nn
 from torch.nn import functional as F
 
+from data import weight_files
 from data.errors import SettingError, WeightsError
 from data.sazs.transforms import MEAN, STD
-from models.checkpoints import read_file, state_dict
 from models.sazs.dpt import DPTSegmenter
 from models.sazs.drn import DRNSegmenter
 from models.sazs.lowlevel import LowLevelSegmenter
@@ -104,7 +104,7 @@ def load_initial(model: nn.Module, arch: str, source: str | Path = "hub") -> Non
     entry = ARCHITECTURES[arch]
     if not entry.hub:
         raise WeightsError(f"{arch} has no published start; train it from fresh weights")
-    weights = _from_hub(entry.hub) if source == "hub" else state_dict(read_file(source), source)
+    weights = _from_hub(entry.hub) if source == "hub" else weight_files.read(source).tensors
     try:
         model.load_trunk(weights)  # type: ignore[operator]
     except (KeyError, RuntimeError) as error:

@@ -10,19 +10,17 @@ expect BGR of unit deviation and the stride in the first 1x1 convolution.
 from __future__ import annotations
 
 import logging
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
-from data import array_pickles
+from data import weight_files
 from data.errors import WeightsError
-from models.checkpoints import load_state, read_file, state_dict
+from data.weight_files import Checkpoint
+from models.checkpoints import load_state
 from models.zegformer.resnet import BLOCKS, ResNet, torchvision_key
 
 log = logging.getLogger(__name__)
@@ -36,17 +34,22 @@ _ONLY_A_START = (
 _BLOCK_OF_RES4 = re.compile(r"(?:^|\.)(?:res4|layer3)\.(\d+)\.conv1\.weight$")
 
 
-def load(model: nn.Module, source: str, *, whole: bool = False) -> None:
+def load(model: nn.Module, source: str | Checkpoint, *, whole: bool = False) -> Mapping[str, Any]:
     """Fill a network that has a ResNet as `backbone`: all of it, or the trunk alone.
 
     Parameters
     ----------
     model : ZegFormer or PerPixelBaseline
-    source : str
+    source : str or Checkpoint
         Path of a checkpoint or of a trunk. A name that ends in `R-50.pkl` or `R-101.pkl` and is no
         file (detectron2's address) means torchvision's ImageNet weights of that depth, fetched or
         cached. Empty: fresh weights.
     whole : refuse a trunk, with which a network answers at random
+
+    Returns
+    -------
+    mapping
+        The recipe in the file; empty for files of others.
 
     Raises
     ------
@@ -55,16 +58,25 @@ def load(model: nn.Module, source: str, *, whole: bool = False) -> None:
     """
     if not source:
         log.info("fresh weights: no file was named")
-        return
+        return {}
+    if isinstance(source, Checkpoint):
+        _load_tensors(model, source.tensors, str(source.path), whole=whole)
+        return source.recipe
     path = Path(source).expanduser()
     if path.is_file():
-        weights = read(path)
-    elif whole and path.suffix == ".pkl":
+        return load(model, weight_files.read(path), whole=whole)
+    if whole and path.suffix == ".pkl":
         raise WeightsError(_ONLY_A_START.format(source))
-    elif path.name in {f"R-{depth}.pkl" for depth in BLOCKS}:
-        weights = _torchvision(int(path.stem.removeprefix("R-")), source)
-    else:
+    if path.name not in {f"R-{depth}.pkl" for depth in BLOCKS}:
         raise WeightsError(f"{source}: no such file of weights (MODEL.WEIGHTS)")
+    weights = _torchvision(int(path.stem.removeprefix("R-")), source)
+    _load_tensors(model, weights, source, whole=whole)
+    return {}
+
+
+def _load_tensors(
+    model: nn.Module, weights: Mapping[str, Tensor], source: str, *, whole: bool
+) -> None:
     is_checkpoint = any(key.startswith(_TRUNK) for key in weights)
     if whole and not is_checkpoint:
         raise WeightsError(_ONLY_A_START.format(source))
@@ -113,34 +125,6 @@ def load_trunk(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> 
     names = {key: key if key in weights else torchvision_key(key) for key in trunk.state_dict()}
     found = {key: weights[name] for key, name in names.items() if name in weights}
     load_state(trunk, found, source)
-
-
-def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint or trunk under their own names.
-
-    Raises
-    ------
-    WeightsError
-        Absent, unreadable, or a pickle that wants to run code.
-    """
-    if path.suffix != ".pkl":
-        content: Any = read_file(path)
-        return state_dict(content.get("model", content), path)
-    try:
-        content = array_pickles.read(path)
-    except (pickle.UnpicklingError, EOFError) as error:
-        raise WeightsError(
-            f"{path}: refused or damaged: expected a pickle of arrays alone, {error}"
-        ) from error
-    arrays = content.get("model", content) if isinstance(content, Mapping) else {}
-    weights = {
-        key: torch.from_numpy(value.copy())
-        for key, value in arrays.items()
-        if isinstance(value, np.ndarray)
-    }
-    if not weights:
-        raise WeightsError(f"{path}: no arrays in it, neither at the top nor under 'model'")
-    return weights
 
 
 def _torchvision(depth: int, source: str) -> dict[str, Tensor]:

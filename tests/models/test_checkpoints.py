@@ -112,7 +112,7 @@ def test_truncated_file_is_an_error(tmp_path, donor, suffix, keep):
         save_file(donor.state_dict(), path)
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
-    with pytest.raises(WeightsError, match=r"copy it again|no checkpoint at all"):
+    with pytest.raises(WeightsError, match=r"not a whole weight file"):
         load_weights(Net(), path)
 
 
@@ -123,5 +123,5 @@ def test_file_without_weights_is_an_error(tmp_path):
 
 
 def test_absent_file_is_an_error(tmp_path):
-    with pytest.raises(WeightsError, match="no such checkpoint"):
+    with pytest.raises(WeightsError, match="no such file"):
         load_weights(Net(), tmp_path / "a.pth")

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from data import weight_files
 from data.errors import DivergenceError, OutOfMemoryError, WeightsError
-from models.checkpoints import read_recipe
 from train import checkpoint, engine, history
 from train.distributed import World
 from train.sampling import BatchSampler, generator
@@ -76,8 +76,8 @@ def test_loss_falls_and_every_file_is_written(tmp_path):
     assert [row["step"] for row in rows if "score" in row] == [50, 100, 150]
     assert (tmp_path / history.CURVES).read_bytes().startswith(b"\x89PNG")
     assert list((tmp_path / "tensorboard").iterdir())
-    assert read_recipe(tmp_path / checkpoint.BEST)["step"] == 150
-    assert read_recipe(tmp_path / checkpoint.LATEST) == {"arch": "net"}
+    assert weight_files.read(tmp_path / checkpoint.BEST).recipe["step"] == 150
+    assert weight_files.read(tmp_path / checkpoint.LATEST).recipe == {"arch": "net"}
 
 
 @pytest.mark.parametrize("stop", [1, 4, 5, 11])

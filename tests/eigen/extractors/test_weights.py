@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import os
 import pickle
+import re
 from pathlib import Path
 
 import huggingface_hub
@@ -18,6 +19,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from data.errors import WeightsError
 from eigen.extractors import extractor
+from eigen.extractors.trunk import Trunk
 from eigen.extractors.weights import load
 from eigen.extractors.zoo import BACKBONES, Backbone
 
@@ -115,6 +117,50 @@ def test_a_training_checkpoint_gives_its_teachers_backbone(source, target, tmp_p
     assert same(source, target)
 
 
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        *("teacher.backbone.", "model.teacher.backbone.", "module.teacher.module.backbone."),
+        *("backbone.", "model.", "module.model.", "teacher.backbone._fsdp_wrapped_module."),
+    ],
+)
+@pytest.mark.parametrize("chunk", [None, 1])
+def test_a_training_checkpoint_in_one_mapping_gives_its_teachers_backbone(
+    prefix: str, chunk: int | None, source, target, tmp_path: Path
+):
+    """As DINOv2 saves it: student, teacher and heads side by side, blocks in chunks."""
+
+    def published(network: torch.nn.Module, start: str) -> dict[str, torch.Tensor]:
+        if chunk is None:
+            return {start + key: value for key, value in network.state_dict().items()}
+        return {
+            start + re.sub(r"^blocks\.(\d+)", r"blocks.\1.\1", key): value
+            for key, value in network.state_dict().items()
+        }
+
+    state = published(source, prefix)
+    if "teacher" in prefix:
+        state |= published(vit(3), prefix.replace("teacher", "student"))
+        state |= {prefix.replace("backbone.", "dino_head.") + "last.weight": torch.ones(2)}
+    torch.save({"model": state, "iteration": 9}, tmp_path / "w.pth")
+    loaded(target, tmp_path / "w.pth")
+    assert same(source, target)
+
+
+@pytest.mark.parametrize("size", [16, 40])
+def test_position_embeddings_of_another_training_size_are_resized(size: int, tmp_path: Path):
+    """Once, from the grid that they were trained on to the grid of the image."""
+    trained, own = vit(1, img_size=size), vit(2)
+    torch.save(trained.state_dict(), tmp_path / "w.pth")
+    loaded(own, tmp_path / "w.pth")
+    pixels = torch.rand(1, 3, 24, 32)
+    expected, found = (
+        Trunk(network.eval(), offset=0.1, facet="key", block=-1)(pixels)
+        for network in (trained, own)
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("wrapper", ["state_dict", "model"])
 def test_a_wrapped_state_dict_with_a_classifier_loads(wrapper: str, source, target, tmp_path: Path):
     state = {**source.state_dict(), "head.weight": torch.ones(10, 32), "head.bias": torch.ones(10)}
@@ -177,7 +223,9 @@ class Code:
 def test_a_pickle_that_wants_code_is_refused_and_does_not_run(zipped: bool, target, tmp_path: Path):
     state = {"cls_token": torch.ones(9), "hook": Code(tmp_path / "ran")}
     torch.save(state, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(WeightsError, match=r"w\.pth: refused, it wants to run \w+\.mkdir"):
+    with pytest.raises(
+        WeightsError, match=r"w\.pth: refused, because reading it would run \w+\.mkdir"
+    ):
         loaded(target, tmp_path / "w.pth")
     assert not (tmp_path / "ran").exists()
 
@@ -213,7 +261,7 @@ def _damaged(path: Path, source: torch.nn.Module) -> None:
 def test_a_damaged_file_is_named_and_changes_nothing(file: str, source, target, tmp_path: Path):
     _damaged(tmp_path / file, source)
     before = target.cls_token.clone()
-    with pytest.raises(WeightsError, match=f"{file}: not a whole weights file .*download it again"):
+    with pytest.raises(WeightsError, match=f"{file}: not a whole weight file .*download it again"):
         loaded(target, tmp_path / file)
     assert torch.equal(target.cls_token, before)
 
@@ -298,6 +346,6 @@ def test_a_published_checkpoint_goes_from_file_to_features(tmp_path: Path):
     np.testing.assert_array_equal(again([image]), made([image]))
     assert len(again.weights_sha256 or "") == 64
     with pytest.raises(
-        WeightsError, match=r"pos_embed: expected shape \(1, 785, 384\), found \(1, 197"
+        WeightsError, match=r"proj\.weight: expected shape \(384, 3, 8, 8\), found \(384, 3, 16"
     ):
         extractor("dino_vits8", weights=tmp_path / "dino_deitsmall16_pretrain.pth", device="cpu")

@@ -114,13 +114,13 @@ class Malicious:
 )
 def test_pickles_that_want_code_or_are_damaged_are_refused(tmp_path, content):
     (tmp_path / "R-50.pkl").write_bytes(content)
-    with pytest.raises(WeightsError, match="refused or damaged"):
+    with pytest.raises(WeightsError, match=r"R-50\.pkl: (refused|not a whole|expected)"):
         zegformer_weights.load(small(), str(tmp_path / "R-50.pkl"))
 
 
 def test_pickle_without_arrays_is_refused(tmp_path):
     (tmp_path / "R-50.pkl").write_bytes(pickle.dumps({"model": {"epoch": 3}}))
-    with pytest.raises(WeightsError, match="no arrays in it"):
+    with pytest.raises(WeightsError, match="no weights found"):
         zegformer_weights.load(small(), str(tmp_path / "R-50.pkl"))
 
 

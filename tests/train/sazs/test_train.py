@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 import sazs as command_line
+from data import weight_files
 from data.errors import SettingError
 from data.pictures import write_mask
 from data.sazs.folds import open_fold
 from data.synthetic import world as generated
-from models.checkpoints import read_recipe
 from models.sazs import networks
 from train import checkpoint, history
 from train.sampling import Draw
@@ -70,7 +70,7 @@ def test_training_leaves_weights_history_and_curves(trained):
     assert {"seg", "edge", "attention", "total", "lr"} <= set(rows[0])
     assert sum("validation_miou" in row for row in rows) == 2
     assert (trained / history.CURVES).is_file()
-    recipe = read_recipe(trained / checkpoint.BEST)
+    recipe = weight_files.read(trained / checkpoint.BEST).recipe
     assert (recipe["arch"], recipe["fold"], recipe["mode"]) == ("drn_d_22_slim", 0, "corrected")
 
 

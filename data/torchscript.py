@@ -29,14 +29,6 @@ _DTYPES = {
 }
 
 
-def is_archive(path: str | Path) -> bool:
-    """Whether `path` is a TorchScript archive: a ZIP that carries code beside its data."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/__torch__" in name for name in archive.namelist())
-
-
 def read(path: str | Path) -> dict[str, Tensor]:
     """Every tensor attribute of the archive's modules under its dotted name, on the CPU.
 

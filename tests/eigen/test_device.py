@@ -6,21 +6,21 @@ import pytest
 import torch
 
 from data.errors import DeviceError
-from models.device import device
+from eigen.device import torch_device
 
 
 def test_no_gpu_is_an_error_that_says_what_to_do(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(DeviceError, match="--device cpu"):
-        device("cuda")
+        torch_device("cuda")
 
 
 def test_auto_falls_to_the_cpu_where_there_is_no_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert device() == torch.device("cpu")
+    assert torch_device() == torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", ["fpga", "gpu", "cpu0", ""])
 def test_nonsense_is_refused(name):
     with pytest.raises(DeviceError, match=f"'{name}': expected auto"):
-        device(name)
+        torch_device(name)

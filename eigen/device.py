@@ -1,4 +1,4 @@
-"""The torch device that a user names."""
+"""Parse the name of a torch device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from data.errors import DeviceError
 _NOT_A_DEVICE = "device {!r}: expected auto, cpu, cuda or cuda:N"
 
 
-def device(name: str = "auto", *, local_rank: int = 0) -> torch.device:
+def torch_device(name: str = "auto", *, local_rank: int = 0) -> torch.device:
     """The torch device of that name; "auto" is this process's GPU, or the CPU where there is none.
 
     Raises
@@ -20,17 +20,17 @@ def device(name: str = "auto", *, local_rank: int = 0) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        found = torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise DeviceError(_NOT_A_DEVICE.format(name)) from error
-    if found.type not in ("cpu", "cuda"):
+    if device.type not in ("cpu", "cuda"):
         raise DeviceError(_NOT_A_DEVICE.format(name))
-    if found.type == "cuda":
-        index = local_rank if found.index is None else found.index
+    if device.type == "cuda":
+        index = local_rank if device.index is None else device.index
         if index >= torch.cuda.device_count():
             raise DeviceError(
                 f"device {name!r}: this machine offers {torch.cuda.device_count()} CUDA devices to "
                 f"torch {torch.__version__}; use --device cpu, or check the driver with nvidia-smi"
             )
-        found = torch.device("cuda", index)
-    return found
+        device = torch.device("cuda", index)
+    return device
