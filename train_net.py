@@ -96,23 +96,31 @@ def _run(
     eval_only: bool,
     fit_gpus: bool,
 ) -> None:
-    from eval.zegformer import build as zegformer_build
+    from data import weight_files
+    from eval.zegformer.build import fit_gpus as fitted
+    from eval.zegformer.build import network
+    from eval.zegformer.classes import text_dim, trained_classes
+    from models.zegformer.config import load
     from train import distributed
-    from train.zegformer import train as zegformer
+    from train.zegformer.evaluate import evaluate
+    from train.zegformer.train import train
 
-    config = zegformer_build.configuration(config_file, opts)
+    settings = load(config_file, opts)
     if fit_gpus:
-        config = zegformer_build.fitted(config, gpus)
-    out = Path(config["OUTPUT_DIR"])
+        settings = fitted(settings, gpus)
+    out = Path(settings.OUTPUT_DIR)
     out.mkdir(parents=True, exist_ok=True)
     logging.getLogger().addHandler(logging.FileHandler(out / "log.txt"))
-    with distributed.start(config["MODEL.DEVICE"]) as world:
+    with distributed.start(settings.MODEL.DEVICE) as world:
         if eval_only:
-            text_dim = zegformer_build.text_dim(config)
-            model = zegformer_build.network(config, text_dim, trained=True).to(world.device)
-            figures = zegformer.evaluate(config, model, world, out=out)
+            path = Path(settings.MODEL.WEIGHTS).expanduser()
+            checkpoint = weight_files.read(path) if path.is_file() else None
+            trained = trained_classes(checkpoint)
+            dim = text_dim(settings, trained)
+            model = network(settings, dim, trained=True, checkpoint=checkpoint).to(world.device)
+            figures = evaluate(settings, model, world, trained=trained, out=out)
         else:
-            _, figures = zegformer.train(config, world, resume=resume)
+            _, figures = train(settings, world, resume=resume)
         if world.is_first:
             click.echo(",".join(figures))
             click.echo(",".join(f"{value:.4f}" for value in figures.values()))

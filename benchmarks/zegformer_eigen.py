@@ -17,11 +17,13 @@ import torch
 
 from data.zegformer.sets import datasets_root, labelled_set
 from eigen.store.maps import EigenFolder
-from eval.zegformer.build import configuration, named_classes, network, segmenter, text_dim
+from eval.zegformer.build import network, segmenter
+from eval.zegformer.classes import named_classes, text_dim
 from eval.zegformer.eigen_queries import WAYS, EigenUse
 from eval.zegformer.gain import PhotoCounts, gain
 from eval.zegformer.scoring import score
-from models.zegformer.config import Config
+from models.zegformer.config import load, replaced
+from models.zegformer.settings import ZegFormerSettings
 from train.checkpoint import FINAL
 
 FIGURES = ("seen_IoU", "unseen_IoU", "hIoU", "mIoU", "pACC", "fwIoU", "boundary_F")
@@ -29,22 +31,22 @@ GAIN = "hIoU_labelled"
 
 
 def scored(
-    config: Config, weights: str, set_name: str, eigen: EigenFolder | None, *ways: str
+    settings: ZegFormerSettings, weights: str, set_name: str, eigen: EigenFolder | None, *ways: str
 ) -> tuple[dict[str, float], PhotoCounts]:
     """Figures in percent of a network with `weights` ("" is untrained), and counts by photo."""
-    config = config | {"MODEL.WEIGHTS": weights}
-    classes = named_classes(config, set_name, "TEST")
+    settings = replaced(settings, {"MODEL.WEIGHTS": weights})
+    classes = named_classes(settings, set_name, "TEST")
     torch.manual_seed(0)
-    model = segmenter(config, network(config, text_dim(config)), classes)
+    model = segmenter(settings, network(settings, text_dim(settings)), classes)
     if ways:
         model.eigen_use = EigenUse(ways)  # type: ignore[attr-defined]
     counts = PhotoCounts(classes.vocabulary)
     found = score(
         model,
-        labelled_set(set_name).pairs(datasets_root(config["DATASETS.ROOT"])),
+        labelled_set(set_name).pairs(datasets_root(settings.DATASETS.ROOT)),
         classes.vocabulary,
-        short=config["INPUT.MIN_SIZE_TEST"],
-        longest=config["INPUT.MAX_SIZE_TEST"],
+        short=settings.INPUT.MIN_SIZE_TEST,
+        longest=settings.INPUT.MAX_SIZE_TEST,
         boundaries=True,
         eigen=eigen if ways else None,
         on_photo=counts,
@@ -64,18 +66,18 @@ def row(name: str, figures: dict[str, float], *more: str) -> str:
 @click.argument("opts", nargs=-1)
 def main(folder: Path, eigenvectors: Path, unseen_set: str, opts: tuple[str, ...]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    config = configuration(folder / "config.yaml", opts)
+    settings = load(folder / "config.yaml", opts)
     final, eigen = str(folder / FINAL), EigenFolder(eigenvectors)
-    (test,) = config["DATASETS.TEST"]
+    (test,) = settings.DATASETS.TEST
     click.echo("| " + " | ".join(["", *FIGURES, f"gain in {GAIN}"]) + " |")
-    click.echo(row("untrained", scored(config, "", test, None)[0], ""))
-    figures, alone = scored(config, final, test, None)
+    click.echo(row("untrained", scored(settings, "", test, None)[0], ""))
+    figures, alone = scored(settings, final, test, None)
     click.echo(row("trained", figures, ""))
     for way in WAYS:
-        figures, counts = scored(config, final, test, eigen, way)
+        figures, counts = scored(settings, final, test, eigen, way)
         click.echo(row(way, figures, str(gain(counts, alone, GAIN))))
     for name, weights in (("untrained", ""), ("trained", final)):
-        click.echo(row(f"ZS3, {name}", scored(config, weights, unseen_set, None)[0], ""))
+        click.echo(row(f"ZS3, {name}", scored(settings, weights, unseen_set, None)[0], ""))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,17 @@ from data.weight_files import Checkpoint
 
 if TYPE_CHECKING:
     from eval.predict import Predict
+    from eval.zegformer.classes import NamedClasses, TrainedClasses
+    from models.zegformer.settings import ZegFormerSettings
 
 DEFAULT_CONFIG = "configs/coco-stuff/zegformer_R50_bs32_60k_vit16_coco-stuff_gzss_eval.yaml"
 CLIP = "ViT-B/32"  # whose text embeddings SAZS is trained with
 _SHOWN = 24  # names in a message
+_FILES_OF_CLASSES = {
+    "MODEL.TEXT_EMBEDDINGS",
+    "MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON",
+    "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON",
+}
 
 log = logging.getLogger("demo")
 
@@ -161,24 +168,30 @@ def _of_table(rows: int, table: str, *known: Vocabulary) -> Vocabulary:
     raise SettingError(f"{table}: expected one row a class, {expected}; found {rows}")
 
 
-def _rows(words: Vocabulary, table: str, known: Vocabulary) -> list[int]:
-    """The rows of words in a table of the classes of `known`."""
+def _rows(words: Vocabulary, table: str, known: Vocabulary, *, given: bool = True) -> list[int]:
+    """The rows of words in a table of the classes of `known`; `given`: by an option."""
     found = [place(name, known) for name in words.names]
     strange = [name for name, row in zip(words.names, found, strict=True) if row is None]
     if strange:
         some = ", ".join(known.names[:_SHOWN])
         raise SettingError(
             f"{', '.join(strange[:5])}: no text embedding in {Path(table).name}, which has "
-            f"{len(known)} names ({some}{', ...' if len(known) > _SHOWN else ''}); other words "
-            "need CLIP: leave --embeddings out"
+            f"{len(known)} names ({some}{', ...' if len(known) > _SHOWN else ''}); "
+            + (
+                "other words need CLIP: leave --embeddings out"
+                if given
+                else "the network was trained with these embeddings; choose among the names, or "
+                "give a table of the same kind with --embeddings"
+            )
         )
     return [row for row in found if row is not None]
 
 
-def _configuration(args: argparse.Namespace, checkpoint: Checkpoint | None) -> dict[str, Any]:
-    """ZegFormer's configuration: of the file, of the checkpoint's recipe, or the default."""
-    from eval.zegformer.build import KEYS, checked, configuration
-    from models.zegformer.config import override
+def _settings(
+    args: argparse.Namespace, checkpoint: Checkpoint | None, trained: TrainedClasses | None
+) -> ZegFormerSettings:
+    """ZegFormer's settings: of the file, of the checkpoint's recipe, or the default."""
+    from models.zegformer.config import from_recipe, load, override
 
     overrides = list(args.opts)
     if args.checkpoint:
@@ -186,76 +199,95 @@ def _configuration(args: argparse.Namespace, checkpoint: Checkpoint | None) -> d
     if args.embeddings:
         overrides += ["MODEL.TEXT_EMBEDDINGS", args.embeddings]
     recorded = checkpoint.recipe.get("config") if checkpoint else None
-    if recorded and args.config_file is None:
-        config = checked(override({**KEYS.live, **recorded}, overrides, KEYS))
-    else:
+    if not recorded or args.config_file:
         default = Path(__file__).parents[1] / DEFAULT_CONFIG
-        config = configuration(args.config_file or default, overrides)
-    for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
-        if not config[key]:
-            raise SettingError(f"{key} names no data set, whose classes would be known; name one")
-    return config
+        settings = load(args.config_file or default, overrides)
+    else:
+        if trained is not None:  # the checkpoint holds what these files held
+            recorded = {k: v for k, v in recorded.items() if k not in _FILES_OF_CLASSES}
+        settings = override(from_recipe(recorded), overrides)
+    if not settings.DATASETS.TEST:
+        raise SettingError(
+            "DATASETS.TEST names no data set, whose classes would be known; name one"
+        )
+    return settings
 
 
 def _zegformer(args: argparse.Namespace, checkpoint: Checkpoint | None) -> Namer:
     from data.text.embeddings import load_embeddings
     from eigen.device import torch_device
-    from eval.zegformer.build import (
-        BASELINE,
+    from eval.zegformer.build import network, scoring
+    from eval.zegformer.classes import (
         NamedClasses,
         clip_source,
         named_classes,
-        network,
-        scoring,
         text_dim,
+        trained_classes,
     )
+    from models.zegformer.settings import PER_PIXEL
 
-    config = _configuration(args, checkpoint)
-    if not config["MODEL.WEIGHTS"]:
+    record = trained_classes(checkpoint)
+    settings = _settings(args, checkpoint, record)
+    if not settings.MODEL.WEIGHTS:
         raise SettingError("no weights: give --checkpoint FILE, or --opts MODEL.WEIGHTS FILE")
-    default = named_classes(config, config["DATASETS.TEST"][0], "TEST")
+    if checkpoint is None and Path(settings.MODEL.WEIGHTS).is_file():
+        checkpoint = weight_files.read(settings.MODEL.WEIGHTS)
+        record = trained_classes(checkpoint)
+    full = record.full if record is not None else None
+    default = named_classes(settings, settings.DATASETS.TEST[0], "TEST", full=full)
     words = _listed(args.classes, default.vocabulary)
-    table = config["MODEL.TEXT_EMBEDDINGS"]
-    known = (
-        _of_table(len(load_embeddings(table)), table, words, default.full)
-        if table
-        else default.full
-    )
-    model = network(config, text_dim(config), trained=True, checkpoint=checkpoint)
-    model = model.to(torch_device(config["MODEL.DEVICE"]))
+    table = settings.MODEL.TEXT_EMBEDDINGS
+    known, source = default.full, ""
+    if table:
+        known, source = _of_table(len(load_embeddings(table)), table, words, known), table
+    elif record is not None and record.table is not None:
+        known, source = record.full, str(settings.MODEL.WEIGHTS)
+    dim = text_dim(settings, record)
+    model = network(settings, dim, trained=True, checkpoint=checkpoint)
+    model = model.to(torch_device(settings.MODEL.DEVICE))
     looks_at_crops = (
-        config["MODEL.META_ARCHITECTURE"] != BASELINE and scoring(config).mode != "query"
+        settings.MODEL.META_ARCHITECTURE != PER_PIXEL and scoring(settings).mode != "query"
     )
-    if not table or looks_at_crops:
-        clip_source(config).path()  # absent: say so now
+    if not source or looks_at_crops:
+        clip_source(settings).path()  # raises now where it is not available
     clip: list[Any] = []  # loaded with the first words that need it
 
     @functools.lru_cache(maxsize=4)
     def predictor(own: Vocabulary) -> Predict:
-        if table:
-            classes = NamedClasses(own, known, _rows(own, table, known))
+        if source:
+            classes = NamedClasses(own, known, _rows(own, source, known, given=bool(table)))
         else:
             classes = NamedClasses(own, own, list(range(len(own))))
-        return _zegformer_predictor(config, model, classes, clip, args.confidence_threshold)
+        return _zegformer_predictor(
+            settings, model, classes, record, clip, args.confidence_threshold
+        )
 
-    trained = named_classes(config, config["DATASETS.TRAIN"][0], "TRAIN").vocabulary
+    if record is not None:
+        trained = from_names(record.trained, name="the checkpoint's classes")
+    else:
+        trained = named_classes(settings, settings.DATASETS.TRAIN[0], "TRAIN").vocabulary
     return Namer(words, trained, predictor)
 
 
 def _zegformer_predictor(
-    config: dict[str, Any], model: Any, classes: Any, clip: list[Any], threshold: float
+    settings: ZegFormerSettings,
+    model: Any,
+    classes: NamedClasses,
+    record: TrainedClasses | None,
+    clip: list[Any],
+    threshold: float,
 ) -> Predict:
     from eval.predict import with_zegformer
     from eval.zegformer.build import segmenter
     from eval.zegformer.segmenter import Segmenter
 
-    found = segmenter(config, model, classes, clip=clip[0] if clip else None)
-    if isinstance(found, Segmenter) and found.clip is not None:
-        clip[:] = [found.clip]
+    built = segmenter(settings, model, classes, trained=record, clip=clip[0] if clip else None)
+    if isinstance(built, Segmenter) and built.clip is not None:
+        clip[:] = [built.clip]
     return with_zegformer(
-        found,
-        short=config["INPUT.MIN_SIZE_TEST"],
-        longest=config["INPUT.MAX_SIZE_TEST"],
+        built,
+        short=settings.INPUT.MIN_SIZE_TEST,
+        longest=settings.INPUT.MAX_SIZE_TEST,
         threshold=threshold,
     )
 

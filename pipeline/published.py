@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models.zegformer import config as detectron_config
-from models.zegformer.config import Keys
+from models.zegformer.config import load
 
 SETS = ("ade20k-full-847-freq", "coco-stuff", "pascal_voc")
 _EVALUATION = "_gzss_eval"
@@ -22,13 +21,12 @@ def targets(results_root: str, configs: str | Path = "configs") -> dict[str, str
     ----------
     configs : folder of the configurations, by data set
     """
-    keys = Keys.read(Path(detectron_config.__file__).with_name("keys.yaml"))
     found = {}
     for folder in SETS:
         for path in sorted((Path(configs) / folder).glob("zegformer_R*.yaml")):
             made = "model_final.safetensors"
             if _EVALUATION in path.stem:
-                (tested,) = detectron_config.load(path, (), keys)["DATASETS.TEST"]
+                (tested,) = load(path).DATASETS.TEST
                 made = f"inference/{tested}/scores.json"
             found[path.stem] = f"{results_root}/zegformer/{folder}/{path.stem}/{made}"
     return found

@@ -1,81 +1,56 @@
-"""Configuration files in detectron2's form: nested YAML, `_BASE_`, `KEY VALUE` overrides.
+"""Read ZegFormer's settings from detectron2's kind of YAML: `_BASE_` files, `KEY VALUE` overrides.
 
-A configuration is a flat mapping from dotted keys ("SOLVER.BASE_LR") to values, checked against a
-list of keys: `live` ones have a default and an effect, `fixed` ones are accepted at the one value
-that is built, `dead` ones are accepted with a warning, because published files have them. Nothing
-in a file is ever executed: the one Python expression that published files hold is recognised by
-its form and computed here.
+The result is the typed tree of `models.zegformer.settings`. Nothing in a file is executed: the one
+Python expression that published files hold is recognised by its form and computed here.
 """
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import difflib
+import functools
 import logging
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from reprlib import Repr
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from data.errors import SettingError
+from models.zegformer.settings import NO_EFFECT, ONLY, Section, ZegFormerSettings, from_text
 
 log = logging.getLogger(__name__)
 
-Config = dict[str, Any]
-
-_DEEPEST = 8  # mappings in each other: one may hold itself
-# Aliases make the lists of a small file endless.
-_SHORT = Repr()
-_SHORT.maxlevel, _SHORT.maxstring = 2, 80
+_DEEPEST = 8  # nested mappings: aliases can make one contain itself
+_SHORT = Repr()  # aliases can also make the lists of a small file endless
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
 _SIZES = re.compile(r"\[int\(x \* 0\.1 \* (\d+)\) for x in range\((\d+), (\d+)\)\]")
 
-
-@dataclass(frozen=True)
-class Keys:
-    """What may be configured.
-
-    live : key -> default. fixed : key -> the only value. dead : keys without effect.
-    """
-
-    live: Mapping[str, Any]
-    fixed: Mapping[str, Any]
-    dead: frozenset[str]
-
-    @classmethod
-    def read(cls, path: str | Path) -> Keys:
-        """From a YAML file of three nested mappings `live`, `fixed` and `dead`."""
-        content = yaml.safe_load(Path(path).read_text())
-        parts = {name: dict(_flat(content[name])) for name in ("live", "fixed", "dead")}
-        return cls(parts["live"], parts["fixed"], frozenset(parts["dead"]))
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that understands the list of sizes that published base files compute."""
+_EXPECTED = {
+    "greater_than_equal": "expected at least {ge}",
+    "greater_than": "expected more than {gt}",
+    "less_than_equal": "expected at most {le}",
+    "less_than": "expected less than {lt}",
+    "multiple_of": "expected a multiple of {multiple_of}",
+    "finite_number": "expected a finite number",
+    "literal_error": "choose {expected}",
+    "int_type": "expected an integer",
+    "float_type": "expected a number",
+    "bool_type": "expected True or False",
+    "string_type": "expected text",
+    "tuple_type": "expected a list",
+    "too_short": "expected at least {min_length} entries",
+    "too_long": "expected at most {max_length} entries",
+    "string_pattern_mismatch": "expected auto, cpu, cuda or cuda:N",
+    "model_type": "expected a mapping of keys",
+}
 
 
-def _computed(loader: _Loader, node: yaml.Node) -> list[int]:
-    arguments = loader.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else []
-    found = _SIZES.fullmatch(str(arguments[0]).strip()) if len(arguments) == 1 else None
-    if found is None:
-        raise SettingError(
-            f"line {node.start_mark.line + 1}: refused to run {arguments or node.tag}; write the "
-            "values out"
-        )
-    size, start, stop = map(int, found.groups())
-    return [int(x * 0.1 * size) for x in range(start, stop)]
-
-
-_Loader.add_constructor("tag:yaml.org,2002:python/object/apply:eval", _computed)
-
-
-def load(path: str | Path, overrides: Sequence[str], keys: Keys) -> Config:
-    """The defaults, then the file with its bases, then the overrides.
+def load(path: str | Path, overrides: Sequence[str] = ()) -> ZegFormerSettings:
+    """Read a file and its bases over the defaults, then apply the overrides.
 
     Parameters
     ----------
@@ -85,26 +60,89 @@ def load(path: str | Path, overrides: Sequence[str], keys: Keys) -> Config:
     Raises
     ------
     SettingError
-        Absent or unreadable file, unknown key (says which is like it), value of another kind, or a
-        value that is not built.
+        Missing or unreadable file, unknown key (names the nearest one), or a value of another kind,
+        out of its range, or not implemented; names the file and the key.
     """
-    config = dict(keys.live)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     for key, value, source in _file(Path(path), ()):
-        _set(config, key, value, source, keys)
-    return override(config, overrides, keys)
+        if _takes(key, value, source):
+            values[key], sources[key] = value, source
+    return override(_build(values, sources), overrides)
 
 
-def override(config: Config, overrides: Sequence[str], keys: Keys) -> Config:
-    """The configuration with values of the command line; see `load`."""
-    config = dict(config)
+def override(settings: ZegFormerSettings, overrides: Sequence[str]) -> ZegFormerSettings:
+    """Settings with the KEY VALUE pairs of a command line applied and logged; see `load`."""
     if len(overrides) % 2:
         raise SettingError(f"overrides: {overrides[-1]!r} has no value; give KEY VALUE pairs")
-    for key, text in zip(overrides[::2], overrides[1::2], strict=True):
-        before = config.get(key)
-        _set(config, key, _parsed(text), "command line", keys)
-        if key in keys.live:
-            log.info("%s: %r -> %r", key, before, config[key])
-    return config
+    pairs = zip(overrides[::2], overrides[1::2], strict=True)
+    changed = replaced(settings, dict(pairs), source="command line")
+    before, after = flat(settings), flat(changed)
+    for key in dict.fromkeys(overrides[::2]):
+        if key in after:
+            log.info("%s: %r -> %r", key, before[key], after[key])
+    return changed
+
+
+def replaced(
+    settings: ZegFormerSettings, changes: Mapping[str, Any], *, source: str = "settings"
+) -> ZegFormerSettings:
+    """Settings with other values for some dotted keys, checked as in `load`."""
+    taken = {key: value for key, value in changes.items() if _takes(key, value, source)}
+    return _build(flat(settings) | taken, dict.fromkeys(taken, source))
+
+
+def flat(settings: Section) -> dict[str, Any]:
+    """Dotted key -> value; lists for tuples, as YAML and JSON have them."""
+    return dict(_flat(nested(settings)))
+
+
+def nested(settings: Section) -> dict[str, Any]:
+    """Settings as the mappings of a YAML file."""
+    return settings.model_dump(mode="json")
+
+
+def from_recipe(recorded: Mapping[str, Any]) -> ZegFormerSettings:
+    """The settings that `flat` recorded in a checkpoint; keys that are new since are defaults.
+
+    Raises
+    ------
+    SettingError
+    """
+    return replaced(ZegFormerSettings(), recorded, source="the checkpoint's settings")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without duplicate keys that reads the computed sizes of published base files."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise SettingError(
+                    f"line {line}: {key.value} stands twice, first in line {lines[key.value]}; "
+                    "keep one"
+                )
+            lines[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
+def _computed(loader: _Loader, node: yaml.Node) -> list[int]:
+    arguments = loader.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else []
+    match = _SIZES.fullmatch(str(arguments[0]).strip()) if len(arguments) == 1 else None
+    if match is None:
+        raise SettingError(
+            f"line {node.start_mark.line + 1}: refused to run {arguments or node.tag}; write the "
+            "values out"
+        )
+    size, start, stop = map(int, match.groups())
+    return [int(x * 0.1 * size) for x in range(start, stop)]
+
+
+_Loader.add_constructor("tag:yaml.org,2002:python/object/apply:eval", _computed)
 
 
 def _file(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[str, Any, str]]:
@@ -112,8 +150,25 @@ def _file(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[str, Any, str]]
     path = path.resolve()
     if path in above:
         raise SettingError(f"{path}: is its own _BASE_")
+    content = _parsed(path)
+    base = content.pop("_BASE_", None)
+    if not isinstance(base, str | None):
+        raise SettingError(
+            f"{path}: _BASE_: expected the path of one file, found {_SHORT.repr(base)}"
+        )
+    if base is not None:
+        yield from _file(path.parent / Path(base).expanduser(), (*above, path))
+    given: set[str] = set()
+    for key, value in _flat(content):
+        if key in given:
+            raise SettingError(f"{path}: {key} stands twice, once with dots; keep one")
+        given.add(key)
+        yield key, value, str(path)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_text(), _Loader)  # a SafeLoader
+        content = yaml.load(path.read_text("utf-8-sig"), _Loader)  # a SafeLoader
     except OSError as error:
         raise SettingError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -125,80 +180,78 @@ def _file(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[str, Any, str]]
         raise SettingError(f"{path}: no configuration: {reason[:200]}") from error
     except SettingError as error:
         raise SettingError(f"{path}: {error}") from error
+    except ValueError as error:  # of YAML's own constructors, for example a date without a day
+        raise SettingError(f"{path}: no configuration: {str(error)[:200]}") from error
     if not isinstance(content, dict):
         raise SettingError(f"{path}: expected a mapping of keys, found {type(content).__name__}")
-    base = content.pop("_BASE_", None)
-    if not isinstance(base, str | None):
-        raise SettingError(
-            f"{path}: _BASE_: expected the path of one file, found {_SHORT.repr(base)}"
-        )
-    if base is not None:
-        yield from _file(path.parent / base, (*above, path))
-    for key, value in _flat(content):
-        yield key, value, str(path)
+    return content
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
-        if isinstance(value, dict) and prefix.count(".") < _DEEPEST:
+        if isinstance(value, dict) and value and prefix.count(".") < _DEEPEST:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
 
-def nested(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A flat configuration as the mappings of a YAML file."""
-    tree: dict[str, Any] = {}
-    for key, value in config.items():
-        *parents, name = key.split(".")
-        place = tree
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[name] = value
-    return tree
-
-
-def _set(config: Config, key: str, value: Any, source: str, keys: Keys) -> None:
-    if isinstance(value, tuple):
-        value = list(value)
-    if key in keys.dead:
+def _takes(key: str, value: Any, source: str) -> bool:
+    """Whether a key has an effect; warns of one that has none, and refuses unknown ones."""
+    known, sections = _known()
+    if key in NO_EFFECT:
         log.warning("%s: %s has no effect", source, key)
-    elif key in keys.fixed:
-        if value != keys.fixed[key]:
+        return False
+    if key in ONLY:
+        expected = ONLY[key]
+        if isinstance(value, str):
+            value = from_text(value, wants_text=isinstance(expected, str))
+        if (list(value) if isinstance(value, tuple) else value) != expected:
             raise SettingError(
-                f"{source}: {key}: only {keys.fixed[key]!r} is built, found {_SHORT.repr(value)}"
+                f"{source}: {key}: only {expected!r} is implemented, found {_SHORT.repr(value)}"
             )
-    elif key in keys.live:
-        config[key] = _of_kind(value, keys.live[key], f"{source}: {key}")
-    else:
-        known = [*keys.live, *keys.fixed, *keys.dead]
-        like = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f"; did you mean {like[0]}?" if like else ""
-        raise SettingError(f"{source}: {key} is no known key{hint}")
+        return False
+    if key in known:
+        return True
+    if key in sections:
+        if value is None or value == {}:
+            return False
+        raise SettingError(
+            f"{source}: {key}: expected a mapping of keys, found {_SHORT.repr(value)}"
+        )
+    like = difflib.get_close_matches(key, [*known, *ONLY, *NO_EFFECT], n=1, cutoff=0.5)
+    hint = f"; did you mean {like[0]}?" if like else ""
+    raise SettingError(f"{source}: {_SHORT.repr_str(key, 1)[1:-1]} is no known key{hint}")
 
 
-def _of_kind(value: Any, default: Any, where: str) -> Any:
-    if isinstance(default, float) and isinstance(value, int | str) and not isinstance(value, bool):
-        with contextlib.suppress(ValueError, OverflowError):
-            value = float(value)  # YAML reads 1e-4 as a text
-    if isinstance(value, float) and not math.isfinite(value):
-        raise SettingError(f"{where}: expected a finite number, found {value}")
-    if isinstance(default, list) and isinstance(value, int | float):
-        return [value]
-    if type(value) is not type(default):
-        expected, found = f"{type(default).__name__} like {default!r}", _SHORT.repr(value)
-        raise SettingError(f"{where}: expected {expected}, found {found}")
-    return value
+@functools.cache
+def _known() -> tuple[frozenset[str], frozenset[str]]:
+    """Every key with an effect, and every section."""
+    keys = frozenset(flat(ZegFormerSettings()))
+    parts = [key.split(".") for key in (*keys, *ONLY, *NO_EFFECT)]
+    sections = {".".join(p[:n]) for p in parts for n in range(1, len(p))}
+    return keys, frozenset(sections)
 
 
-def _parsed(text: str) -> Any:
-    """The value of an override: a Python or YAML literal, else the text itself."""
+def _build(values: Mapping[str, Any], sources: Mapping[str, str]) -> ZegFormerSettings:
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        *parents, name = key.split(".")
+        branch = tree
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[name] = value
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        pass
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    return text if value is None else value
+        return ZegFormerSettings.model_validate(tree)
+    except ValidationError as error:
+        raise SettingError(_reason(error.errors(include_url=False)[0], sources)) from error
+
+
+def _reason(error: ErrorDetails, sources: Mapping[str, str]) -> str:
+    key = ".".join(part for part in error["loc"] if isinstance(part, str))
+    source = f"{sources[key]}: " if key in sources else ""
+    context = error.get("ctx", {})
+    if error["type"] == "value_error":  # of our own validators, which say what was found
+        reason = str(context["error"])
+        return f"{source}{key}: {reason}" if key in _known()[0] else f"{source}{key}.{reason}"
+    expected = _EXPECTED.get(error["type"], error["msg"]).format(**context)
+    return f"{source}{key}: {expected}, found {_SHORT.repr(error['input'])}"

@@ -24,12 +24,15 @@ from data.zegformer.prepare_sets import prepare
 from data.zegformer.sets import labelled_set
 from eigen.store.maps import EigenFolder
 from eval.zegformer import page as gzs_page
-from eval.zegformer.build import configuration, named_classes, network, segmenter, text_dim
+from eval.zegformer.build import network, segmenter
+from eval.zegformer.classes import named_classes, text_dim
 from eval.zegformer.eigen_queries import EigenUse
 from eval.zegformer.metrics import without_nan
 from eval.zegformer.page import Examples
 from eval.zegformer.scoring import Score, score
 from eval.zegformer.segmenter import Segmenter
+from models.zegformer.config import flat, load
+from models.zegformer.settings import ZegFormerSettings
 from train import distributed
 from train.zegformer import train as zegformer
 
@@ -58,20 +61,20 @@ def run(
         are eigenvectors, and of the network as it is before its first step (`untrained`).
     """
     overrides = _prepared(data_dir, out, device)
-    config = configuration(CONFIG, overrides)
-    test = config["DATASETS.TEST"][0]
-    classes = named_classes(config, test, "TEST")
+    settings = load(CONFIG, overrides)
+    test = settings.DATASETS.TEST[0]
+    classes = named_classes(settings, test, "TEST")
     with distributed.start(device) as processes:
         torch.manual_seed(0)
-        fresh = network(config, text_dim(config)).to(processes.device)
-        untrained = _score(config, segmenter(config, fresh, classes), classes)
-        model, _ = zegformer.train(config, processes)
-        trained = segmenter(config, model, classes)
+        fresh = network(settings, text_dim(settings)).to(processes.device)
+        untrained = _score(settings, segmenter(settings, fresh, classes), classes)
+        model, _ = zegformer.train(settings, processes)
+        trained = segmenter(settings, model, classes)
     examples = Examples(classes.vocabulary)
-    found = {"zegformer": _score(config, trained, classes, on_photo=examples)}
+    found = {"zegformer": _score(settings, trained, classes, on_photo=examples)}
     if eigenvectors is not None and isinstance(trained, Segmenter):
         trained.eigen_use = EigenUse(("refine",))
-        found["refined"] = _score(config, trained, classes, eigen=EigenFolder(eigenvectors))
+        found["refined"] = _score(settings, trained, classes, eigen=EigenFolder(eigenvectors))
     found["untrained"] = untrained
     figures = {name: own.figures(classes.vocabulary) for name, own in found.items()}
     summary = {name: {key: own[key] for key in REPORTED} for name, own in figures.items()}
@@ -80,7 +83,9 @@ def run(
         temporary.write_text(json.dumps(content, indent=1))
     confusion = found["zegformer"].confusion
     title = "ZegFormer on the generated world"
-    gzs_page.write(out / PAGE, title, figures, confusion, classes.vocabulary, examples, config)
+    gzs_page.write(
+        out / PAGE, title, figures, confusion, classes.vocabulary, examples, flat(settings)
+    )
     return summary
 
 
@@ -111,14 +116,14 @@ def _prepared(data_dir: Path, out: Path, device: str) -> list[str]:
     return [str(part) for pair in told.items() for part in pair]
 
 
-def _score(config: dict[str, Any], model: Any, classes: Any, **more: Any) -> Score:
-    root = Path(config["DATASETS.ROOT"])
+def _score(settings: ZegFormerSettings, model: Any, classes: Any, **more: Any) -> Score:
+    root = Path(settings.DATASETS.ROOT)
     return score(
         model,
-        labelled_set(config["DATASETS.TEST"][0]).pairs(root),
+        labelled_set(settings.DATASETS.TEST[0]).pairs(root),
         classes.vocabulary,
-        short=config["INPUT.MIN_SIZE_TEST"],
-        longest=config["INPUT.MAX_SIZE_TEST"],
+        short=settings.INPUT.MIN_SIZE_TEST,
+        longest=settings.INPUT.MAX_SIZE_TEST,
         boundaries=True,
         **more,
     )

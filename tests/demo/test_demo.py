@@ -16,9 +16,9 @@ from data.pictures import read_image, read_label
 from data.text.vocabulary import from_names
 from demo import demo
 from demo.naming import Namer
-from eval.zegformer import build as zegformer_build
 from models.clip.clip import CLIP
 from models.sazs import networks as sazs
+from models.zegformer.config import flat, load
 from models.zegformer.network import ZegFormer
 from models.zegformer.per_pixel import PerPixelBaseline
 from tests.demo.settings import SMALL_ZEGFORMER
@@ -163,9 +163,9 @@ def test_which_words_had_masks_is_found_by_name():
 
 def test_a_checkpoint_brings_its_configuration(setting, tmp_path):
     weights = tmp_path / "model.safetensors"
-    config = zegformer_build.configuration(CONFIG, [*map(str, small())])
+    settings = load(CONFIG, [*map(str, small())])
     state = torch.load(setting / "model_final.pth", weights_only=True)["model"]
-    checkpoint.save_weights(weights, state, {"config": config})
+    checkpoint.save_weights(weights, state, {"config": flat(settings)})
     given = ["--input", setting / "photos" / "a.jpg", "--output", tmp_path / "out"]
     words = ["--classes", "cat, dog, cow", "--embeddings", setting / "text.npy"]
     assert demo.main(list(map(str, ["--checkpoint", weights, *given, *words]))) == 0

@@ -22,8 +22,11 @@ from demo.naming import Namer
 from eigen.extractors import extractor
 from eval.predict import IGNORE, Named
 from eval.zegformer import build as zegformer_build
+from eval.zegformer.classes import CLIP_DIM
 from models.clip.clip import CLIP
 from models.sazs import networks as sazs
+from models.zegformer.config import flat, replaced
+from models.zegformer.settings import ZegFormerSettings
 from tests.demo.chromium import CHROMIUM, Browser, until
 from tests.demo.settings import SMALL_ZEGFORMER
 from train import checkpoint
@@ -149,15 +152,15 @@ def zegformer_address(tmp_path_factory):
     torch.manual_seed(0)
     clip = {"image_size": 32, "width": 64, "layers": 1, "text_width": 64, "text_layers": 1}
     torch.save(CLIP(**clip).state_dict(), folder / "clip.pt")
-    config = zegformer_build.KEYS.live | SMALL_ZEGFORMER
-    config |= {
+    changes = SMALL_ZEGFORMER | {
         "MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED": str(folder / "clip.pt"),
         "MODEL.SEM_SEG_HEAD.CLIP_CLASSIFICATION": True,
         "MODEL.MASK_FORMER.ENSEMBLING": True,
     }
-    model = zegformer_build.network(config | {"MODEL.WEIGHTS": ""}, zegformer_build.CLIP_DIM)
+    settings = replaced(ZegFormerSettings(), changes)
+    model = zegformer_build.network(settings, CLIP_DIM)
     weights = folder / "zegformer.safetensors"
-    checkpoint.save_weights(weights, model.state_dict(), {"config": config})
+    checkpoint.save_weights(weights, model.state_dict(), {"config": flat(settings)})
     with served(folder, "--checkpoint", weights) as own:
         yield own
 

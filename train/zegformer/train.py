@@ -1,18 +1,14 @@
-"""ZegFormer trained and scored from its configuration.
-
-The configuration is the flat mapping of `models.zegformer.config`, with the keys of
-`models/zegformer/keys.yaml`.
-"""
+"""Train ZegFormer or the per-pixel baseline from its settings."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
@@ -20,296 +16,239 @@ from torch.nn import functional as F
 
 from data.errors import SettingError
 from data.files import atomic_path
-from data.text.vocabulary import Vocabulary
-from data.zegformer.sets import Pair, datasets_root, labelled_set
+from data.text.embeddings import load_embeddings
 from data.zegformer.transforms import Augmentation
-from eval.zegformer import page as gzs_page
-from eval.zegformer.build import BASELINE, NamedClasses, named_classes, network, segmenter, text
-from eval.zegformer.metrics import class_figures, without_nan
-from eval.zegformer.page import Examples
-from eval.zegformer.scoring import Predicts, Score, join_predictions, score
-from eval.zegformer.segmenter import Segmenter
-from eval.zegformer.tta import Augmented
-from models.zegformer import config as detectron_config
-from models.zegformer.config import Config
+from eval.zegformer.build import network
+from eval.zegformer.classes import NamedClasses, TrainedClasses, named_classes, text
+from models.zegformer.config import flat, nested
 from models.zegformer.network import normalised_batch
+from models.zegformer.settings import PER_PIXEL, ZegFormerSettings
 from train import checkpoint
 from train.distributed import World
 from train.engine import Settings, Training
 from train.schedule import Schedule, poly
 from train.unread import Quarantine
 from train.zegformer.criterion import Criterion
+from train.zegformer.evaluate import evaluate, pairs_of, selected_figure, test_classes
 from train.zegformer.optimizer import adamw
 from train.zegformer.samples import Samples, batches, labelled, targets
 
 log = logging.getLogger(__name__)
 
-_PREDICTIONS = "sem_seg_predictions.json"
-
-
-def evaluate(
-    config: Config, model: nn.Module, world: World, *, out: Path | None = None
-) -> dict[str, float]:
-    """Score every configured test set, photos dealt out among the processes.
-
-    Parameters
-    ----------
-    out : folder for `scores.json`, `report.html` and the predictions; with TEST.AUG also those of
-        augmented tests
-
-    Returns
-    -------
-    Figures in percent; with several test sets, each key after "{set}/".
-    """
-    found: dict[str, float] = {}
-    for name in config["DATASETS.TEST"]:
-        classes = named_classes(config, name, "TEST")
-        own = segmenter(config, model, classes)
-        parts: dict[str, Predicts] = {"": own}
-        if config["TEST.AUG.ENABLED"] and out is not None and isinstance(own, Segmenter):
-            parts["_TTA"] = Augmented(
-                own,
-                shorts=config["TEST.AUG.MIN_SIZES"],
-                longest=config["TEST.AUG.MAX_SIZE"],
-                flip=config["TEST.AUG.FLIP"],
-            )
-        elif config["TEST.AUG.ENABLED"] and out is not None:
-            log.warning("TEST.AUG has no effect on the per-pixel baseline")
-        for suffix, predicts in parts.items():
-            folder = None if out is None else out / f"inference{suffix}" / name
-            figures = _scored(config, predicts, name, classes.vocabulary, world, folder)
-            prefix = f"{name}{suffix}/" if len(config["DATASETS.TEST"]) > 1 or suffix else ""
-            found |= {prefix + key: value for key, value in figures.items()}
-    return found
-
-
-def _scored(
-    config: Config,
-    model: Predicts,
-    name: str,
-    vocabulary: Vocabulary,
-    world: World,
-    folder: Path | None,
-) -> dict[str, float]:
-    pairs = _pairs(config, name)
-    first, last = (len(pairs) * (world.rank + n) // world.size for n in (0, 1))
-    parts = [_PREDICTIONS.replace(".", f"_{rank}.") for rank in range(world.size)]
-    examples = Examples(vocabulary)
-    own = score(
-        model,
-        pairs[first:last],
-        vocabulary,
-        short=config["INPUT.MIN_SIZE_TEST"],
-        longest=config["INPUT.MAX_SIZE_TEST"],
-        boundaries=folder is not None,
-        predictions=None if folder is None else folder / parts[world.rank],
-        on_photo=None if folder is None else examples,
-    )
-    whole = Score(world.sum(own.confusion), world.sum(own.outlines))
-    whole.photos = int(world.sum(np.array([own.photos]))[0])
-    whole.unread = world.gather(own.unread)
-    figures = whole.figures(vocabulary)
-    if folder is not None and world.is_first:
-        join_predictions([folder / part for part in parts], folder / _PREDICTIONS)
-        _write_scores(folder, whole, figures, vocabulary)
-        page = folder / "report.html"
-        answers = {"ZegFormer": figures}
-        gzs_page.write(page, name, answers, whole.confusion, vocabulary, examples, config)
-    if whole.unread:
-        log.warning("%s: %d photos could not be read and are left out", name, len(whole.unread))
-    return figures
-
-
-def _write_scores(
-    folder: Path, found: Score, figures: dict[str, float], vocabulary: Vocabulary
-) -> None:
-    iou, accuracy = class_figures(found.confusion)
-    content = {
-        "photos": found.photos,
-        "unread": [{"id": id, "reason": reason} for id, reason in found.unread],
-        "figures": without_nan(figures),
-        "classes": [
-            {
-                "name": n,
-                "unseen": c in vocabulary.unseen,
-                **without_nan({"IoU": iou[c], "ACC": accuracy[c]}),
-            }
-            for c, n in enumerate(vocabulary.names)
-        ],
-    }
-    with atomic_path(folder / "scores.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1))
+# What decides the weights; where and how often things are written does not.
+_DECISIVE = (
+    "SOLVER.",
+    "INPUT.",
+    "MODEL.",
+    "DATASETS.TRAIN",
+    "DATASETS.ONLY_LABELLED",
+    "DATALOADER.ASPECT_RATIO_GROUPING",
+)
+_NOT_DECISIVE = {
+    "MODEL.DEVICE",
+    "MODEL.WEIGHTS",  # a checkpoint replaces them
+    "MODEL.TEXT_EMBEDDINGS",  # compared by content, as are the class names
+    "MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON",
+    "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "INPUT.MIN_SIZE_TEST",
+    "INPUT.MAX_SIZE_TEST",
+}
 
 
 def train(
-    config: Config, world: World, *, resume: bool = False
+    settings: ZegFormerSettings, world: World, *, resume: bool = False
 ) -> tuple[nn.Module, dict[str, float]]:
-    """Train from MODEL.WEIGHTS, or go on; leaves checkpoints and figures in OUTPUT_DIR.
+    """Train from MODEL.WEIGHTS, or resume; leaves checkpoints and figures in OUTPUT_DIR.
 
     Returns
     -------
     The trained network, and its figures as of `evaluate` with `out=OUTPUT_DIR`.
+
+    Raises
+    ------
+    SettingError, VocabularyError, DatasetError, WeightsError
+        Settings that contradict each other, the classes or the data.
+    DivergenceError, OutOfMemoryError
     """
-    out, seed = Path(config["OUTPUT_DIR"]), max(config["SEED"], 0)
-    if config["SEED"] < 0:
-        log.info("SEED %d: seed 0 is used, so that the training can be repeated", config["SEED"])
-    per_process, rest = divmod(config["SOLVER.IMS_PER_BATCH"], world.size)
-    if rest or not per_process:
-        raise SettingError(
-            f"SOLVER.IMS_PER_BATCH {config['SOLVER.IMS_PER_BATCH']}: expected a multiple of the "
-            f"{world.size} processes"
-        )
+    out, seed = Path(settings.OUTPUT_DIR), max(settings.SEED, 0)
+    if settings.SEED < 0:
+        log.info("SEED %d: using seed 0, so that the run can be repeated", settings.SEED)
+    per_process = _images_per_process(settings, world)
     if world.is_first:
         with atomic_path(out / "config.yaml") as temporary:
-            temporary.write_text(yaml.safe_dump(detectron_config.nested(config)))
-    (set_name,) = config["DATASETS.TRAIN"]
-    classes = named_classes(config, set_name, "TRAIN")
-    _check_classes(config, classes)
-    _check_tests(config)
-    embeddings = text(config, classes, world.device)
-    torch.manual_seed(seed)  # fresh weights are part of what the seed decides
-    model = network(config, embeddings.shape[1])
-    samples = _samples(config, set_name, classes, seed)
+            temporary.write_text(yaml.safe_dump(nested(settings)))
+    (set_name,) = settings.DATASETS.TRAIN
+    classes = named_classes(settings, set_name, "TRAIN")
+    _check_count(settings, classes)
+    record = _record(settings, classes)
+    _check_tests(settings, record)
+    embeddings = text(settings, classes, world.device)
+    torch.manual_seed(seed)  # decides the initial weights
+    model = network(settings, embeddings.shape[1])
+    samples = _samples(settings, set_name, classes, seed)
     training = Training(
         model,
-        _optimizer(config, model),
-        schedule=_schedule(config),
-        loss=_loss(config, embeddings, classes.vocabulary.ignore),
-        settings=_settings(config, out, seed, world),
+        _optimizer(settings, model),
+        schedule=_schedule(settings),
+        loss=_loss(settings, embeddings, classes.vocabulary.ignore),
+        settings=_engine_settings(settings, out, seed, world, record),
         world=world,
     )
     latest = out / checkpoint.LATEST
     if resume and latest.is_file():
         training.resume(latest)
-
     quarantine = Quarantine(out, world.rank)
 
     def stream(start: int) -> Iterator[dict[str, Any]]:
-        found = batches(
-            samples,
-            per_process,
-            grouped=config["DATALOADER.ASPECT_RATIO_GROUPING"],
-            world=world,
-            seed=seed,
-            workers=config["DATALOADER.NUM_WORKERS"],
-            start=start,
+        return quarantine.sift(
+            batches(
+                samples,
+                per_process,
+                grouped=settings.DATALOADER.ASPECT_RATIO_GROUPING,
+                world=world,
+                seed=seed,
+                workers=settings.DATALOADER.NUM_WORKERS,
+                start=start,
+            )
         )
-        return quarantine.sift(found)
 
     final: dict[str, float] = {}
 
-    def evaluated(judged: nn.Module) -> dict[str, float]:
-        if training.step < config["SOLVER.MAX_ITER"]:
-            return evaluate(config, judged, world)
-        final.update(evaluate(config, judged, world, out=out))
+    def figures_of(network: nn.Module) -> dict[str, float]:
+        if training.step < settings.SOLVER.MAX_ITER:
+            return evaluate(settings, network, world, trained=record)
+        final.update(evaluate(settings, network, world, trained=record, out=out))
         return final
 
-    training.run(stream, evaluated)
+    training.run(stream, figures_of if settings.DATASETS.TEST else None)
     quarantine.log_count(world)
-    # A training that had ended before was resumed: nothing was evaluated.
-    return training.eval_model, final or evaluate(config, training.eval_model, world, out=out)
+    trained = training.eval_model
+    # Resuming a run that had ended evaluates nothing.
+    return trained, final or evaluate(settings, trained, world, trained=record, out=out)
 
 
-def _samples(config: Config, set_name: str, classes: NamedClasses, seed: int) -> Samples:
-    pairs, ignore = _pairs(config, set_name), classes.vocabulary.ignore
-    if config["DATASETS.ONLY_LABELLED"]:
-        pairs = labelled(pairs, ignore)
-    augmentation = _augmentation(config, ignore)
-    return Samples(pairs, augmentation, classes=len(classes.vocabulary), seed=seed)
-
-
-def _optimizer(config: Config, model: nn.Module) -> torch.optim.AdamW:
-    return adamw(
-        model,
-        rate=config["SOLVER.BASE_LR"],
-        weight_decay=config["SOLVER.WEIGHT_DECAY"],
-        norm_decay=config["SOLVER.WEIGHT_DECAY_NORM"],
-        embedding_decay=config["SOLVER.WEIGHT_DECAY_EMBED"],
-        backbone_multiplier=config["SOLVER.BACKBONE_MULTIPLIER"],
-    )
-
-
-def _schedule(config: Config) -> Schedule:
-    return poly(
-        config["SOLVER.MAX_ITER"],
-        power=config["SOLVER.POLY_LR_POWER"],
-        warmup=config["SOLVER.WARMUP_ITERS"],
-        warmup_factor=config["SOLVER.WARMUP_FACTOR"],
-        floor=config["SOLVER.POLY_LR_CONSTANT_ENDING"],
-    )
-
-
-def _pairs(config: Config, set_name: str) -> list[Pair]:
-    return labelled_set(set_name).pairs(datasets_root(config["DATASETS.ROOT"]))
-
-
-def _check_classes(config: Config, classes: NamedClasses) -> None:
-    told = config["MODEL.SEM_SEG_HEAD.NUM_CLASSES"]
-    if told and told != len(classes.vocabulary):
+def _images_per_process(settings: ZegFormerSettings, world: World) -> int:
+    batch = settings.SOLVER.IMS_PER_BATCH
+    per_process, rest = divmod(batch, world.size)
+    if rest or not per_process:
         raise SettingError(
-            f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {told}, but {classes.vocabulary.name} has "
+            f"SOLVER.IMS_PER_BATCH {batch}: expected a multiple of the {world.size} processes"
+        )
+    return per_process
+
+
+def _record(settings: ZegFormerSettings, classes: NamedClasses) -> TrainedClasses:
+    path = settings.MODEL.TEXT_EMBEDDINGS
+    table = load_embeddings(path, classes.full) if path else None
+    return TrainedClasses(classes.full, classes.vocabulary.names, table)
+
+
+def _check_count(settings: ZegFormerSettings, classes: NamedClasses) -> None:
+    count = settings.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    if count and count != len(classes.vocabulary):
+        raise SettingError(
+            f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {count}, but {classes.vocabulary.name} has "
             f"{len(classes.vocabulary)} classes to train on; an evaluation file is for --eval-only"
         )
 
 
-def _check_tests(config: Config) -> None:
+def _check_tests(settings: ZegFormerSettings, record: TrainedClasses) -> None:
     """Raise now what would end the first evaluation, perhaps hours later."""
-    for name in config["DATASETS.TEST"]:
-        _pairs(config, name)
-        named_classes(config, name, "TEST")
+    for name in settings.DATASETS.TEST:
+        pairs_of(settings, name)
+        test_classes(settings, name, record)
 
 
-def _augmentation(config: Config, ignore: int) -> Augmentation:
-    return Augmentation(
-        short_sides=tuple(config["INPUT.MIN_SIZE_TRAIN"]),
-        longest=config["INPUT.MAX_SIZE_TRAIN"],
-        crop=config["INPUT.CROP.SIZE"][0],
-        max_area=config["INPUT.CROP.SINGLE_CATEGORY_MAX_AREA"],
-        colours=config["INPUT.COLOR_AUG_SSD"],
-        padded=config["INPUT.SIZE_DIVISIBILITY"],
+def _samples(
+    settings: ZegFormerSettings, set_name: str, classes: NamedClasses, seed: int
+) -> Samples:
+    pairs, ignore = pairs_of(settings, set_name), classes.vocabulary.ignore
+    if settings.DATASETS.ONLY_LABELLED:
+        pairs = labelled(pairs, ignore)
+    augmentation = Augmentation(
+        short_sides=settings.INPUT.MIN_SIZE_TRAIN,
+        longest=settings.INPUT.MAX_SIZE_TRAIN,
+        crop=settings.INPUT.CROP.SIZE[0],
+        max_area=settings.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA,
+        colours=settings.INPUT.COLOR_AUG_SSD,
+        padded=settings.INPUT.SIZE_DIVISIBILITY,
         ignore=ignore,
     )
+    return Samples(pairs, augmentation, classes=len(classes.vocabulary), seed=seed)
 
 
-def _settings(config: Config, out: Path, seed: int, world: World) -> Settings:
-    half = config["SOLVER.AMP.DTYPE"] if config["SOLVER.AMP.ENABLED"] else "none"
-    if half == "fp16" and world.device.type == "cpu":
-        log.info("SOLVER.AMP: float32 on the CPU, which does not train in fp16")
-        half = "none"
-    # What decides the weights; where and how often things are written does not.
-    decisive = (
-        "SOLVER.",
-        "INPUT.",
-        "MODEL.",
-        "DATASETS.ONLY_LABELLED",
-        "DATALOADER.ASPECT_RATIO_GROUPING",
+def _optimizer(settings: ZegFormerSettings, model: nn.Module) -> torch.optim.AdamW:
+    solver = settings.SOLVER
+    return adamw(
+        model,
+        rate=solver.BASE_LR,
+        weight_decay=solver.WEIGHT_DECAY,
+        norm_decay=solver.WEIGHT_DECAY_NORM,
+        embedding_decay=solver.WEIGHT_DECAY_EMBED,
+        backbone_multiplier=solver.BACKBONE_MULTIPLIER,
     )
-    told = {
-        key: value
-        for key, value in config.items()
-        if key.startswith(decisive) and key != "MODEL.DEVICE"
-    }
+
+
+def _schedule(settings: ZegFormerSettings) -> Schedule:
+    solver = settings.SOLVER
+    return poly(
+        solver.MAX_ITER,
+        power=solver.POLY_LR_POWER,
+        warmup=solver.WARMUP_ITERS,
+        warmup_factor=solver.WARMUP_FACTOR,
+        floor=solver.POLY_LR_CONSTANT_ENDING,
+    )
+
+
+def _engine_settings(
+    settings: ZegFormerSettings, out: Path, seed: int, world: World, record: TrainedClasses
+) -> Settings:
+    solver = settings.SOLVER
+    precision = solver.AMP.DTYPE if solver.AMP.ENABLED else "none"
+    if precision == "fp16" and world.device.type == "cpu":
+        log.info("SOLVER.AMP: float32 on the CPU, which does not train in fp16")
+        precision = "none"
+    values = flat(settings)
     return Settings(
         out=out,
-        steps=config["SOLVER.MAX_ITER"],
+        steps=solver.MAX_ITER,
         seed=seed,
-        autocast=half,
-        accumulate=config["SOLVER.ACCUMULATE"],
-        clip_norm=config["SOLVER.CLIP_GRADIENTS.CLIP_VALUE"],
-        save_every=config["SOLVER.CHECKPOINT_PERIOD"],
-        evaluate_every=config["TEST.EVAL_PERIOD"],
-        select="mIoU",
-        identity={"config": told, "seed": seed},
-        recipe={"config": config, "prompts": config["MODEL.PROMPT_ENSEMBLE_TYPE"]},
+        autocast=precision,
+        accumulate=solver.ACCUMULATE,
+        clip_norm=solver.CLIP_GRADIENTS.CLIP_VALUE,
+        save_every=solver.CHECKPOINT_PERIOD,
+        evaluate_every=settings.TEST.EVAL_PERIOD,
+        select=selected_figure(settings),
+        identity=_identity(values, seed, record),
+        recipe={
+            "config": values,
+            "prompts": settings.MODEL.PROMPT_ENSEMBLE_TYPE,
+            **record.recipe(),
+        },
         memory_advice="a smaller SOLVER.IMS_PER_BATCH with more SOLVER.ACCUMULATE, smaller "
         "INPUT.CROP.SIZE and INPUT.SIZE_DIVISIBILITY, or SOLVER.AMP.ENABLED True",
     )
 
 
-def _loss(config: Config, embeddings: Tensor, ignore: int) -> Callable[..., dict[str, Tensor]]:
-    if config["MODEL.META_ARCHITECTURE"] == BASELINE:
+def _identity(values: dict[str, Any], seed: int, record: TrainedClasses) -> dict[str, Any]:
+    """What a resumed run must share with the first: every setting that decides the weights."""
+    decisive = {
+        key: value
+        for key, value in values.items()
+        if key.startswith(_DECISIVE) and key not in _NOT_DECISIVE
+    }
+    content = json.dumps(record.recipe(), sort_keys=True)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+    return {**decisive, "SEED": seed, "class names and text embeddings": digest}
+
+
+def _loss(
+    settings: ZegFormerSettings, embeddings: Tensor, ignore: int
+) -> Callable[..., dict[str, Tensor]]:
+    if settings.MODEL.META_ARCHITECTURE == PER_PIXEL:
         return _pixel_loss(embeddings)
-    criterion = Criterion(ignore_unlabelled=config["MODEL.MASK_FORMER.IGNORE_UNLABELLED"])
+    criterion = Criterion(ignore_unlabelled=settings.MODEL.MASK_FORMER.IGNORE_UNLABELLED)
 
     def loss(model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         images = normalised_batch(batch["image"])
@@ -336,7 +275,7 @@ def _pixel_loss(embeddings: Tensor) -> Callable[..., dict[str, Tensor]]:
 
 def _class_map(target: Any) -> Tensor:
     """Target -> (H, W) int64, -1 without a label."""
-    found = torch.full(target.masks.shape[1:], -1, device=target.masks.device)
+    classes = torch.full(target.masks.shape[1:], -1, device=target.masks.device)
     for label, mask in zip(target.labels, target.masks, strict=True):
-        found[mask] = label
-    return found
+        classes = torch.where(mask, label, classes)
+    return classes

@@ -25,9 +25,12 @@ from data.zegformer.prepare_sets import prepare
 from data.zegformer.sets import Pair
 from data.zegformer.transforms import Augmentation
 from eval.zegformer import build as zegformer_build
+from eval.zegformer.classes import named_classes
 from eval.zegformer.scoring import outline_matches
+from models.zegformer.config import load
 from models.zegformer.network import ZegFormer
 from train.distributed import World
+from train.zegformer import evaluate as evaluation
 from train.zegformer import samples as zegformer_data
 from train.zegformer import train as zegformer
 
@@ -92,7 +95,7 @@ def options(root: Path, out: Path, **changes) -> list[str]:
 
 
 def configured(root: Path, out: Path, **changes):
-    return zegformer_build.configuration(BASE, options(root, out, **changes))
+    return load(BASE, options(root, out, **changes))
 
 
 def test_a_killed_training_ends_with_the_same_weights(root, tmp_path, monkeypatch):
@@ -197,7 +200,7 @@ def test_two_processes_train_and_give_the_scores_of_one(root, tmp_path):
 
     weights = tmp_path / "two" / "model_final.safetensors"
     config = configured(own, tmp_path / "one", MODEL__WEIGHTS=weights)
-    zegformer.evaluate(config, zegformer_build.network(config, 16), WORLD, out=tmp_path / "one")
+    evaluation.evaluate(config, zegformer_build.network(config, 16), WORLD, out=tmp_path / "one")
     made = "inference/pascal_voc_test_seen_sem_seg"
     for name in ("scores.json", "sem_seg_predictions.json"):
         two, one = (tmp_path / processes / made / name for processes in ("two", "one"))
@@ -210,13 +213,13 @@ def test_baseline_trains_and_predicts(root, tmp_path):
         root, tmp_path, MODEL__META_ARCHITECTURE="SemanticSegmentorGzero", SOLVER__MAX_ITER=1
     )
     model, _ = zegformer.train(config, WORLD)
-    assert zegformer.evaluate(config, model, WORLD)["pACC"] >= 0
+    assert evaluation.evaluate(config, model, WORLD)["pACC"] >= 0
 
 
 def test_the_end_of_a_training_is_scored_once(root, tmp_path, monkeypatch):
-    scored, folders = zegformer._scored, []
+    scored, folders = evaluation._scored, []
     monkeypatch.setattr(
-        zegformer, "_scored", lambda *args: folders.append(args[-1]) or scored(*args)
+        evaluation, "_scored", lambda *args: folders.append(args[-1]) or scored(*args)
     )
     config = configured(root, tmp_path, TEST__EVAL_PERIOD=2)
     _, figures = zegformer.train(config, WORLD)
@@ -254,14 +257,14 @@ def test_photos_of_unseen_classes_alone_are_left_out_on_request(root, tmp_path, 
 
 
 def test_fewer_gpus_follow_the_rule_and_say_so(root, tmp_path, caplog):
-    config = zegformer_build.configuration(BASE)
+    config = load(BASE)
     with caplog.at_level(logging.INFO):
-        fitted = zegformer_build.fitted(config, 2)
-    assert fitted["SOLVER.IMS_PER_BATCH"] == 8
-    assert fitted["SOLVER.BASE_LR"] == pytest.approx(2.5e-5)
-    assert fitted["SOLVER.MAX_ITER"] == 40_000
+        fitted = zegformer_build.fit_gpus(config, 2)
+    assert fitted.SOLVER.IMS_PER_BATCH == 8
+    assert pytest.approx(2.5e-5) == fitted.SOLVER.BASE_LR
+    assert fitted.SOLVER.MAX_ITER == 40_000
     assert "for 2 GPUs: SOLVER.IMS_PER_BATCH 32 -> 8" in caplog.text
-    assert zegformer_build.fitted(config, 16) == config
+    assert zegformer_build.fit_gpus(config, 16) == config
 
 
 def test_bad_input_is_one_clear_line(root, tmp_path):
@@ -278,9 +281,9 @@ def test_bad_input_is_one_clear_line(root, tmp_path):
         ({"MODEL__SEM_SEG_HEAD__NUM_CLASSES": 20}, SettingError, "NUM_CLASSES is 20, but voc"),
         ({"MODEL__WEIGHTS": "gone.pth"}, WeightsError, r"gone\.pth: no such file"),
         ({"INPUT__SIZE_DIVISIBILITY": 40}, SettingError, "exceeds INPUT.SIZE_DIVISIBILITY 40"),
-        ({"SOLVER__IMS_PER_BATCH": 0}, SettingError, "IMS_PER_BATCH 0"),
-        ({"MODEL__RESNETS__NORM": "GN"}, SettingError, "NORM 'GN': choose FrozenBN, BN"),
-        ({"MODEL__RESNETS__RES5_DILATION": 0}, SettingError, "DILATION 0: choose 1, 2"),
+        ({"SOLVER__IMS_PER_BATCH": 0}, SettingError, "IMS_PER_BATCH: expected at least 1, found 0"),
+        ({"MODEL__RESNETS__NORM": "GN"}, SettingError, "NORM: choose 'FrozenBN' or 'BN', found"),
+        ({"MODEL__RESNETS__RES5_DILATION": 0}, SettingError, "DILATION: choose 1 or 2, found 0"),
     ]  # fmt: skip
     for changes, kind, message in cases:
         with pytest.raises(kind, match=message) as error:
@@ -345,7 +348,7 @@ def test_published_list_names_mean_the_built_in_classes(root, tmp_path):
         root, tmp_path,
         MODEL__SEM_SEG_HEAD__TRAIN_CLASS_JSON="datasets/VOCZERO/seen_classnames.json",
     )  # fmt: skip
-    found = zegformer_build.named_classes(config, "pascal_voc_train_seen_sem_seg", "TRAIN")
+    found = named_classes(config, "pascal_voc_train_seen_sem_seg", "TRAIN")
     assert found.vocabulary.names == builtin("voc").subset("seen").names
     label = read_label(root / "VOCZERO/annotations_detectron2/train_seen/p0.png")
     assert set(np.unique(label)) == {0, 255}
