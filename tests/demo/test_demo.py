@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data import weight_files
 from data.pictures import read_image, read_label
 from data.text.vocabulary import from_names
 from demo import demo
@@ -22,7 +23,6 @@ from models.zegformer.config import flat, load
 from models.zegformer.network import ZegFormer
 from models.zegformer.per_pixel import PerPixelBaseline
 from tests.demo.settings import SMALL_ZEGFORMER
-from train import checkpoint
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "pascal_voc" / "zegformer_R50_bs32_10k_vit16_voc.yaml"
@@ -165,7 +165,7 @@ def test_a_checkpoint_brings_its_configuration(setting, tmp_path):
     weights = tmp_path / "model.safetensors"
     settings = load(CONFIG, [*map(str, small())])
     state = torch.load(setting / "model_final.pth", weights_only=True)["model"]
-    checkpoint.save_weights(weights, state, {"config": flat(settings)})
+    weight_files.write_safetensors(weights, state, {"config": flat(settings)})
     given = ["--input", setting / "photos" / "a.jpg", "--output", tmp_path / "out"]
     words = ["--classes", "cat, dog, cow", "--embeddings", setting / "text.npy"]
     assert demo.main(list(map(str, ["--checkpoint", weights, *given, *words]))) == 0
@@ -214,7 +214,7 @@ def test_the_per_pixel_baseline_names_photos(setting, tmp_path, caplog):
 def test_sazs_names_photos(setting, tmp_path, caplog):
     weights = tmp_path / "sazs.safetensors"
     torch.manual_seed(0)
-    checkpoint.save_weights(weights, sazs.build("drn_d_22_slim").state_dict(), {})
+    weight_files.write_safetensors(weights, sazs.build("drn_d_22_slim").state_dict(), {})
     np.save(tmp_path / "text.npy", np.random.default_rng(0).standard_normal((3, 512)))
     given = [
         "--checkpoint", weights, "--input", setting / "photos" / "a.jpg", "--input-side", "64",

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data import weight_files
 from data.text.vocabulary import from_names
 from demo import web
 from demo.naming import Namer
@@ -29,7 +30,6 @@ from models.zegformer.config import flat, replaced
 from models.zegformer.settings import ZegFormerSettings
 from tests.demo.chromium import CHROMIUM, Browser, until
 from tests.demo.settings import SMALL_ZEGFORMER
-from train import checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -135,7 +135,7 @@ def address(tmp_path_factory):
     torch.manual_seed(0)
     weights = folder / "sazs.safetensors"
     arch = "drn_d_22_slim"
-    checkpoint.save_weights(weights, sazs.build(arch).state_dict(), {"arch": arch})
+    weight_files.write_safetensors(weights, sazs.build(arch).state_dict(), {"arch": arch})
     np.save(folder / "table.npy", np.random.default_rng(0).standard_normal((3, 512)))
     (folder / "names.txt").write_text("cat\nsofa\nwild horse\n")
     with served(
@@ -160,7 +160,7 @@ def zegformer_address(tmp_path_factory):
     settings = replaced(ZegFormerSettings(), changes)
     model = zegformer_build.network(settings, CLIP_DIM)
     weights = folder / "zegformer.safetensors"
-    checkpoint.save_weights(weights, model.state_dict(), {"config": flat(settings)})
+    weight_files.write_safetensors(weights, model.state_dict(), {"config": flat(settings)})
     with served(folder, "--checkpoint", weights) as own:
         yield own
 
