@@ -45,9 +45,9 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         )
     except OSError as error:
         raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
-    os.close(handle)
     temporary = Path(name)
     try:
+        os.close(handle)
         yield temporary
         _publish(temporary, path, durable)
     except BaseException as error:

@@ -1,7 +1,7 @@
-"""The state of a training on disk: whole or absent, resumable, readable without running code.
+"""The state of a training run on disk: whole or absent, resumable, readable without running code.
 
-`checkpoint_latest.pth.tar` holds what a training needs to go on: weights (`state_dict`), optimiser,
-average, step, best score, recipe. `model_best.safetensors` and `model_final.safetensors` hold
+`checkpoint_latest.pth.tar` holds what resuming needs: weights (`state_dict`), optimiser, average,
+step, best score, recipe. `model_best.safetensors` and `model_final.safetensors` hold
 weights alone, with the recipe as metadata.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -30,12 +30,34 @@ def save(path: str | Path, content: Mapping[str, Any]) -> None:
     OSError
         The folder cannot be written, or the disk is full.
     """
-    with atomic_path(path) as temporary:
-        torch.save(dict(content), temporary)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        stream = _Recorded(file)
+        try:
+            torch.save(dict(content), cast(BinaryIO, stream))
+        except RuntimeError as error:  # what torch makes of an error of the disk
+            raise stream.error or error from error
+
+
+class _Recorded:
+    """A binary file that keeps its first error: torch reports another one in its place."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def load(path: str | Path, *, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Read a resumable checkpoint of the same training.
+    """Read a resumable checkpoint of the same training run.
 
     Parameters
     ----------
@@ -45,14 +67,14 @@ def load(path: str | Path, *, identity: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     WeightsError
-        Unreadable, not resumable, or of a training that differs in `identity`: names each value.
+        Unreadable, not resumable, or of a run that differs in `identity`: names each value.
     """
     content = dict(weight_files.read(path).content)
     missing = {"state_dict", "optimizer", "step", "recipe"} - content.keys()
     if missing:
         raise WeightsError(
-            f"{path}: has no {', '.join(sorted(missing))}, so a training cannot be taken up from "
-            "it; its weights can start a new one (--pretrained)"
+            f"{path}: has no {', '.join(sorted(missing))}, so no training run can be resumed "
+            "from it; its weights can start a new one (--pretrained)"
         )
     stored = content["recipe"]
     differing = [
@@ -62,7 +84,7 @@ def load(path: str | Path, *, identity: Mapping[str, Any]) -> dict[str, Any]:
     ]
     if differing:
         raise WeightsError(
-            f"{path}: made by another training ({'; '.join(differing)}); give the same options, or "
-            "another output folder"
+            f"{path}: made by another training run ({'; '.join(differing)}); give the same "
+            "options, or another output folder"
         )
     return content

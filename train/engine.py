@@ -1,7 +1,7 @@
 """The training loop, for any network: steps, precision, averages, checkpoints, resuming.
 
-A training is determined by its seed: what happens in step n depends on the seed, n and the weights
-alone, so a run that is killed and taken up again ends with the weights of an uninterrupted one (on
+A training run is determined by its seed: what happens in step n depends on the seed, n and the
+weights alone, so a run that is killed and resumed ends with the weights of an uninterrupted one (on
 the CPU bit by bit).
 """
 
@@ -13,16 +13,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from data import weight_files
-from data.errors import DivergenceError, OutOfMemoryError
+from data.errors import DivergenceError, OutOfMemoryError, SettingError
+from data.progress import Pace
 from train import checkpoint
 from train.distributed import World, unwrap_ddp, wrap_ddp
 from train.history import History
@@ -37,12 +39,12 @@ Batches = Callable[[int], Iterator[Any]]
 
 @dataclass(frozen=True)
 class Settings:
-    """How a training is run, whatever it trains.
+    """How a training run proceeds, whatever it trains.
 
     Attributes
     ----------
     out : folder of checkpoints, history and TensorBoard files
-    steps : optimiser steps of the whole training
+    steps : optimiser steps of the whole run
     seed : decides every random choice
     autocast : "none", "bf16" or "fp16" (fp16 scales the loss, on a GPU)
     accumulate : batches whose mean gradient makes one step
@@ -51,7 +53,7 @@ class Settings:
     channels_last, compile, sync_batchnorm, find_unused : how the network is laid out and wrapped
     save_every, evaluate_every, log_every : in steps; 0 means only at the end
     select : name of the evaluation figure whose largest value marks the best weights
-    identity : what a resumed training must share with the first (see `checkpoint.load`)
+    identity : what a resumed run must share with the first (see `checkpoint.load`)
     recipe : everything worth knowing later; kept in each checkpoint
     memory_advice : the settings that save memory, in the caller's words
     """
@@ -77,7 +79,7 @@ class Settings:
 
 
 class Training:
-    """One training: network, optimiser and everything that changes while it runs.
+    """One training run: network, optimiser and everything that changes on the way.
 
     Parameters
     ----------
@@ -122,6 +124,7 @@ class Training:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=scaled)
         self.step, self.best = 0, -math.inf
         self.history = History(settings.out, enabled=world.is_first)
+        self._pace = Pace(settings.steps)
 
     @property
     def eval_model(self) -> nn.Module:
@@ -129,12 +132,12 @@ class Training:
         return self.model if self.average is None else self.average.get_submodule("module")
 
     def resume(self, path: str | Path) -> None:
-        """Go on from a checkpoint of the same training.
+        """Resume from a checkpoint of the same run.
 
         Raises
         ------
         WeightsError
-            Unreadable, or of another training.
+            Unreadable, or of another run.
         """
         content = checkpoint.load(path, identity=self.settings.identity)
         self.model.load_state_dict(content["state_dict"])
@@ -144,7 +147,7 @@ class Training:
         self.scaler.load_state_dict(content["scaler"])
         self.step, self.best = content["step"], content["best"]
         self.history.cut(self.step)
-        log.info("%s: going on after step %d of %d", path, self.step, self.settings.steps)
+        log.info("%s: resumed after step %d of %d", path, self.step, self.settings.steps)
 
     def run(self, batches: Batches, evaluate: Evaluate | None = None) -> None:
         """Train from the present step to the last.
@@ -157,18 +160,35 @@ class Training:
         Raises
         ------
         DivergenceError, OutOfMemoryError
+        OSError
+            The disk is full or the folder cannot be written; names the checkpoint that remains.
         """
-        stream = batches(self.step * self.settings.accumulate)
         try:
-            while self.step < self.settings.steps:
-                self._take_step(stream)
-                last = self.step == self.settings.steps
-                if evaluate and (last or _due(self.step, self.settings.evaluate_every)):
-                    self._evaluate(evaluate)
-                if last or _due(self.step, self.settings.save_every):
-                    self.save()
-        finally:
+            self._run(batches, evaluate)
+        except OSError as error:
+            self.history.close(draws=False)
+            latest = self.settings.out / checkpoint.LATEST
+            kept = f"{latest} is whole: the same command resumes from it"
+            raise OSError(
+                error.errno,
+                f"training stopped after step {self.step}: {error.strerror or error}. Make room or "
+                f"choose another folder; {kept if latest.is_file() else 'no step was saved'}",
+            ) from error
+        except BaseException:
             self.history.close()
+            raise
+        self.history.close()
+
+    def _run(self, batches: Batches, evaluate: Evaluate | None) -> None:
+        stream = batches(self.step * self.settings.accumulate)
+        self._pace = Pace(self.settings.steps - self.step)
+        while self.step < self.settings.steps:
+            self._take_step(stream)
+            last = self.step == self.settings.steps
+            if evaluate and (last or _due(self.step, self.settings.evaluate_every)):
+                self._evaluate(evaluate)
+            if last or _due(self.step, self.settings.save_every):
+                self.save()
         if self.world.is_first:
             weight_files.write_safetensors(
                 self.settings.out / checkpoint.FINAL,
@@ -180,42 +200,64 @@ class Training:
         self._seed_step()
         set_rates(self.optimizer, self.schedule(self.step))
         self.model.train()
-        terms = self._gradients(stream)
+        batches = [next(stream) for _ in range(self.settings.accumulate)]
+        terms = self._read_terms(self._gradients(batches), batches)
         self._update()
         self.step += 1
+        self._pace.done += 1
         self.history.add(self.step, {"lr": self.optimizer.param_groups[0]["lr"], **terms})
         if _due(self.step, self.settings.log_every) or self.step == self.settings.steps:
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
-            log.info("step %d of %d: %s", self.step, self.settings.steps, shown)
+            self._log_progress(terms, sum(map(_length, batches)) * self.world.size)
+
+    def _log_progress(self, terms: Mapping[str, float], images_per_step: int) -> None:
+        if not self.world.is_first:
+            return
+        log.info(
+            "step %d of %d: %s; %s; %.1f GiB of %s memory",
+            *(self.step, self.settings.steps),
+            ", ".join(f"{name} {value:.4g}" for name, value in terms.items()),
+            self._pace.text(unit="images", per_step=images_per_step),
+            *_memory(self.world.device),
+        )
 
     def _seed_step(self) -> None:
         numbers = [self.settings.seed, self.step, self.world.rank]
         torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
-    def _gradients(self, stream: Iterator[Any]) -> dict[str, float]:
-        """Leave the mean gradient of the accumulated batches on the parameters.
+    def _gradients(self, batches: list[Any]) -> list[dict[str, Tensor]]:
+        """Leave the mean gradient of the batches on the parameters.
 
-        Returns the mean loss terms of this process.
+        Returns the loss terms of each batch, still on the device: reading a value makes the CPU
+        wait for the GPU.
         """
-        n, sums = self.settings.accumulate, dict[str, float]()
+        n, terms = len(batches), []
         self.optimizer.zero_grad(set_to_none=True)
-        for number in range(n):
-            batch = next(stream)
-            hold_back = self.world.size > 1 and number < n - 1
+        for number, batch in enumerate(batches, start=1):
+            hold_back = self.world.size > 1 and number < n
             try:
                 with self.compiled.no_sync() if hold_back else nullcontext():
                     with self._autocast():
-                        terms = self.loss(self.compiled, _to(batch, self.world.device))
-                    self._check(terms, batch)
-                    self.scaler.scale(terms["total"] / n).backward()
+                        own = self.loss(self.compiled, _to(batch, self.world.device))
+                    self.scaler.scale(own["total"] / n).backward()
             except torch.OutOfMemoryError as error:
                 raise OutOfMemoryError(
                     f"{self.world.device}: not enough memory in step {self.step}. Try "
                     f"{self.settings.memory_advice}. ({str(error).splitlines()[0]})"
                 ) from error
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) / n
-        return sums
+            terms.append({name: value.detach() for name, value in own.items()})
+        return terms
+
+    def _read_terms(self, terms: list[dict[str, Tensor]], batches: list[Any]) -> dict[str, float]:
+        """Mean loss terms of this process, read at once; the only wait for the device in a step."""
+        names = list(dict.fromkeys(name for own in terms for name in own))
+        zero = torch.zeros((), device=self.world.device)
+        table = torch.stack([own.get(name, zero).float() for own in terms for name in names])
+        values = table.view(len(terms), len(names)).tolist()
+        for row, batch in zip(values, batches, strict=True):
+            if not math.isfinite(row[names.index("total")]):
+                self._stop_diverged(dict(zip(names, row, strict=True)), batch)
+        means = [sum(column) / len(terms) for column in zip(*values, strict=True)]
+        return dict(zip(names, means, strict=True))
 
     def _autocast(self):
         kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -223,16 +265,13 @@ class Training:
             return nullcontext()
         return torch.autocast(self.world.device.type, kinds[self.settings.autocast])
 
-    def _check(self, terms: Mapping[str, Tensor], batch: Any) -> None:
-        if torch.isfinite(terms["total"].detach()):
-            return
-        values = {name: float(value.detach()) for name, value in terms.items()}
+    def _stop_diverged(self, values: Mapping[str, float], batch: Any) -> NoReturn:
         path = self.settings.out / f"nonfinite_step_{self.step}_rank_{self.world.rank}.pt"
-        checkpoint.save(path, {"step": self.step, "terms": values, "batch": batch})
+        checkpoint.save(path, {"step": self.step, "terms": dict(values), "batch": batch})
         raise DivergenceError(
-            f"loss is not finite in step {self.step}: {values}. The batch is in {path}; weights up "
-            f"to the last save are in {self.settings.out / checkpoint.LATEST}. A smaller learning "
-            "rate, clipped gradients or no fp16 are the usual remedies"
+            f"loss is not finite in step {self.step}: {dict(values)}. The batch is in {path}; "
+            f"last saved weights are in {self.settings.out / checkpoint.LATEST}. The usual "
+            "remedies are a smaller learning rate, clipped gradients, or no fp16"
         )
 
     def _update(self) -> None:
@@ -249,17 +288,25 @@ class Training:
         with torch.no_grad():
             figures = dict(evaluate(evaluated))
         self.history.add(self.step, figures)
-        score = figures.get(self.settings.select, -math.inf)
+        select = self.settings.select
+        if select and select not in figures:
+            raise SettingError(
+                f"the figure {select!r} that chooses the best weights was not computed; there are "
+                f"{', '.join(sorted(figures)) or 'none'}"
+            )
+        score = figures.get(select, -math.inf)
         if score > self.best:
             self.best = float(score)
             if self.world.is_first:
                 recipe = {**self.settings.recipe, "step": self.step, **figures}
                 path = self.settings.out / checkpoint.BEST
                 weight_files.write_safetensors(path, evaluated.state_dict(), recipe)
-        log.info("after step %d: %s", self.step, figures)
+        if self.world.is_first:
+            shown = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
+            log.info("after step %d: %s", self.step, shown)
 
     def save(self) -> None:
-        """Write the checkpoint from which `resume` goes on; the first process does."""
+        """Write the checkpoint that `resume` reads; only the first process does."""
         if not self.world.is_first:
             return
         content = {
@@ -288,3 +335,15 @@ def _to(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, list | tuple):
         return type(batch)(_to(value, device) for value in batch)
     return batch
+
+
+def _length(batch: Any) -> int:
+    """Images of a batch: the length of its first entry."""
+    return len(next(iter(batch.values()))) if isinstance(batch, Mapping) else len(batch)
+
+
+def _memory(device: torch.device) -> tuple[float, str]:
+    """Peak memory in GiB: the GPU's where it trains there, else this process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30, "GPU"
+    return psutil.Process().memory_info().rss / 2**30, "main"

@@ -1,32 +1,49 @@
-"""What a training says of itself while it runs: rows on disk, TensorBoard, a picture at the end.
+"""The record of a training run: rows on disk, TensorBoard files, learning curves.
 
-`history.jsonl` has one JSON object a row: `step` and the figures of that step.
+`history.jsonl` has one JSON object per line: `step` and the figures of that step, null for a figure
+that is not finite.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data.files import atomic_path
+from data.files import atomic_path, without_nan
 
 FILE = "history.jsonl"
+DAMAGED = "history.damaged.jsonl"
 CURVES = "curves.png"
+
+log = logging.getLogger(__name__)
 
 
 def read(folder: str | Path) -> list[dict[str, Any]]:
-    """The rows of a training's history, oldest first; a half-written last row is left out."""
-    path = Path(folder) / FILE
+    """The rows of a run's history, oldest first; lines that are no rows are left out."""
+    return [row for row in _rows(Path(folder) / FILE) if row is not None]
+
+
+def _rows(path: Path) -> list[dict[str, Any] | None]:
+    """One entry per line, None for a damaged one; a last line without end was being written."""
     if not path.is_file():
         return []
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    return [_row(line) for line in lines if line.endswith("\n")]
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and type(row.get("step")) is int else None
 
 
 class History:
-    """Writes the rows of one training; does nothing where `enabled` is false."""
+    """Writes the history of one run; does nothing where `enabled` is false."""
 
     def __init__(self, folder: Path, *, enabled: bool = True) -> None:
         self.folder, self.enabled = folder, enabled
@@ -35,22 +52,44 @@ class History:
         self._start = 0
 
     def cut(self, step: int) -> None:
-        """Forget rows after `step`: a resumed training writes them again."""
-        self._start = step
-        if self.enabled:
-            rows = [row for row in read(self.folder) if row["step"] <= step]
-            with atomic_path(self.folder / FILE) as temporary:
-                temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        """Drop the rows after `step`, which a resumed run writes again.
 
-    def add(self, step: int, figures: Mapping[str, float]) -> None:
-        """One row of figures at `step`."""
+        A damaged history is set aside as `history.damaged.jsonl`, and its whole rows are kept.
+        """
+        self._start = step
         if not self.enabled:
             return
-        if self._file is None:
-            self._open()
-        self._file.write(json.dumps({"step": step, **figures}) + "\n")
-        for name, value in figures.items():
-            self._board.add_scalar(name, value, step)
+        path = self.folder / FILE
+        rows = _rows(path)
+        if None in rows:
+            path.replace(self.folder / DAMAGED)
+            log.warning(
+                "%s: %d of %d lines are damaged; it is set aside as %s, whole lines are kept",
+                *(path, rows.count(None), len(rows), DAMAGED),
+            )
+        kept = [row for row in rows if row is not None and row["step"] <= step]
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(_line(row) for row in kept))
+
+    def add(self, step: int, figures: Mapping[str, float]) -> None:
+        """Add one row of figures at `step`.
+
+        Raises
+        ------
+        OSError
+            The disk is full or the folder cannot be written; names the file.
+        """
+        if not self.enabled:
+            return
+        try:
+            if self._file is None:
+                self._open()
+            self._file.write(_line({"step": step, **figures}))
+        except OSError as error:
+            raise OSError(
+                error.errno, f"cannot write {self.folder / FILE}: {error.strerror}"
+            ) from error
+        self._add_to_board(step, figures)
 
     def _open(self) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -60,13 +99,33 @@ class History:
         self._file = (self.folder / FILE).open(mode, buffering=1)
         self._board = SummaryWriter(self.folder / "tensorboard", purge_step=self._start + 1)
 
-    def close(self) -> None:
-        """Flush everything and draw the curves."""
-        if self._file is not None:
-            self._file.close()
-            self._board.close()
+    def _add_to_board(self, step: int, figures: Mapping[str, float]) -> None:
+        """TensorBoard's files are a copy for the eye: a run does not end for them."""
+        try:
+            for name, value in figures.items() if self._board else ():
+                self._board.add_scalar(name, value, step)
+        except Exception as error:  # its writer thread hands on whatever it met
+            log.warning("TensorBoard files end at step %d: %s", step, error)
+            self._board = None
+
+    def close(self, *, draws: bool = True) -> None:
+        """Flush everything; with `draws`, draw the learning curves where they are out of date."""
+        stale = self._file is not None or not (self.folder / CURVES).is_file()
+        try:
+            if self._file is not None:
+                self._file.close()
+                if self._board:
+                    self._board.close()
+            if self.enabled and draws and stale:
+                draw(read(self.folder), self.folder / CURVES)
+        except OSError as error:
+            log.warning("%s: %s", self.folder, error)
+        finally:
             self._file = self._board = None
-            draw(read(self.folder), self.folder / CURVES)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(without_nan(row), allow_nan=False) + "\n"
 
 
 def draw(rows: list[dict[str, Any]], path: str | Path) -> None:
@@ -81,11 +140,9 @@ def draw(rows: list[dict[str, Any]], path: str | Path) -> None:
     figure = Figure(figsize=(4.2 * columns, 2.8 * lines), layout="constrained")
     for number, name in enumerate(names, start=1):
         axes = figure.add_subplot(lines, columns, number)
-        points = [(row["step"], row[name]) for row in rows if name in row]
-        steps, values = zip(*points, strict=True)
-        axes.plot(
-            steps, values, linewidth=1, marker="o" if len(points) < 30 else None, markersize=3
-        )
+        points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+        marker = "o" if len(points) < 30 else None
+        axes.plot(*zip(*points, strict=True), linewidth=1, marker=marker, markersize=3)
         axes.set(title=name, xlabel="step")
         axes.grid(alpha=0.3)
     with atomic_path(path) as temporary:

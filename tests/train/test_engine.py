@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -15,9 +17,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from data import weight_files
-from data.errors import DivergenceError, OutOfMemoryError, WeightsError
+from data.errors import DivergenceError, OutOfMemoryError, SettingError, WeightsError
 from train import checkpoint, engine, history
 from train.distributed import World
 from train.sampling import BatchSampler, generator
@@ -118,7 +121,7 @@ def test_accumulated_gradient_is_the_mean(tmp_path):
     for module in run.model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.Dropout):
             module.eval()
-    run._gradients(batches(0))
+    run._gradients(list(itertools.islice(batches(0), 2)))
     accumulated = run.model.layers[0].weight.grad.clone()
     stream = batches(0)
     run.model.zero_grad()
@@ -198,7 +201,7 @@ def test_resume_refuses_another_training(tmp_path):
 
 def test_resume_refuses_bare_weights(tmp_path):
     torch.save(Net().state_dict(), tmp_path / "bare.pth")
-    with pytest.raises(WeightsError, match="cannot be taken up"):
+    with pytest.raises(WeightsError, match="no training run can be resumed"):
         training(tmp_path).resume(tmp_path / "bare.pth")
 
 
@@ -279,6 +282,111 @@ def environment() -> dict[str, str]:
 def test_history_survives_a_torn_last_row(tmp_path):
     (tmp_path / history.FILE).write_text(json.dumps({"step": 1, "a": 2.0}) + '\n{"step": 2, "a"')
     assert history.read(tmp_path) == [{"step": 1, "a": 2.0}]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["{", '{"a": 1}', "[1]", '{"step": "2"}', "\ufffd", "[" * 100_000, "\x00\x00"],
+)
+def test_a_damaged_history_is_set_aside_and_resuming_continues(tmp_path, damage, caplog):
+    training(tmp_path, steps=4, save_every=2).run(batches)
+    path = tmp_path / history.FILE
+    lines = path.read_text().splitlines(keepends=True)
+    text = "".join([lines[0], damage + "\n", *lines[2:]])
+    path.write_text(text)
+    again = training(tmp_path, steps=4)
+    again.resume(tmp_path / checkpoint.LATEST)
+    again.run(batches)
+    assert (tmp_path / history.DAMAGED).read_text() == text
+    assert [row["step"] for row in history.read(tmp_path)] == [1, 3, 4]
+    assert "1 of 4 lines are damaged" in caplog.text
+
+
+def test_a_figure_that_is_not_finite_is_null_in_the_history(tmp_path):
+    record = history.History(tmp_path)
+    record.add(1, {"a": math.nan, "b": math.inf, "c": 2.0})
+    record.add(2, {"a": 1.0, "b": -math.inf, "c": math.nan})
+    record.close()
+    strict = [
+        json.loads(line, parse_constant=pytest.fail)
+        for line in (tmp_path / history.FILE).read_text().splitlines()
+    ]
+    assert strict[0] == {"step": 1, "a": None, "b": None, "c": 2.0}
+    assert (tmp_path / history.CURVES).is_file()
+
+
+def test_curves_that_a_kill_prevented_are_drawn_on_resuming(tmp_path):
+    training(tmp_path, steps=3).run(batches)
+    (tmp_path / history.CURVES).unlink()
+    again = training(tmp_path, steps=3)
+    again.resume(tmp_path / checkpoint.LATEST)
+    again.run(batches)
+    assert (tmp_path / history.CURVES).is_file()
+
+
+def test_a_step_reads_the_device_once(tmp_path):
+    """Each value that is read makes the CPU wait for the GPU."""
+    reads = []
+
+    class Counting(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if "_local_scalar_dense" in str(function):
+                reads.append(function)
+            return function(*args, **(kwargs or {}))
+
+    run = training(tmp_path, steps=4, accumulate=3, clip_norm=1.0)
+    with Counting():
+        run.run(batches)
+    assert not reads
+
+
+def test_progress_names_rate_memory_and_time_left(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        training(tmp_path, steps=4, log_every=2).run(batches)
+    line = next(m for m in caplog.messages if m.startswith("step 2 of 4"))
+    assert re.search(r"mse [\d.]+, total [\d.]+; [\d.e+]+ images/s, .* left; [\d.]+ GiB", line)
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from tests.train.test_engine import batches, training
+from train import checkpoint
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+out = Path(sys.argv[1])
+run = training(out, steps=40, save_every=1)
+if (out / checkpoint.LATEST).is_file():
+    run.resume(out / checkpoint.LATEST)
+limit = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    run.run(batches)
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("limit", [300, 2_000, 6_000])
+def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(tmp_path, limit):
+    """No file may grow beyond the limit, as on a full disk: history, TensorBoard, weights."""
+    out = tmp_path / "out"
+    training(out, steps=2, save_every=1).run(batches)
+    before = (out / checkpoint.LATEST).read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(out), str(limit)],
+        **{"capture_output": True, "text": True, "env": environment(), "check": True},
+    )
+    assert done.stdout.count("\n") == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "training stopped after step 3: cannot write" in done.stdout
+    assert f"{out / checkpoint.LATEST} is whole" in done.stdout
+    assert (out / checkpoint.LATEST).read_bytes() == before
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_a_missing_figure_for_the_best_weights_is_an_error(tmp_path):
+    run = training(tmp_path, steps=2, select="miou")
+    with pytest.raises(SettingError, match=r"'miou' .* there are other"):
+        run.run(batches, lambda model: {"other": 1.0})
 
 
 @pytest.mark.gpu

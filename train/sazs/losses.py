@@ -76,15 +76,11 @@ def attention_loss(
     """
     target = torch.where(edge_logits.squeeze(1) > _EDGE_LOGIT, target, VOID).long()
     weights = class_weights(target)
-    total = log_prob.new_zeros(())
-    for image_log_prob, image_target in zip(log_prob, target, strict=True):
-        if bool((image_target != VOID).any()):
-            total = total + F.nll_loss(
-                image_log_prob[None], image_target[None], weights, ignore_index=VOID
-            )
-        else:
-            total = total + empty
-    return total
+    counted = target != VOID
+    summed = F.nll_loss(log_prob, target, weights, ignore_index=VOID, reduction="none").sum((1, 2))
+    total = (weights[target.clamp(max=1)] * counted).sum((1, 2))
+    # Not a loop with a condition: each would make the CPU wait for the GPU.
+    return torch.where(counted.any(2).any(1), summed / total.clamp(min=1), empty).sum()
 
 
 def class_weights(target: Tensor) -> Tensor:

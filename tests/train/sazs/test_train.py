@@ -80,7 +80,7 @@ def test_killed_training_goes_on_with_the_same_command_to_the_same_bits(
     class Killed(BaseException):
         pass
 
-    real, calls = sazs.score, []
+    real, calls = sazs.count_answers, []
 
     def killing(*given, **settings):
         calls.append(1)
@@ -88,7 +88,7 @@ def test_killed_training_goes_on_with_the_same_command_to_the_same_bits(
             raise Killed
         return real(*given, **settings)
 
-    monkeypatch.setattr(sazs, "score", killing)
+    monkeypatch.setattr(sazs, "count_answers", killing)
     words = ["train", *SMALL, *arguments(world, tmp_path)]
     with pytest.raises(Killed):
         run(*words)
