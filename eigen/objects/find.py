@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from eigen.extractors.contract import cells_of
 from eigen.graphs import cosine
 from eigen.graphs.affinity import Affinity, TriangleAffinity
 from eigen.graphs.build import STORED_NODES
+from eigen.leading import leading
 from eigen.masks import largest_component, otsu_threshold
 from eigen.objects import confidence, rules
 from eigen.objects.frame import distance_to_frame
@@ -168,17 +169,7 @@ def _pairs(features: np.ndarray, grid: Size, count: int, pairs: Eigenpairs | Non
             f"pairs: expected the grid {grid} of this extractor on the patch graph, found "
             f"{pairs.grid}"
         )
-    if pairs.k < 3 or pairs.eigenvalues[0] > 1e-4:
-        raise SettingError(
-            f"pairs: expected 3 or more with the constant one first (drop_trivial: false), found "
-            f"{pairs.k} from eigenvalue {pairs.eigenvalues[0]:.3g} on"
-        )
-    return replace(
-        pairs,
-        eigenvalues=pairs.eigenvalues[:count],
-        vectors=pairs.vectors[:count],
-        residual=pairs.residual[:count],
-    )
+    return leading(pairs, count, least=3)
 
 
 def _by_frame(
