@@ -1,24 +1,29 @@
 """Files that are either whole or absent.
 
-Every file the project makes is written beside its final name, flushed to the disk and renamed, so
+Every file the project makes is written next to its final name, flushed to the disk and renamed, so
 that a reader never meets half a file and a run killed at any instant leaves the old file, or none.
+Temporary files start with a dot, which no reader of this project takes for data, and are locked by
+the process that writes them: whoever makes the same file next reuses or removes those of writers
+that died.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-_UMASK = os.umask(0)  # it can only be read by setting it
-os.umask(_UMASK)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_SLOTS = 8
 
 
 @contextlib.contextmanager
@@ -40,14 +45,10 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent
-        )
+        temporary, lock = _claim(path)
     except OSError as error:
         raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
-    temporary = Path(name)
     try:
-        os.close(handle)
         yield temporary
         _publish(temporary, path, durable)
     except BaseException as error:
@@ -55,12 +56,79 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
             raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
         raise
+    finally:
+        os.close(lock)
+        _remove_dead(path)
+
+
+def _slot(path: Path, number: int) -> Path:
+    # The name is hashed because a dot, the slot and a long name may exceed what a folder can hold.
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    suffix = path.suffix if len(path.suffix) <= 16 else ""
+    return path.with_name(f".tmp-{digest}-{number}{suffix}")
+
+
+def _claim(path: Path) -> tuple[Path, int]:
+    """An empty temporary file for `path` and the descriptor that holds its lock."""
+    for number in range(_SLOTS):
+        temporary = _slot(path, number)
+        while (lock := _lock(temporary, os.O_CREAT)) is not None:
+            if _is_named(temporary, lock):
+                os.ftruncate(lock, 0)
+                return temporary, lock
+            os.close(lock)  # its writer published it between our opening and our locking it
+    # Many writers of one file, or a file system without locks: a name that nobody else has.
+    lock, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix[:16], dir=path.parent)
+    os.fchmod(lock, 0o666 & ~_umask())
+    return Path(name), lock
+
+
+def _lock(temporary: Path, flags: int) -> int | None:
+    """Open and lock a temporary file; None where another process holds it or it cannot be had."""
+    try:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | flags, 0o666)
+    except OSError as error:
+        if temporary.is_symlink() or (error.errno == errno.EACCES and temporary.exists()):
+            return None  # another user's
+        raise
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in _NO_LOCKS and flags & os.O_CREAT:
+            temporary.unlink(missing_ok=True)
+        return None
+    return descriptor
+
+
+def _is_named(temporary: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), temporary.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _remove_dead(path: Path) -> None:
+    """Remove the temporary files of `path` whose writers died."""
+    for number in range(_SLOTS):
+        temporary = _slot(path, number)
+        with contextlib.suppress(OSError):
+            if (lock := _lock(temporary, 0)) is None:
+                continue
+            if _is_named(temporary, lock):
+                temporary.unlink()
+            os.close(lock)
+
+
+def _umask() -> int:
+    mask = os.umask(0)  # it can only be read by setting it
+    os.umask(mask)
+    return mask
 
 
 def _publish(temporary: Path, path: Path, durable: bool) -> None:
     if durable:
         _flush(temporary)
-    temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes files that only their owner can read
     temporary.replace(path)
     if durable:
         _flush(path.parent)
@@ -90,3 +158,36 @@ def sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """What a file was when it was read: size in bytes, modification time in ns, content hash."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+def read_stamped(path: str | Path) -> tuple[bytes, FileStamp]:
+    """All bytes of a file, and its stamp.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        before = os.fstat(file.fileno())  # a change while reading makes the stamp too old, not new
+        content = file.read()
+    digest = hashlib.sha256(content).hexdigest()
+    return content, FileStamp(len(content), before.st_mtime_ns, digest)
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a text read from a file can stand for one file in a folder, and nothing outside it.
+
+    >>> [is_file_name(text) for text in ("2007_000033", "a b.h5", "../x", "/x", "", ".x")]
+    [True, True, False, False, False, False]
+    """
+    return bool(text) and text[0] != "." and "/" not in text and "\0" not in text

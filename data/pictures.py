@@ -9,6 +9,7 @@ depend on the file alone, not on the process or thread that reads it.
 from __future__ import annotations
 
 import contextlib
+import io
 import struct
 import threading
 import warnings
@@ -20,7 +21,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from data.errors import ImageError
-from data.files import atomic_path
+from data.files import FileStamp, atomic_path, read_stamped
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm")
 """File name endings of pictures, the preferred first where two files have one stem."""
@@ -39,15 +40,23 @@ _pillow_settings = threading.Lock()
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read a picture as (H, W, 3) uint8 RGB, upright.
+    """Read an image as (H, W, 3) uint8 RGB, upright.
 
     Raises
     ------
     ImageError
-        The file is missing, empty, truncated, no picture, or of more than `max_pixels` pixels.
+        The file is missing, empty, damaged, no image, or of more than `max_pixels` pixels.
     """
-    with _open(path, max_pixels) as picture:
-        return np.ascontiguousarray(_rgb(Path(path), _upright(picture)))
+    return read_image_stamped(path, max_pixels=max_pixels)[0]
+
+
+def read_image_stamped(
+    path: str | Path, *, max_pixels: int = MAX_PIXELS
+) -> tuple[np.ndarray, FileStamp]:
+    """As `read_image`, and the stamp of the bytes that were decoded."""
+    content, stamp = _read(path)
+    with _open(path, content, max_pixels) as image:
+        return np.ascontiguousarray(_rgb(Path(path), _upright(image))), stamp
 
 
 def upright_rgb(picture: Image.Image) -> np.ndarray:
@@ -77,7 +86,8 @@ def read_label(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     ImageError
         As `read_image`; also for a picture in colour or with transparency, which has no class ids.
     """
-    with _open(path, max_pixels) as picture:
+    content, _ = _read(path)
+    with _open(path, content, max_pixels) as picture:
         values = np.array(picture)
         if picture.mode == "1":
             return values.astype(np.uint8)
@@ -100,7 +110,7 @@ def picture_size(path: str | Path) -> tuple[int, int]:
     ImageError
         The header cannot be read; damage further on is not seen.
     """
-    with _open(path, None) as picture:
+    with _open(path, path, None) as picture:
         width, height = picture.size
         # Releases of Pillow differ in whether a TIFF's size is given before or after turning.
         if isinstance(picture, TiffImageFile):
@@ -133,16 +143,29 @@ def write_png(path: str | Path, pixels: np.ndarray, *, durable: bool = True) -> 
         Image.fromarray(pixels).save(temporary, "PNG", compress_level=1)
 
 
+def _read(path: str | Path) -> tuple[io.BytesIO, FileStamp]:
+    try:
+        content, stamp = read_stamped(path)
+    except FileNotFoundError as error:
+        raise ImageError(path, "there is no such file") from error
+    except OSError as error:
+        raise ImageError(path, f"cannot be read: {error.strerror}") from error
+    return io.BytesIO(content), stamp
+
+
 @contextlib.contextmanager
-def _open(path: str | Path, max_pixels: int | None) -> Iterator[Image.Image]:
-    """Open and, when `max_pixels` is given, decode; every failure becomes a `ImageError`."""
+def _open(
+    path: str | Path, source: str | Path | io.BytesIO, max_pixels: int | None
+) -> Iterator[Image.Image]:
+    """Open and, when `max_pixels` is given, decode; every failure becomes an `ImageError`."""
     path = Path(path)
     try:
         with contextlib.ExitStack() as stack:
             with _quiet_pillow():
-                picture = stack.enter_context(Image.open(path, formats=_FORMATS))
+                picture = stack.enter_context(Image.open(source, formats=_FORMATS))
             if max_pixels is not None:
                 _check_size(path, picture, max_pixels)
+                _check_sums(picture, source)
                 # TIFFs are read on while decoding, with warnings; other formats decode unlocked.
                 is_tiff = isinstance(picture, TiffImageFile)
                 with _quiet_pillow() if is_tiff else contextlib.nullcontext():
@@ -180,6 +203,14 @@ def _check_size(path: Path, picture: Image.Image, max_pixels: int) -> None:
             f"is too large: {width} x {height} = {width * height / 1e6:.0f} megapixels, "
             f"the limit is {max_pixels / 1e6:.0f}",
         )
+
+
+def _check_sums(picture: Image.Image, source: str | Path | io.BytesIO) -> None:
+    """Check the CRCs of a PNG, which decoding does not."""
+    if picture.format != "PNG" or not isinstance(source, io.BytesIO):
+        return
+    with _quiet_pillow(), Image.open(io.BytesIO(source.getbuffer()), formats=("PNG",)) as again:
+        again.verify()
 
 
 def _why_no_picture(path: Path) -> str:

@@ -15,8 +15,8 @@ import numpy as np
 import scipy.sparse as sp
 
 import eigen
-from data.errors import ShardError
-from data.pictures import read_image
+from data.errors import ImageError, ShardError
+from data.pictures import read_image_stamped
 from eigen.extractors import Extractor
 from eigen.extractors.contract import cells_of
 from eigen.graphs import build as graphs
@@ -29,10 +29,10 @@ from pipeline.config import Config
 from pipeline.manifest import Entry
 from pipeline.outcome import quarantined
 
-FEATURES = packed.Format("eigenshape-features", version=1, ragged={"features": "offset"})
+FEATURES = packed.Format("eigenshape-features", version=2, ragged={"features": "offset"})
 LAPLACIANS = packed.Format(
     "eigenshape-laplacians",
-    version=1,
+    version=2,
     ragged={"data": "data_offset", "indices": "indices_offset", "indptr": "indptr_offset"},
 )
 
@@ -73,30 +73,41 @@ def _solving(config: Config) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Solved:
+    """Eigenpairs of an image, and the SHA-256 of the image file's bytes."""
+
+    pairs: Eigenpairs
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Fused:
     """Photo -> eigenpairs, nothing written in between."""
 
     config: Config
 
     @quarantined
-    def __call__(self, entry: Entry) -> Eigenpairs:
-        return eigen.eigenvectors(
-            read_image(entry.path),
+    def __call__(self, entry: Entry) -> Solved:
+        image, stamp = read_image_stamped(entry.path)
+        pairs = eigen.eigenvectors(
+            image,
             extractor_for(self.config),
             graph=graph_spec(self.config),
             max_patches=self.config.max_patches,
             **_solving(self.config),
         )
+        return Solved(pairs, stamp.sha256)
 
 
 @dataclass(frozen=True)
 class PhotoFeatures:
-    """Features (n, d) of an image, its grid, its cells and its size."""
+    """Features (n, d) of an image, its grid, cells and size, and the SHA-256 of its file."""
 
     features: np.ndarray
     grid: tuple[int, int]
     cells: Cells
     size: tuple[int, int]
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -107,13 +118,13 @@ class ExtractFeatures:
 
     @quarantined
     def __call__(self, entry: Entry) -> PhotoFeatures:
-        image = read_image(entry.path)
+        image, stamp = read_image_stamped(entry.path)
         extractor = extractor_for(self.config)
         seen = reduced(image, extractor.patch, self.config.max_patches)
         grid = extractor.grid(seen.shape[:2])
         size = image.shape[0], image.shape[1]
         cells = cells_of(extractor, size, seen.shape[:2])
-        return PhotoFeatures(extractor([seen])[0], grid, cells, size)
+        return PhotoFeatures(extractor([seen])[0], grid, cells, size, stamp.sha256)
 
 
 @dataclass(frozen=True)
@@ -127,10 +138,11 @@ class Row:
 
 @dataclass(frozen=True)
 class PhotoGraph:
-    """Affinity of a photo."""
+    """Affinity of an image, its size, and the SHA-256 of its file."""
 
     graph: graphs.Graph
     size: tuple[int, int]
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -147,8 +159,11 @@ class BuildGraph:
         grid, size = _grid_and_size(reader, row.index)
         features = reader.rows("features", start, stop)
         cells = _cells(reader, row.index)
-        graph = graphs.build(graph_spec(self.config), features, grid, read_image(row.path), cells)
-        return PhotoGraph(graph, size)
+        image, stamp = read_image_stamped(row.path)
+        if stamp.sha256 != (expected := str(reader.column("sha256")[row.index])):
+            raise ImageError(row.path, "changed between two stages of one run")
+        graph = graphs.build(graph_spec(self.config), features, grid, image, cells)
+        return PhotoGraph(graph, size, expected)
 
 
 @dataclass(frozen=True)
@@ -159,13 +174,14 @@ class SolveGraph:
     laplacians: Path
 
     @quarantined
-    def __call__(self, row: Row) -> Eigenpairs:
+    def __call__(self, row: Row) -> Solved:
         reader = _reader(self.laplacians, LAPLACIANS)
         grid, size = _grid_and_size(reader, row.index)
         graph = graphs.Graph(
             _affinity(reader, row.index, grid[0] * grid[1]), grid, _cells(reader, row.index)
         )
-        return from_graph(graph, size, **_solving(self.config))
+        pairs = from_graph(graph, size, **_solving(self.config))
+        return Solved(pairs, str(reader.column("sha256")[row.index]))
 
 
 _reader = functools.cache(packed.PackedReader)

@@ -203,7 +203,7 @@ def report(config: Config, dataset: str) -> None:
     from pipeline.stages import report as stage
 
     layout = _layout(config)
-    found = sorted(Path(layout.record(dataset, "", 0)).parent.glob("*.json"))
+    found = sorted(Path(layout.record(dataset, "", 0)).parent.glob("[!.]*.json"))
     stage.run(
         dataset,
         Path(layout.manifest(dataset)),
@@ -240,9 +240,8 @@ def check_data(config: Config, datasets: tuple[str, ...]) -> None:
 @click.option(
     "--images",
     multiple=True,
-    required=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of the photos; may be repeated.",
+    help="Folder of the images, if they are not where the run found them; may be repeated.",
 )
 @click.option("--sample", default=20, show_default=True, help="Photos that are drawn.")
 @click.option("--seed", default=0, show_default=True, help="Decides which.")

@@ -1,25 +1,31 @@
-"""The manifest of a data set: every photo the run is about, which shard it is in, and where it is.
+"""The manifest of a data set: every image of the run, which shard it is in, and where it is.
 
-A CSV file with the columns `id`, `path`, `shard` and `problem`. A row with a problem (a listed
-photo that is missing, a second file with one stem) is quarantined at once and is in no shard.
+A CSV file with the columns `id`, `path`, `shard` and `problem`, sealed by its last line (see
+`data.sealed`). A row with a problem (a listed image that is missing, a second file with one stem)
+is quarantined at once and is in no shard.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from data.errors import DatasetError
-from data.files import atomic_path
+from data.files import is_file_name
+from data.sealed import read_table, write_table
 from data.trees.tree import Tree
+
+COLUMNS = ("id", "path", "shard", "problem")
+LONGEST_ID = 255 - len("_k999.png")
+"""Bytes of an id that leave room for the names of its masks in a folder."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One photo. `shard` is None and `path` may be "" where there is a `problem`."""
+    """One image. `shard` is None and `path` may be "" where there is a `problem`."""
 
     id: str
     path: str
@@ -28,49 +34,53 @@ class Entry:
 
 
 def entries(tree: Tree, shard_size: int) -> list[Entry]:
-    """Manifest of a tree: its photos in order, `shard_size` to a shard, then its problems."""
-    photos = [
-        Entry(photo.id, str(photo.path), number // shard_size)
-        for number, photo in enumerate(tree.photos())
-    ]
-    return photos + [Entry(id, "", None, reason) for id, reason in tree.problems()]
+    """Manifest of a tree: its images in order, `shard_size` per shard, then its problems."""
+    photos: list[Entry] = []
+    too_long: list[Entry] = []
+    for photo in tree.photos():
+        length = len(os.fsencode(photo.id))
+        if length > LONGEST_ID:
+            reason = f"its id has {length} bytes, names of masks leave room for {LONGEST_ID}"
+            too_long.append(Entry(photo.id, str(photo.path), None, reason))
+        else:
+            photos.append(Entry(photo.id, str(photo.path), len(photos) // shard_size))
+    return photos + too_long + [Entry(id, "", None, reason) for id, reason in tree.problems()]
 
 
 def digest(members: Iterable[Entry]) -> str:
-    """Changes when the photos or their order do; short, for job parameters."""
+    """Changes when the images or their order do; short, for job parameters."""
     text = "\n".join(f"{entry.id}\t{entry.path}\t{entry.problem}" for entry in members)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
 
 def write(path: str | Path, members: Sequence[Entry]) -> None:
     """Write a manifest."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "path", "shard", "problem"])
-        for entry in members:
-            shard = "" if entry.shard is None else entry.shard
-            writer.writerow([entry.id, entry.path, shard, entry.problem])
+    rows = ((e.id, e.path, "" if e.shard is None else e.shard, e.problem) for e in members)
+    write_table(path, COLUMNS, rows)
 
 
 def read(path: str | Path, *, shard: int | None = None) -> list[Entry]:
-    """Read a manifest, or the photos of one shard of it.
+    """Read a manifest, or the images of one shard of it.
 
     Raises
     ------
     DatasetError
-        The file is not a manifest.
+        The file is not a manifest, is damaged, or has an id that leads out of a folder.
+    OSError
+        The file cannot be read.
     """
-    with Path(path).open(newline="") as file:
-        rows = csv.DictReader(file)
-        if rows.fieldnames != ["id", "path", "shard", "problem"]:
+    members = []
+    for row in read_table(path, COLUMNS, DatasetError):
+        if row["shard"] and not is_file_name(row["id"]):
             raise DatasetError(
-                f"{path}: expected the columns id, path, shard, problem, found {rows.fieldnames}; "
-                "delete it and give the same command again"
+                f"{path}: expected ids without path parts, found {row['id']!r}; rename the image"
             )
-        members = [
-            Entry(
-                row["id"], row["path"], int(row["shard"]) if row["shard"] else None, row["problem"]
-            )
-            for row in rows
-        ]
-    return members if shard is None else [entry for entry in members if entry.shard == shard]
+        try:
+            number = int(row["shard"]) if row["shard"] else None
+        except ValueError as error:
+            raise DatasetError(
+                f"{path}: the shard of {row['id']} is {row['shard']!r}, expected a number"
+            ) from error
+        if shard is None or number == shard:
+            members.append(Entry(row["id"], row["path"], number, row["problem"]))
+    return members

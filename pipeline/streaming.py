@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from data.pictures import read_image
+from data.pictures import read_image_stamped
 from eigen.extractors.contract import cells_of
 from eigen.graphs.build import GraphSpec
-from eigen.pairs import Eigenpairs
 from eigen.picture import from_solution, reduced
 from eigen.solvers.solve import Solution
-from pipeline.chain import extractor_for, graph_spec
+from pipeline.chain import Solved, extractor_for, graph_spec
 from pipeline.config import Config
 from pipeline.manifest import Entry
 from pipeline.outcome import Outcome, quarantined
@@ -47,10 +46,11 @@ def streams(config: Config) -> bool:
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded photo: as the network sees it, and its own size (H, W)."""
+    """A decoded image: as the network sees it, its size (H, W), the SHA-256 of its file."""
 
     seen: np.ndarray
     size: tuple[int, int]
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,12 @@ class Decode:
 
     @quarantined
     def __call__(self, entry: Entry) -> Picture:
-        image = read_image(entry.path)
-        return Picture(
-            reduced(image, self.patch, self.max_patches), (image.shape[0], image.shape[1])
-        )
+        image, stamp = read_image_stamped(entry.path)
+        size = image.shape[0], image.shape[1]
+        return Picture(reduced(image, self.patch, self.max_patches), size, stamp.sha256)
 
 
-def stream(
-    entries: Iterable[Entry], config: Config, *, workers: int
-) -> Iterator[Outcome[Eigenpairs]]:
+def stream(entries: Iterable[Entry], config: Config, *, workers: int) -> Iterator[Outcome[Solved]]:
     """Eigenpairs of photos, in their order.
 
     Parameters
@@ -84,7 +81,7 @@ def stream(
     window_size = config.batch_size * BATCHES_IN_WINDOW
     # One thread each: what they set for all of PyTorch (TF32) would be unset under another's feet.
     with ThreadPoolExecutor(1, "features") as extracting, ThreadPoolExecutor(1, "solve") as solving:
-        ahead: Future[list[Outcome[Eigenpairs]]] | None = None
+        ahead: Future[list[Outcome[Solved]]] | None = None
         while window := list(islice(decoded, window_size)):
             features = extracting.submit(_extract, window, extractor, config.batch_size)
             current = solving.submit(_solve, window, features, extractor, config)
@@ -105,7 +102,7 @@ def _solve(
     extracting: Future[list[Any]],
     extractor: ViT,
     config: Config,
-) -> list[Outcome[Eigenpairs]]:
+) -> list[Outcome[Solved]]:
     from eigen.solvers.batched import solve_batch
 
     started = time.perf_counter()
@@ -147,7 +144,7 @@ def _outcome(
     result: Solution | Exception | None,
     extractor: ViT,
     share: float,
-) -> Outcome[Eigenpairs]:
+) -> Outcome[Solved]:
     seconds = decoded.seconds + share
     if decoded.value is None:
         return Outcome(decoded.id, None, decoded.reason, decoded.seconds)
@@ -156,4 +153,5 @@ def _outcome(
     grid = extractor.grid(decoded.value.seen.shape[:2])
     size = decoded.value.size
     cells = cells_of(extractor, size, decoded.value.seen.shape[:2])
-    return Outcome(decoded.id, from_solution(result, grid, size, cells), "", seconds)
+    solved = Solved(from_solution(result, grid, size, cells), decoded.value.sha256)
+    return Outcome(decoded.id, solved, "", seconds)

@@ -1,31 +1,34 @@
-"""HDF5 files that hold something for each of many pictures.
+"""Sealed HDF5 files that hold something for each of many images.
 
-A packed file has *columns*, datasets with one row a picture (`id`, `size`, ...), and *ragged*
-arrays, several rows a picture laid end to end, whose bounds are in an offset column of n + 1
-entries. Chunks carry the Fletcher-32 filter and the metadata its own checksums (`libver="latest"`);
-rows never written read as NaN. A file appears under its name only when it is complete
-(`data.files.atomic_path`).
+A packed file has *columns*, datasets with one row per image (`id`, `size`, ...), and *ragged*
+arrays, several rows per image laid end to end, whose bounds are in an offset column of n + 1
+entries. Ragged arrays are contiguous, so that rows are read from the file directly; the rest is
+read once. Strings are of fixed length: those of variable length lie in a heap of their own.
 
-Root attributes `format` and `version` say what the file is; `count` repeats the number of pictures.
+The file is sealed (`eigen.store.sealed`): HDF5 parses no byte that was not checked. It appears
+under its name only when it is complete (`data.files.atomic_path`).
+
+Root attributes `format` and `version` say what the file is; `count` repeats the number of images.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 import numpy as np
 
 from data.errors import ShardError
 from data.files import atomic_path
+from eigen.store.sealed import AGAIN, HEADER, SealedFile, Stream, seal
 
-CHUNK_BYTES = 1 << 18
+COPIED_BYTES = 1 << 23
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +40,7 @@ class Format:
     kind : str
     version : int
     ragged : mapping from the name of a ragged array to the name of its offset column
-        Arrays that share an offset column have equally many rows for each picture.
+        Arrays that share an offset column have equally many rows for each image.
     """
 
     kind: str
@@ -46,63 +49,71 @@ class Format:
 
 
 class PackedWriter:
-    """Collects columns in memory and streams ragged arrays to disk.
+    """Collects columns in memory and ragged arrays in a nameless file next to the final one."""
 
-    Parameters
-    ----------
-    file : h5py.File, open for writing on `disk`
-    """
-
-    def __init__(self, file: h5py.File, disk: _Disk, format: Format):
-        self._file = file
-        self._disk = disk
+    def __init__(self, folder: Path, format: Format):
+        self._folder = folder
         self._ragged = format.ragged
         self._columns: dict[str, list[Any]] = {}
         self._offsets: dict[str, list[int]] = {name: [0] for name in self._ragged.values()}
+        self._spools: dict[str, tuple[IO[bytes], np.ndarray]] = {}
 
     def append(self, arrays: Mapping[str, np.ndarray], **columns: Any) -> None:
-        """Add one picture: its ragged arrays, rows first, and its entry of every column."""
+        """Add one image: its ragged arrays, rows first, and its entry of every column."""
         for name, array in arrays.items():
-            dataset = self._file.get(name) or self._create(name, array)
-            start = dataset.shape[0]
-            dataset.resize(start + len(array), axis=0)
-            dataset[start:] = array
-        self._disk.check()
+            if name not in self._spools:
+                self._spools[name] = (tempfile.TemporaryFile(dir=self._folder), array[:0])  # noqa: SIM115
+            spool, like = self._spools[name]
+            if (array.dtype, array.shape[1:]) != (like.dtype, like.shape[1:]):
+                raise ShardError(
+                    f"{name}: expected rows of {like.shape[1:]} {like.dtype}, found "
+                    f"{array.shape[1:]} {array.dtype}; images of one file have equally many pairs"
+                )
+            spool.write(np.ascontiguousarray(array).data)
         ends = {self._ragged[name]: len(array) for name, array in arrays.items()}
         for offset, rows in ends.items():
             self._offsets[offset].append(self._offsets[offset][-1] + rows)
         for name, value in columns.items():
             self._columns.setdefault(name, []).append(value)
 
-    def _create(self, name: str, array: np.ndarray) -> h5py.Dataset:
-        row_bytes = max(1, array[:1].nbytes)
-        return self._file.create_dataset(
-            name,
-            shape=(0, *array.shape[1:]),
-            maxshape=(None, *array.shape[1:]),
-            dtype=array.dtype,
-            chunks=(max(1, CHUNK_BYTES // row_bytes), *array.shape[1:]),
-            fletcher32=True,
-            fillvalue=np.nan if array.dtype.kind == "f" else None,
-        )
-
-    def finish(self) -> None:
-        """Write the columns; called once, after the last picture."""
+    def write(self, file: h5py.File) -> list[tuple[int, int]]:
+        """Write all that was appended; returns the first byte and the end of each ragged array."""
         for name, values in self._columns.items():
-            self._write_column(name, values)
+            data = _fixed_length(values) if isinstance(values[0], str) else np.asarray(values)
+            file.create_dataset(name, data=data)
         for name, offsets in self._offsets.items():
-            self._file.create_dataset(name, data=np.asarray(offsets, np.int64), fletcher32=True)
-        self._file.attrs["count"] = len(next(iter(self._columns.values()), ()))
+            file.create_dataset(name, data=np.asarray(offsets, np.int64))
+        bulk = []
+        for name, (spool, like) in self._spools.items():
+            count = self._offsets[self._ragged[name]][-1]
+            dataset = file.create_dataset(name, (count, *like.shape[1:]), like.dtype)
+            _copy(spool, dataset)
+            if count:
+                start = dataset.id.get_offset()
+                bulk.append((start, start + dataset.id.get_storage_size()))
+        file.attrs["count"] = len(next(iter(self._columns.values()), ()))
+        return bulk
 
-    def _write_column(self, name: str, values: Sequence[Any]) -> None:
-        if isinstance(values[0], str):
-            # Fixed length: variable-length strings live in a heap that has no checksum.
-            encoded = [value.encode() for value in values]
-            kind = h5py.string_dtype("utf-8", max(1, max(map(len, encoded))))
-            data = np.array(encoded, dtype=kind)
-        else:
-            data = np.asarray(values)
-        self._file.create_dataset(name, data=data, fletcher32=True)
+    def close(self) -> None:
+        for spool, _ in self._spools.values():
+            # Closing flushes, which fails again on a full disk.
+            with contextlib.suppress(OSError):
+                spool.close()
+
+
+def _copy(spool: IO[bytes], dataset: h5py.Dataset) -> None:
+    spool.seek(0)
+    step = max(1, COPIED_BYTES // max(1, dataset.dtype.itemsize * dataset[:1].size))
+    for start in range(0, len(dataset), step):
+        stop = min(start + step, len(dataset))
+        rows = np.empty((stop - start, *dataset.shape[1:]), dataset.dtype)
+        spool.readinto(rows.data)  # type: ignore[attr-defined]
+        dataset[start:stop] = rows
+
+
+def _fixed_length(values: Sequence[str]) -> np.ndarray:
+    encoded = [value.encode() for value in values]
+    return np.array(encoded, h5py.string_dtype("utf-8", max(1, max(map(len, encoded)))))
 
 
 @contextlib.contextmanager
@@ -116,13 +127,24 @@ def create(
     OSError
         The folder cannot be written or the disk is full; names `path`. Nothing is left behind.
     """
-    with atomic_path(path) as temporary, _Disk(temporary, "wb+") as disk:
+    attributes = {"format": format.kind, "version": format.version, **attributes}
+    with atomic_path(path) as temporary:
+        with contextlib.closing(PackedWriter(temporary.parent, format)) as writer:
+            yield writer
+            with _hdf5(temporary) as file:
+                for name, value in attributes.items():
+                    data = _fixed_length([value]) if isinstance(value, str) else np.array([value])
+                    file.attrs.create(name, data[0], dtype=data.dtype)
+                bulk = writer.write(file)
+        seal(temporary, bulk)
+
+
+@contextlib.contextmanager
+def _hdf5(path: Path) -> Iterator[h5py.File]:
+    with _Disk(path, "wb+") as disk:
         try:
-            with h5py.File(disk, "w", libver="latest") as file:
-                file.attrs.update({"format": format.kind, "version": format.version, **attributes})
-                writer = PackedWriter(file, disk, format)
-                yield writer
-                writer.finish()
+            with h5py.File(disk, "w", libver="latest", userblock_size=HEADER) as file:
+                yield file
         finally:
             disk.check()  # what HDF5 says of a disk that lost its writes is not the reason
 
@@ -151,108 +173,122 @@ class _Disk(io.FileIO):
             raise self.failure
 
 
-class PackedReader:
-    """Reads a packed file by picture. Opened lazily, once in each process that uses it.
+@dataclass(frozen=True)
+class _Ragged:
+    """Where a ragged array lies in the file."""
 
-    A fork shares its parent's file handle and offset, which HDF5 does not survive, so handles are
-    keyed by process and dropped when the reader is pickled.
+    start: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+class PackedReader:
+    """Reads a packed file by image. Opened on first use; safe to fork and to pickle.
 
     Raises
     ------
     ShardError
-        Not HDF5, another format or version, a missing dataset, a count that does not fit, a failed
-        checksum, or a value that was never written.
+        Missing, damaged, of another format or version, or with contents that do not fit together.
+    OSError
+        The machine does not let us read the file (permissions, too many open files).
     """
 
     def __init__(self, path: str | Path, format: Format):
         self.path = Path(path)
         self.format = format
-        self._handle: tuple[int, h5py.File] | None = None
+        self._file: SealedFile | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None}
+        state = {"path": self.path, "format": self.format}
+        return {**state, "_file": None}
 
-    @property
-    def file(self) -> h5py.File:
-        if self._handle is None or self._handle[0] != os.getpid():
-            self._handle = (os.getpid(), self._open())
-        return self._handle[1]
+    def _open(self) -> SealedFile:
+        if self._file is None:
+            file = SealedFile(self.path)
+            self._attributes, self._columns, self._ragged = self._parse(file)
+            self._file = file
+        return self._file
 
-    def _open(self) -> h5py.File:
-        if not self.path.exists():
-            raise ShardError(
-                f"{self.path}: there is no such file; run the stage that makes it again"
-            )
-        with self._reading("the file"):
-            # Shards are written once and renamed, so locks (which fail on some network file
-            # systems) protect nothing here.
-            file = h5py.File(self.path, "r", locking=False)
-        with self._reading("the root attributes"):
-            found = file.attrs.get("format"), file.attrs.get("version")
-        if found != (self.format.kind, self.format.version):
-            raise ShardError(
-                f"{self.path}: expected {self.format.kind} version {self.format.version}, "
-                f"found {found[0]} version {found[1]}; remake it, or read it with the version of "
-                f"eigenshape that made it ({file.attrs.get('software', 'not recorded')})"
-            )
-        return file
-
-    @contextlib.contextmanager
-    def _reading(self, what: str) -> Iterator[None]:
+    def _parse(
+        self, sealed: SealedFile
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, _Ragged]]:
         try:
-            yield
+            with h5py.File(Stream(sealed), "r") as file:
+                attributes = {name: _text(value) for name, value in file.attrs.items()}
+                self._check_kind(attributes)
+                names = set(file) - set(self.format.ragged)
+                columns = {name: _column(file[name]) for name in sorted(names)}
+                ragged = {name: _locate(file[name]) for name in self.format.ragged if name in file}
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
             if isinstance(error, ShardError):
                 raise
             raise ShardError(
-                f"{self.path}: {what} cannot be read ({_first_line(error)}); the file is damaged: "
-                "delete it and give the same command again"
+                f"{self.path}: cannot be read ({_first_line(error)}); {AGAIN}"
             ) from error
+        for name, column in columns.items():
+            expected = int(attributes["count"]) + (name in self.format.ragged.values())
+            if len(column) != expected:
+                raise ShardError(
+                    f"{self.path}: dataset {name!r} has {len(column)} rows, expected {expected}; "
+                    f"{AGAIN}"
+                )
+        return attributes, columns, ragged
+
+    def _check_kind(self, attributes: Mapping[str, Any]) -> None:
+        found = attributes.get("format"), attributes.get("version")
+        if found != (self.format.kind, self.format.version):
+            raise ShardError(
+                f"{self.path}: expected {self.format.kind} version {self.format.version}, "
+                f"found {found[0]} version {found[1]}; remake it, or read it with the version of "
+                f"eigenshape that made it ({attributes.get('software', 'not recorded')})"
+            )
+
+    @property
+    def seal(self) -> str:
+        """Digest of the whole content, as 64 hexadecimal digits."""
+        return self._open().seal
 
     def attributes(self) -> dict[str, Any]:
         """Root attributes."""
-        file = self.file
-        with self._reading("the root attributes"):
-            return dict(file.attrs)
+        self._open()
+        return dict(self._attributes)
 
     def column(self, name: str) -> np.ndarray:
         """A whole column; strings come decoded."""
-        file = self.file
-        with self._reading(f"dataset {name!r}"):
-            dataset = file[name]
-            values = dataset.asstr()[:] if h5py.check_string_dtype(dataset.dtype) else dataset[:]
-            count = int(file.attrs["count"]) + (name in self.format.ragged.values())
-        if len(values) != count:
-            raise ShardError(
-                f"{self.path}: dataset {name!r} has {len(values)} rows, expected {count}; "
-                "delete the file and give the same command again"
-            )
-        return self._written(name, values)
+        self._open()
+        if name not in self._columns:
+            raise ShardError(f"{self.path}: has no dataset {name!r}; {AGAIN}")
+        return self._columns[name]
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Rows start..stop of a ragged array."""
-        file = self.file
-        with self._reading(f"dataset {name!r}"):
-            values = file[name][start:stop]
-        if len(values) != stop - start:
+        """Rows start..stop of a ragged array; read-only."""
+        file = self._open()
+        array = self._ragged.get(name)
+        if array is None or not 0 <= start <= stop <= array.shape[0]:
             raise ShardError(
-                f"{self.path}: dataset {name!r} ends before row {stop}; remake the file"
+                f"{self.path}: dataset {name!r} has no rows {start} to {stop}; {AGAIN}"
             )
-        return self._written(name, values)
-
-    def _written(self, name: str, values: np.ndarray) -> np.ndarray:
-        if values.dtype.kind == "f" and np.isnan(values).any():
-            raise ShardError(
-                f"{self.path}: dataset {name!r} has values that were never written; "
-                "delete the file and give the same command again"
-            )
-        return values
+        row = array.dtype.itemsize * int(np.prod(array.shape[1:], dtype=np.int64))
+        data = file.read(array.start + int(start) * row, int(stop - start) * row)
+        return np.frombuffer(data, array.dtype).reshape(-1, *array.shape[1:])
 
     def close(self) -> None:
-        """Close this process's handle; the next use opens it again."""
-        if self._handle is not None and self._handle[0] == os.getpid():
-            self._handle[1].close()
-        self._handle = None
+        """Close the file; the next use opens it again."""
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+
+
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _column(dataset: h5py.Dataset) -> np.ndarray:
+    return dataset.asstr()[:] if h5py.check_string_dtype(dataset.dtype) else dataset[:]
+
+
+def _locate(dataset: h5py.Dataset) -> _Ragged:
+    return _Ragged(dataset.id.get_offset() or HEADER, dataset.shape, dataset.dtype)
 
 
 def _first_line(error: BaseException) -> str:

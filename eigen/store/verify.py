@@ -1,7 +1,6 @@
-"""Eigenpairs held against the picture they are said to be of, solved by nobody.
+"""Verify stored eigenpairs against a graph rebuilt from the image, without running a solver.
 
-The graph is built again and the residual of each stored pair computed from it. What a shard says of
-itself is thereby checked from outside: by anybody who has the photos.
+Anybody who has the images can check what a shard states.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.errors import ShardError
 from eigen.graphs.build import Graph
 from eigen.pairs import Eigenpairs
 from eigen.solvers.problem import NormalizedProblem
@@ -17,7 +17,7 @@ from eigen.solvers.problem import NormalizedProblem
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a picture's stored pairs are worth.
+    """How well the stored pairs of an image solve its eigenproblem.
 
     Attributes
     ----------
@@ -34,24 +34,24 @@ class Verdict:
     orthonormality: float
 
     def holds(self, tolerance: float) -> bool:
-        """Whether the pairs are as good as the tolerance, and as they say themselves."""
+        """Whether the pairs meet the tolerance, and the residuals stored with them."""
         # Vectors are stored in float32, so neither figure can be better than its rounding.
         as_stored = abs(self.residual - self.stored) <= 1e-6 + 0.05 * self.stored
         return as_stored and self.residual <= tolerance and self.orthonormality <= 1e-4
 
 
 def verify(pairs: Eigenpairs, graph: Graph) -> Verdict:
-    """Recompute the residuals of `pairs` on the graph of their picture.
+    """Recompute the residuals of `pairs` on the graph of their image.
 
     Raises
     ------
-    ValueError
-        The pairs have another grid than the graph: they are of another picture or configuration.
+    ShardError
+        The pairs have another grid than the graph: they are of another image or configuration.
     """
     if pairs.grid != graph.grid:
-        raise ValueError(
-            f"the stored vectors are on a grid of {pairs.grid}, the picture gives {graph.grid}: "
-            "another picture or another configuration"
+        raise ShardError(
+            f"the stored vectors are on a grid of {pairs.grid}, the image gives {graph.grid}: "
+            "another image or another configuration"
         )
     problem = NormalizedProblem(graph.W, grid=graph.grid)
     u = pairs.vectors.reshape(pairs.k, -1).T.astype(np.float64) * problem.sqrt_degree[:, None]

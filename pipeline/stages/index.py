@@ -6,7 +6,6 @@ Checks that every photo of the manifest is in a shard or in quarantine, then wri
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -15,11 +14,14 @@ from pathlib import Path
 
 from data.errors import RunError
 from data.files import atomic_path
+from data.sealed import read_table, write_table
 from eigen.store import shards
 from pipeline import manifest
 from pipeline.records import Record, read_all
 
 log = logging.getLogger(__name__)
+
+QUARANTINE = ("id", "stage", "reason")
 
 
 @dataclass(frozen=True)
@@ -107,16 +109,12 @@ def check(
 
 def write_quarantine(path: Path, rows: Sequence[Quarantined]) -> None:
     """`quarantine.csv`: id, stage, reason."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "stage", "reason"])
-        writer.writerows([row.id, row.stage, row.reason] for row in rows)
+    write_table(path, QUARANTINE, ((row.id, row.stage, row.reason) for row in rows))
 
 
 def read_quarantine(path: Path) -> list[Quarantined]:
-    """Read `quarantine.csv`."""
-    with path.open(newline="") as file:
-        return [Quarantined(row["id"], row["stage"], row["reason"]) for row in csv.DictReader(file)]
+    """Read `quarantine.csv`; raises `RunError` where it is damaged."""
+    return [Quarantined(**row) for row in read_table(path, QUARANTINE, RunError)]
 
 
 def _write_provenance(path: Path, records: Sequence[Record]) -> None:

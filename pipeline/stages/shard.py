@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eigen.pairs import Cells, Eigenpairs
+from eigen.pairs import Cells
 from eigen.store import packed, shards
 from pipeline import chain, manifest, provenance
 from pipeline.config import Config
 from pipeline.outcome import Outcome
 from pipeline.progress import progress
-from pipeline.records import Record
+from pipeline.records import Record, image_state
 from pipeline.streaming import stream, streams
 from pipeline.workers import run_ordered
 
@@ -60,7 +60,7 @@ def fused(job: Job, config: Config) -> None:
     else:
         outcomes = _outcomes(job, chain.Fused(config), entries)
     with _eigenvector_shard(job, config, weights) as append:
-        _fill(job, "fused", config, outcomes, len(entries), append, weights)
+        _fill(job, "fused", config, outcomes, _paths(entries), append, weights)
 
 
 def features(job: Job, config: Config) -> None:
@@ -71,10 +71,11 @@ def features(job: Job, config: Config) -> None:
 
         def append(id: str, photo: chain.PhotoFeatures) -> None:
             arrays = {"features": photo.features}
-            writer.append(arrays, id=id, **_geometry(photo.size, photo.grid, photo.cells))
+            geometry = _geometry(photo.size, photo.grid, photo.cells)
+            writer.append(arrays, id=id, sha256=photo.sha256, **geometry)
 
         outcomes = _outcomes(job, chain.ExtractFeatures(config), entries)
-        _fill(job, "features", config, outcomes, len(entries), append, weights)
+        _fill(job, "features", config, outcomes, _paths(entries), append, weights)
 
 
 def laplacian(job: Job, config: Config, features: Path) -> None:
@@ -86,11 +87,11 @@ def laplacian(job: Job, config: Config, features: Path) -> None:
         def append(id: str, photo: chain.PhotoGraph) -> None:
             form, arrays = chain.affinity_arrays(photo.graph.W)
             geometry = _geometry(photo.size, photo.graph.grid, photo.graph.cells)
-            writer.append(arrays, id=id, form=form, **geometry)
+            writer.append(arrays, id=id, sha256=photo.sha256, form=form, **geometry)
 
         rows = _rows(job, source)
         outcomes = _outcomes(job, chain.BuildGraph(config, features), rows)
-        _fill(job, "laplacian", config, outcomes, len(rows), append, weights)
+        _fill(job, "laplacian", config, outcomes, _paths(rows), append, weights)
 
 
 def eigenvectors(job: Job, config: Config, laplacians: Path) -> None:
@@ -100,7 +101,7 @@ def eigenvectors(job: Job, config: Config, laplacians: Path) -> None:
     with _eigenvector_shard(job, config, weights) as append:
         rows = _rows(job, source)
         outcomes = _outcomes(job, chain.SolveGraph(config, laplacians), rows)
-        _fill(job, "eigenvectors", config, outcomes, len(rows), append, weights)
+        _fill(job, "eigenvectors", config, outcomes, _paths(rows), append, weights)
 
 
 def _outcomes(
@@ -114,14 +115,19 @@ def _fill(
     stage: str,
     config: Config,
     outcomes: Iterable[Outcome[Any]],
-    count: int,
+    paths: Mapping[str, str],
     append: Callable[[str, Any], None],
     weights: Mapping[str, str],
 ) -> None:
-    """Append what was made of each photo, enter it in the record, write the record."""
+    """Append what was made of each image, enter it in the record, write the record.
+
+    `paths` has the file of each image that goes in, by id.
+    """
     made_with = provenance.collect(config.as_dict(), **weights)
-    record = Record(stage, provenance=made_with)
-    for outcome in progress(outcomes, count, f"{stage} shard {job.shard}"):
+    # Before they are read: a file that changes meanwhile is newer than its record says.
+    images = {id: image_state(path) for id, path in paths.items()}
+    record = Record(stage, images=images, provenance=made_with)
+    for outcome in progress(outcomes, len(paths), f"{stage} shard {job.shard}"):
         record.add(outcome)
         if outcome.value is None:
             log.warning("quarantined %s: %s", outcome.id, outcome.reason)
@@ -138,12 +144,19 @@ def _fill(
     )
 
 
+def _paths(members: Iterable[manifest.Entry | chain.Row]) -> dict[str, str]:
+    return {member.id: member.path for member in members}
+
+
+@contextmanager
 def _eigenvector_shard(
     job: Job, config: Config, weights: Mapping[str, str]
-) -> AbstractContextManager[Callable[[str, Eigenpairs], None]]:
-    return shards.create(
+) -> Iterator[Callable[[str, chain.Solved], None]]:
+    writer = shards.create(
         job.output, config=config.as_dict(), software=provenance.software(), **weights
     )
+    with writer as append:
+        yield lambda id, solved: append(id, solved.pairs, solved.sha256)
 
 
 def _weights(config: Config) -> dict[str, str]:

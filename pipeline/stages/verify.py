@@ -1,26 +1,30 @@
-"""Stage `verify`: recompute residuals from the photos, for a random sample of some shards."""
+"""Stage `verify`: recompute residuals from the images, for a random sample of some shards."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from data.errors import ShardError
-from data.pictures import SUFFIXES, read_image
+import numpy as np
+
+from data.errors import DatasetError, ShardError
+from data.pictures import read_image_stamped
+from data.trees.folder import FolderTree
 from eigen.extractors.contract import cells_of
-from eigen.graphs.build import build
+from eigen.graphs.build import Graph, build
 from eigen.picture import reduced
 from eigen.store import shards
 from eigen.store.verify import Verdict, verify
-from pipeline import chain
+from pipeline import chain, manifest
 from pipeline.config import Config, resolve
 
 
 @dataclass(frozen=True)
 class Checked:
-    """Verdict on one photo, or why there is none."""
+    """Verdict on one image, or why there is none."""
 
     id: str
     verdict: Verdict | None
@@ -31,12 +35,13 @@ class Checked:
 def run(
     folder: Path, images: Sequence[Path], *, sample: int, seed: int, weights: str | None
 ) -> Iterator[Checked]:
-    """Verify `sample` photos of the shards in `folder`, drawn by `seed`.
+    """Verify `sample` images of the shards in `folder`, drawn by `seed`.
 
     Parameters
     ----------
     images : sequence of Path
-        Folders in which the photos lie, as {id}.jpg or with another ending.
+        Folders in which the images lie, subfolders included. What is not there is looked for where
+        the manifest of the run, next to `folder`, says.
     weights : str or None
         File of the extractor's weights, where it is not at the path that the shards name.
 
@@ -45,46 +50,65 @@ def run(
     ShardError
         A shard is damaged, or is not what its SHA-256 in the manifest says.
     ShardError
-        A photo is not in `images`, or the weights are not those that made the shards.
+        An image is not found, or the weights are not those that made the shards.
     """
+    paths = _paths(folder, images)
     with shards.open(folder, verify=True) as found:
-        places = {id: shard for shard in found.shards for id in shard.ids()}
-        drawn = sorted(random.Random(seed).sample(sorted(places), min(sample, len(places))))
+        drawn = sorted(random.Random(seed).sample(sorted(found), min(sample, len(found))))
         for id in drawn:
-            about = places[id].attributes()
-            config = _config_of(about, weights)
-            image = read_image(_find(id, images))
-            extractor = chain.extractor_for(config)
-            if (extractor.weights_sha256 or "") != about["weights_sha256"]:
-                raise ShardError(
-                    f"{places[id].path}: made with weights of SHA-256 {about['weights_sha256']}, "
-                    f"these have {extractor.weights_sha256}; give the right file by --weights"
-                )
-            seen = reduced(image, extractor.patch, config.max_patches)
-            spec = chain.graph_spec(config)
-            grid = extractor.grid(seen.shape[:2])
-            cells = cells_of(extractor, image.shape[:2], seen.shape[:2])
-            graph = build(spec, extractor([seen])[0], grid, image, cells)
-            try:
-                verdict = verify(found[id], graph)
-            except ValueError as error:
-                yield Checked(id, None, False, str(error))
-                continue
-            yield Checked(id, verdict, verdict.holds(config.tolerance), "")
+            if id not in paths:
+                shown = ", ".join(map(str, images)) or f"{folder.parent / 'manifest.csv'}"
+                raise ShardError(f"image {id} is not in {shown}; name its folder by --images")
+            yield _check(found, id, paths[id], weights)
 
 
-def _config_of(about: dict, weights: str | None) -> Config:
+def _check(found: shards.ShardFolder, id: str, path: Path, weights: str | None) -> Checked:
+    shard, row = found.place(id)
+    image, stamp = read_image_stamped(path)
+    stored = str(shard.table()["sha256"][row])
+    if stored and stamp.sha256 != stored:
+        note = f"{path} is not the file that the eigenpairs were made from (SHA-256 differs)"
+        return Checked(id, None, False, note)
+    config = _config_of(shard.attributes(), weights)
+    graph = _graph(shard, image, config)
+    pairs = found[id]
+    if pairs.grid != graph.grid:
+        note = f"stored grid {pairs.grid}, this image gives {graph.grid}: another image"
+        return Checked(id, None, False, note)
+    verdict = verify(pairs, graph)
+    return Checked(id, verdict, verdict.holds(config.tolerance), "")
+
+
+def _graph(shard: shards.Shard, image: np.ndarray, config: Config) -> Graph:
+    extractor = chain.extractor_for(config)
+    expected = shard.attributes()["weights_sha256"]
+    if (extractor.weights_sha256 or "") != expected:
+        raise ShardError(
+            f"{shard.path}: made with weights of SHA-256 {expected}, these have "
+            f"{extractor.weights_sha256}; give the right file by --weights"
+        )
+    seen = reduced(image, extractor.patch, config.max_patches)
+    grid = extractor.grid(seen.shape[:2])
+    cells = cells_of(extractor, image.shape[:2], seen.shape[:2])
+    return build(chain.graph_spec(config), extractor([seen])[0], grid, image, cells)
+
+
+def _config_of(about: Mapping[str, Any], weights: str | None) -> Config:
     settings = dict(about["config"])
     if weights is not None:
         settings["weights"] = weights
     return resolve(settings)
 
 
-def _find(id: str, folders: Iterable[Path]) -> Path:
-    for folder in folders:
-        for suffix in SUFFIXES:
-            for ending in (suffix, suffix.upper()):
-                if (path := folder / f"{id}{ending}").exists():
-                    return path
-    shown = ", ".join(map(str, folders))
-    raise ShardError(f"photo {id} is not in {shown}; name its folder by --images")
+def _paths(folder: Path, images: Sequence[Path]) -> dict[str, Path]:
+    """Image id -> file, the first of several."""
+    listed = folder.parent / "manifest.csv"
+    paths = {}
+    if listed.exists():
+        paths = {entry.id: Path(entry.path) for entry in manifest.read(listed) if entry.path}
+    for root in reversed(images):
+        try:
+            paths |= {photo.id: photo.path for photo in FolderTree(root).photos()}
+        except DatasetError:
+            continue  # a folder without images; ids that are missed are named
+    return paths

@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from data.files import atomic_path, sha256
+from data.files import atomic_path, is_file_name, read_stamped, sha256
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -82,3 +83,82 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path):
 def test_sha256_is_of_the_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(tmp_path / "a").startswith("ba7816bf8f01cfea")
+
+
+def writing(target, then="time.sleep(60)"):
+    script = (
+        "import sys, time; from data.files import atomic_path\n"
+        f"with atomic_path({str(target)!r}) as t:\n"
+        f"    t.write_text('half'); print('writing', flush=True); {then}"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    writer.stdout.readline()
+    return writer
+
+
+@pytest.mark.parametrize("name", ["a.txt", "shard-00000.h5", "no suffix", "long" * 60 + ".png"])
+def test_dead_temporary_files_go_when_the_file_is_made_next(tmp_path, name):
+    target = tmp_path / name
+    writers = [writing(target) for _ in range(3)]
+    assert len(list(tmp_path.iterdir())) == 3
+    for writer in writers:
+        writer.kill()
+        writer.communicate()
+    assert all(path.name.startswith(".") for path in tmp_path.iterdir())
+    with atomic_path(target) as temporary:
+        temporary.write_text("new")
+    assert target.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_temporary_files_of_living_writers_stay(tmp_path):
+    target = tmp_path / "a.txt"
+    writer = writing(target)
+    try:
+        with atomic_path(target) as temporary:
+            temporary.write_text("new")
+        assert target.read_text() == "new"
+        assert len(list(tmp_path.iterdir())) == 2
+    finally:
+        writer.kill()
+        writer.communicate()
+
+
+def test_many_writers_of_one_file(tmp_path):
+    """Threads that publish one name again and again never show a half, and leave nothing."""
+    target = tmp_path / "a.txt"
+
+    def write(number):
+        for _ in range(30):
+            with atomic_path(target, durable=False) as temporary:
+                temporary.write_text(str(number) * 2000)
+            found = target.read_text()
+            assert found == found[0] * 2000
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(write, range(10)))
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_stamp_is_of_the_bytes_read(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    content, stamp = read_stamped(tmp_path / "a")
+    assert (content, stamp.size) == (b"abc", 3)
+    assert stamp.sha256 == sha256(tmp_path / "a")
+    assert stamp.mtime_ns == (tmp_path / "a").stat().st_mtime_ns
+
+
+def test_names_that_lead_out_of_a_folder():
+    assert all(map(is_file_name, ["2007_000033", "a b.h5", "é", "a__b", "x..y"]))
+    assert not any(map(is_file_name, ["", ".", "..", ".x", "a/b", "/x", "../x", "a\0b"]))

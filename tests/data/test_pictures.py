@@ -10,7 +10,8 @@ from PIL import Image, PngImagePlugin
 
 from data import pictures
 from data.errors import ImageError
-from data.pictures import picture_size, read_image, read_label, write_mask
+from data.files import sha256
+from data.pictures import picture_size, read_image, read_image_stamped, read_label, write_mask
 
 
 @pytest.fixture
@@ -297,3 +298,25 @@ def test_no_frame_of_png_text_is_lost(tmp_path, photo):
 
 def test_preferred_suffix_is_jpg():
     assert pictures.SUFFIXES[0] == ".jpg"
+
+
+@pytest.mark.parametrize("read", [read_image, read_label])
+def test_a_png_with_a_wrong_checksum_is_refused(tmp_path, read):
+    """Decoding alone accepts most of these and shows other pixels."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 2, (40, 60), dtype=np.uint8)).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    data = whole.index(b"IDAT") + 4
+    for place in rng.integers(data, whole.index(b"IEND") - 4, 100):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << rng.integers(8)
+        (tmp_path / "b.png").write_bytes(damaged)
+        with pytest.raises(ImageError, match=r"b.png: cannot be decoded"):
+            read(tmp_path / "b.png")
+
+
+def test_a_stamp_is_that_of_the_file(tmp_path):
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "a.png")
+    image, stamp = read_image_stamped(tmp_path / "a.png")
+    assert image.shape == (4, 6, 3)
+    assert stamp.sha256 == sha256(tmp_path / "a.png")

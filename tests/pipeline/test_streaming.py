@@ -41,10 +41,14 @@ def test_streaming_agrees_with_the_plain_path(entries):
         assert one.reason == other.reason
         if one.value is None:
             continue
-        assert other.value.residual.max() <= config.tolerance
-        assert other.value.size == one.value.size
-        np.testing.assert_allclose(other.value.eigenvalues, one.value.eigenvalues, atol=1e-5)
-        assert np.abs(np.abs(other.value.vectors) - np.abs(one.value.vectors)).max() < 1e-3
+        assert other.value.pairs.residual.max() <= config.tolerance
+        assert other.value.pairs.size == one.value.pairs.size
+        np.testing.assert_allclose(
+            other.value.pairs.eigenvalues, one.value.pairs.eigenvalues, atol=1e-5
+        )
+        assert (
+            np.abs(np.abs(other.value.pairs.vectors) - np.abs(one.value.pairs.vectors)).max() < 1e-3
+        )
     assert {o.id for o in streamed if o.value is None} == {"broken", "tiny"}
 
 
@@ -55,7 +59,7 @@ def test_windows_and_batches_change_nothing(entries, monkeypatch):
     for one, other in zip(whole, pieces, strict=True):
         assert one.id == other.id
         if one.value is not None:
-            assert one.value.vectors.tobytes() == other.value.vectors.tobytes()
+            assert one.value.pairs.vectors.tobytes() == other.value.pairs.vectors.tobytes()
 
 
 def test_photos_are_read_two_windows_ahead_and_no_further(entries, monkeypatch):
@@ -124,4 +128,4 @@ def test_a_gpu_streams(entries):
     assert streams(config)
     found = [o for o in stream(entries, config, workers=2) if o.value is not None]
     assert len(found) == 4
-    assert all(o.value.residual.max() <= config.tolerance for o in found)
+    assert all(o.value.pairs.residual.max() <= config.tolerance for o in found)

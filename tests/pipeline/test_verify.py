@@ -3,7 +3,6 @@
 import dataclasses
 import shutil
 
-import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -54,10 +53,17 @@ def test_the_sample_is_drawn_by_its_seed(made):
 
 @pytest.mark.parametrize("dataset", ["vectors", "eigenvalues", "residual"])
 def test_one_changed_number_is_found(made, folder, dataset):
-    with h5py.File(next(folder.glob("*.h5")), "r+") as file:
-        values = file[dataset][:]
-        values[1, 2] += 0.01
-        file[dataset][:] = values
+    """Somebody writes a whole and sealed shard, with one other number."""
+    path = next(folder.glob("*.h5"))
+    shard = shards.Shard(path)
+    about, table = shard.attributes(), shard.table()
+    keys = ("config", "software", "extractor", "weights_sha256")
+    with shards.create(path, **{key: about[key] for key in keys}) as append:
+        for index, id in enumerate(shard.ids()):
+            pairs = shard.pairs(index)
+            if index == 1:
+                getattr(pairs, dataset)[2] += 0.01
+            append(id, pairs, str(table["sha256"][index]))
     code, output = verify(folder, made[0])
     assert code == 1
     assert output.count("FAIL") == 1
@@ -66,17 +72,31 @@ def test_one_changed_number_is_found(made, folder, dataset):
 def test_vectors_of_another_photo_are_found(made, folder, tmp_path):
     others = shutil.copytree(made[0], tmp_path / "photos")
     shutil.copy(others / "photo1.png", others / "photo2.png")
-    assert "another picture" in verify(folder, others)[1]
     Image.fromarray(scene(80, 112, 77)).save(others / "photo0.png")
     code, output = verify(folder, others)
     assert code == 1
     assert output.count("FAIL") == 2
+    assert output.count("is not the file that the eigenpairs were made from") == 2
 
 
 def test_a_missing_photo_is_named(made, folder, tmp_path):
     code, output = verify(folder, tmp_path)
     assert code == 1
     assert "photo0 is not in" in output
+
+
+def test_images_of_subfolders_and_of_any_ending_are_found(tmp_path):
+    photos = tmp_path / "photos"
+    (photos / "a" / "b").mkdir(parents=True)
+    Image.fromarray(scene(80, 112, 0)).save(photos / "a" / "b" / "one two.Png", "PNG")
+    Image.fromarray(scene(80, 112, 1)).save(photos / "three.JpEg", "JPEG")
+    run = Run(photos, tmp_path / "results")
+    run.make()
+    shard_folder = run.path("index").parent
+    for words in (["--images", str(photos)], []):  # without a folder the manifest knows the paths
+        answer = CliRunner().invoke(main, ["verify", str(shard_folder), *words])
+        assert answer.exit_code == 0, answer.output
+        assert "2 of 2 photos hold" in answer.output
 
 
 def test_a_changed_file_is_found_before_any_photo_is_read(made, tmp_path):
