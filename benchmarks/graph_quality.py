@@ -28,6 +28,7 @@ from data.pictures import read_image, read_label
 from eigen.graphs.pixels import PixelSpec
 from eigen.pairs import Cells, Eigenpairs
 from eigen.picture import from_graph
+from eigen.solvers.spec import SolveSpec
 from eigen.upsample import upsample_pairs
 
 IGNORE, BACKGROUND = 255, 0
@@ -52,7 +53,7 @@ def pixel_planes(extractor, k: int, spec: PixelSpec, *, colour_only: bool = Fals
             image,
             Cells.of_patches(extractor.patch),
         )
-        pairs = from_graph(graph, image.shape[:2], k, tolerance=1e-4)
+        pairs = from_graph(graph, image.shape[:2], SolveSpec(k=k, tolerance=1e-4))
         return upsample_pairs(pairs)[1:]
 
     return planes

@@ -35,6 +35,7 @@ from eigen.graphs import cosine
 from eigen.solvers import nystrom, one_pass
 from eigen.solvers.problem import NormalizedProblem
 from eigen.solvers.solve import Solution, solve
+from eigen.solvers.spec import SolveSpec
 
 K = 5
 LAMBDA = 10.0
@@ -114,11 +115,11 @@ def ours(
     features: np.ndarray,
     image: np.ndarray,
     grid: tuple[int, int],
-    tol: float = 1e-5,
+    tolerance: float = 1e-5,
 ) -> Solution:
     """Graph and certified solution, as `eigen.eigenvectors` makes them."""
     graph = graphs.build(spec, features, grid, image)
-    return solve(graph.W, K, grid=grid, tol=tol, check=False)
+    return solve(graph.W, SolveSpec(k=K, tolerance=tolerance), grid=grid, check=False)
 
 
 def quality(
@@ -166,7 +167,7 @@ def against_published(
     turns: int,
     *,
     colour: bool = False,
-    tol: float = 1e-5,
+    tolerance: float = 1e-5,
     repeats: int = 1,
 ) -> Row:
     """One row of the table: graph and eigenvectors from features."""
@@ -174,13 +175,13 @@ def against_published(
     spec = graphs.GraphSpec(colour="knn", colour_weight=LAMBDA) if colour else graphs.GraphSpec()
     pair = paired(
         lambda: published(features, image if colour else None, grid),
-        lambda: ours(spec, features, image, grid, tol),
+        lambda: ours(spec, features, image, grid, tolerance),
         turns=turns,
         repeats=repeats,
     )
-    reference = ours(spec, features, image, grid, tol=1e-6)
+    reference = ours(spec, features, image, grid, tolerance=1e-6)
     problem = NormalizedProblem(graphs.build(spec, features, grid, image).W, check=False)
-    row = {"work": name, "tol": tol, "features": source, "n": len(features)}
+    row = {"work": name, "tolerance": tolerance, "features": source, "n": len(features)}
     row["d"] = features.shape[1]
     return compared({**row, "baseline": "published", "reach": reach}, pair, problem, reference)
 
@@ -194,13 +195,17 @@ def against_peer(source: str, grid: tuple[int, int], turns: int, *, given: bool)
 
     def solved() -> Solution:
         if given:
-            return solve(stored, K, grid=grid, tol=1e-3, check=False)
+            return solve(stored, SolveSpec(k=K, tolerance=1e-3), grid=grid, check=False)
         return ours(spec, features, image, grid, 1e-3)
 
     pair = paired(lambda: peer(features, whole), solved, turns=turns)
-    reference = ours(spec, features, image, grid, tol=1e-6)
+    reference = ours(spec, features, image, grid, tolerance=1e-6)
     problem = NormalizedProblem(stored, check=False)
-    row = {"work": "peer, affinity given" if given else "peer", "tol": 1e-3, "features": source}
+    row = {
+        "work": "peer, affinity given" if given else "peer",
+        "tolerance": 1e-3,
+        "features": source,
+    }
     row |= {"n": len(features), "d": features.shape[1], "baseline": "ncut_fn", "reach": 4.0}
     return compared(row, pair, problem, reference, v_is_u=True)
 
@@ -326,13 +331,13 @@ def plot(rows: list[Row], path: Path) -> None:
 ROWS: dict[str, Callable[[int], Row]] = {
     "dense": lambda turns: against_published("dense", "lowlevel8", (56, 75), 8.0, turns),
     "dense_vit": lambda turns: against_published(
-        "dense", "dino_vits8", (56, 75), 8.0, turns, tol=1e-6
+        "dense", "dino_vits8", (56, 75), 8.0, turns, tolerance=1e-6
     ),
     "colour": lambda turns: against_published(
-        "colour kNN, lambda 10", "lowlevel8", (56, 75), 6.0, turns, colour=True, tol=1e-4
+        "colour kNN, lambda 10", "lowlevel8", (56, 75), 6.0, turns, colour=True, tolerance=1e-4
     ),
     "small": lambda turns: against_published(
-        "small", "lowlevel8", (28, 36), 5.0, turns, tol=1e-6, repeats=10
+        "small", "lowlevel8", (28, 36), 5.0, turns, tolerance=1e-6, repeats=10
     ),
     "peer": lambda turns: against_peer("lowlevel8", (56, 75), turns, given=False),
     "peer_solver": lambda turns: against_peer("lowlevel8", (56, 75), turns, given=True),

@@ -29,6 +29,7 @@ from eigen.graphs import build as graphs
 from eigen.picture import from_graph
 from eigen.solvers import solve
 from eigen.solvers.problem import NormalizedProblem
+from eigen.solvers.spec import SolveSpec
 
 TOLERANCE = 1e-4
 SPEC = eigen.GraphSpec(kind="pixel")
@@ -50,7 +51,7 @@ def our_graph(image: np.ndarray) -> graphs.Graph:
 
 def ours(image: np.ndarray, k: int) -> eigen.Eigenpairs:
     """Photo to certified eigenpairs."""
-    return from_graph(our_graph(image), image.shape[:2], k, tolerance=TOLERANCE)
+    return from_graph(our_graph(image), image.shape[:2], SolveSpec(k=k, tolerance=TOLERANCE))
 
 
 def baseline_graph(image: np.ndarray) -> sparse.csr_matrix:
@@ -115,7 +116,9 @@ def comparison(image: np.ndarray, k: int, turns: int) -> list[dict]:
         matrix = sparse.csr_matrix(W.astype(np.float64))
         pair = _harness.paired(
             lambda matrix=matrix: baseline_solve(matrix, k),
-            lambda W=W, grid=grid: solve.solve(W, k, grid=grid, solver="lobpcg", tol=TOLERANCE),
+            lambda W=W, grid=grid: solve.solve(
+                W, SolveSpec(k=k, solver="lobpcg", tolerance=TOLERANCE), grid=grid
+            ),
             turns=turns,
             warm=False,
         )

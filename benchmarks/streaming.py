@@ -26,6 +26,7 @@ from benchmarks._harness import peak_memory_mib, report
 from benchmarks.patch_graph import published
 from data.pictures import read_image
 from data.synthetic.samples import write_photos
+from eigen.solvers.spec import SolveSpec
 from eigen.store import shards
 from pipeline import chain, manifest, streaming
 from pipeline.config import Config, resolve
@@ -82,7 +83,7 @@ def stages(entries: list[manifest.Entry], config: Config, workers: int) -> dict[
     window = config.batch_size * streaming.BATCHES_IN_WINDOW
     solving, _ = rate(
         lambda: [
-            solve_batch(features[i : i + window], config.k, device=extractor.device)
+            solve_batch(features[i : i + window], SolveSpec(k=config.k), device=extractor.device)
             for i in range(0, len(features), window)
         ],
         len(entries),

@@ -1,4 +1,4 @@
-"""Floor 2: picture -> features -> affinity -> Laplacian -> eigenpairs -> shards and masks.
+"""Floor 2: image -> features -> affinity -> Laplacian -> eigenpairs -> shards and masks.
 
 >>> import eigen
 >>> extractor = eigen.extractor("lowlevel")
@@ -11,9 +11,23 @@ from _eigenshape_floors import require
 require("data")
 
 from eigen.extractors import extractor
+from eigen.extractors.spec import ExtractorSpec
 from eigen.graphs.build import GraphSpec
+from eigen.graphs.pixels import PixelSpec
+from eigen.masks import MaskSpec
 from eigen.pairs import Eigenpairs
 from eigen.picture import eigenvectors
+from eigen.solvers.spec import SolveSpec
 from eigen.store import shards
 
-__all__ = ["Eigenpairs", "GraphSpec", "eigenvectors", "extractor", "shards"]
+__all__ = [
+    "Eigenpairs",
+    "ExtractorSpec",
+    "GraphSpec",
+    "MaskSpec",
+    "PixelSpec",
+    "SolveSpec",
+    "eigenvectors",
+    "extractor",
+    "shards",
+]

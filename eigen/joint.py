@@ -24,8 +24,12 @@ from eigen.segments.partition import (
     number_of_segments,
     pixel_shares,
 )
-from eigen.solvers.solve import TOLERANCE, Solution, solve
+from eigen.solvers.solution import Solution
+from eigen.solvers.solve import solve
+from eigen.solvers.spec import SolveSpec
 from eigen.threads import one_pool
+
+_SOLVE = SolveSpec()
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +59,7 @@ def joint_eigenvectors(
     extractor: Extractor | str,
     k: int = 5,
     *,
-    tolerance: float = TOLERANCE,
+    tolerance: float = _SOLVE.tolerance,
     drop_trivial: bool = False,
     seed: int = 0,
     max_patches: int = MAX_PATCHES,
@@ -97,7 +101,8 @@ def joint_eigenvectors(
     rows = np.concatenate(features)
     stored = len(rows) <= STORED_NODES
     W: Affinity = cosine.dense(rows) if stored else cosine.CosineAffinity(rows)
-    solution = solve(W, k, tol=tolerance, drop_trivial=drop_trivial, seed=seed, check=False)
+    spec = SolveSpec(k=k, tolerance=tolerance, drop_trivial=drop_trivial, seed=seed)
+    solution = solve(W, spec, check=False)
     return _parts(solution, grids, [image.shape[:2] for image in images], cells)
 
 

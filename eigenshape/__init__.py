@@ -21,9 +21,12 @@ from _eigenshape_floors import require
 
 if TYPE_CHECKING:
     from data.errors import EigenshapeError
+    from eigen.extractors.spec import ExtractorSpec
     from eigen.graphs.build import GraphSpec
     from eigen.graphs.pixels import PixelSpec
+    from eigen.masks import MaskSpec
     from eigen.pairs import Eigenpairs
+    from eigen.solvers.spec import SolveSpec
     from eigen.store.shards import open as open_shards
     from eigenshape.functions import eigenvectors, eigenvectors_of, extractor
 
@@ -32,8 +35,11 @@ __version__ = "0.1.0"
 __all__ = [
     "Eigenpairs",
     "EigenshapeError",
+    "ExtractorSpec",
     "GraphSpec",
+    "MaskSpec",
     "PixelSpec",
+    "SolveSpec",
     "__version__",
     "eigenvectors",
     "eigenvectors_of",
@@ -44,6 +50,9 @@ __all__ = [
 _HOMES = {
     "EigenshapeError": ("data.errors", "EigenshapeError"),
     "Eigenpairs": ("eigen.pairs", "Eigenpairs"),
+    "ExtractorSpec": ("eigen.extractors.spec", "ExtractorSpec"),
+    "MaskSpec": ("eigen.masks", "MaskSpec"),
+    "SolveSpec": ("eigen.solvers.spec", "SolveSpec"),
     "GraphSpec": ("eigen.graphs.build", "GraphSpec"),
     "PixelSpec": ("eigen.graphs.pixels", "PixelSpec"),
     "eigenvectors": ("eigenshape.functions", "eigenvectors"),

@@ -18,9 +18,12 @@ from eigen.graphs import build as graphs
 from eigen.graphs.affinity import Affinity, AffinityOperator
 from eigen.pairs import Cells, Eigenpairs
 from eigen.picture import MAX_PATCHES, from_graph
+from eigen.solvers.spec import SolveSpec
 
 if TYPE_CHECKING:
     from data.images import ImageLike
+
+_SOLVE = SolveSpec()
 
 
 def extractor(name: str, *, weights: str | Path | None = None, **options: Any) -> Extractor:
@@ -58,13 +61,13 @@ def _made(name: str, weights: str | None, stamp: object, **options: Any) -> Extr
 def eigenvectors(
     image: ImageLike,
     extractor: Extractor | str,
-    k: int = 5,
+    k: int = _SOLVE.k,
     *,
     graph: graphs.GraphSpec | None = None,
-    solver: str = "auto",
-    tolerance: float = eigen.picture.TOLERANCE,
-    drop_trivial: bool = False,
-    seed: int = 0,
+    solver: str = _SOLVE.solver,
+    tolerance: float = _SOLVE.tolerance,
+    drop_trivial: bool = _SOLVE.drop_trivial,
+    seed: int = _SOLVE.seed,
     max_patches: int = MAX_PATCHES,
 ) -> Eigenpairs:
     """Compute the K smallest eigenpairs of (D - W) v = lambda D v for the graph of one image.
@@ -79,7 +82,7 @@ def eigenvectors(
     graph : GraphSpec, optional
         By default the dense patch graph, W = max(X X^T, 0) for unit feature rows X.
     solver, tolerance, drop_trivial, seed
-        See `eigen.solvers.solve.solve`.
+        See `SolveSpec`.
     max_patches : int
         An image of more patches is reduced first.
 
@@ -94,7 +97,7 @@ def eigenvectors(
         What was given is no image, cannot be read, or the extractor cannot be built.
     GraphError
         The features form no valid graph, or it has fewer than `k` nodes.
-    eigen.solvers.solve.ConvergenceError
+    eigen.solvers.solution.ConvergenceError
         No solver reached the tolerance.
 
     References
@@ -124,17 +127,17 @@ def _the_extractor(given: Extractor | str) -> Extractor:
 def eigenvectors_of(
     source: np.ndarray | sp.sparray | sp.spmatrix | AffinityOperator,
     grid: tuple[int, int],
-    k: int = 5,
+    k: int = _SOLVE.k,
     *,
     kind: str = "auto",
     image: ImageLike | None = None,
     size: tuple[int, int] | None = None,
     cells: Cells | None = None,
     graph: graphs.GraphSpec | None = None,
-    solver: str = "auto",
-    tolerance: float = eigen.picture.TOLERANCE,
-    drop_trivial: bool = False,
-    seed: int = 0,
+    solver: str = _SOLVE.solver,
+    tolerance: float = _SOLVE.tolerance,
+    drop_trivial: bool = _SOLVE.drop_trivial,
+    seed: int = _SOLVE.seed,
 ) -> Eigenpairs:
     """Eigenpairs of features, or of an affinity, that the caller has computed.
 
@@ -160,7 +163,7 @@ def eigenvectors_of(
     graph : GraphSpec, optional
         How features become a graph; refused with an affinity.
     solver, tolerance, drop_trivial, seed
-        See `eigen.solvers.solve.solve`.
+        See `SolveSpec`.
 
     Raises
     ------
@@ -181,15 +184,8 @@ def eigenvectors_of(
         built = graphs.Graph(_affinity(source, nodes), grid, cells)
     else:
         built = _graph_of_features(source, grid, graph or graphs.GraphSpec(), pixels, cells)
-    return from_graph(
-        built,
-        size,
-        k,
-        solver=solver,
-        tolerance=tolerance,
-        drop_trivial=drop_trivial,
-        seed=seed,
-    )
+    spec = SolveSpec(k=k, solver=solver, tolerance=tolerance, drop_trivial=drop_trivial, seed=seed)
+    return from_graph(built, size, spec)
 
 
 def _is_affinity(source: Any, nodes: int) -> bool:

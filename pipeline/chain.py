@@ -24,6 +24,7 @@ from eigen.graphs.affinity import Affinity, TriangleAffinity
 from eigen.graphs.pixels import PixelSpec
 from eigen.pairs import Cells, Eigenpairs
 from eigen.picture import from_graph, reduced
+from eigen.solvers.spec import SolveSpec
 from eigen.store import packed
 from pipeline.config import Config
 from pipeline.manifest import Entry
@@ -46,16 +47,16 @@ def extractor_for(config: Config) -> Extractor:
         facet=config.facet,
         block=config.block,
         device=config.device,
-        autocast=None if config.autocast == "none" else config.autocast,
+        autocast=config.autocast,
     )
 
 
 def graph_spec(config: Config) -> graphs.GraphSpec:
     """The configured graph."""
     return graphs.GraphSpec(
-        kind=config.graph,
+        kind=config.graph,  # type: ignore[arg-type]
         neighbours=config.neighbours,
-        colour=config.colour,
+        colour=config.colour,  # type: ignore[arg-type]
         colour_weight=config.colour_weight,
         pixels=PixelSpec(
             step=config.pixel_step,
@@ -68,8 +69,7 @@ def graph_spec(config: Config) -> graphs.GraphSpec:
 
 
 def _solving(config: Config) -> dict[str, Any]:
-    names = ("k", "solver", "tolerance", "drop_trivial", "seed")
-    return {name: getattr(config, name) for name in names}
+    return {name: getattr(config, name) for name in SolveSpec.model_fields}
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class SolveGraph:
         graph = graphs.Graph(
             _affinity(reader, row.index, grid[0] * grid[1]), grid, _cells(reader, row.index)
         )
-        pairs = from_graph(graph, size, **_solving(self.config))
+        pairs = from_graph(graph, size, SolveSpec(**_solving(self.config)))
         return Solved(pairs, str(reader.column("sha256")[row.index]))
 
 

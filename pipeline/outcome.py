@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from data.errors import GraphError, ImageError
-from eigen.solvers.solve import ConvergenceError
+from eigen.solvers.solution import ConvergenceError
 
-FAULTS_OF_A_PHOTO = (ImageError, GraphError, ConvergenceError, GraphError)
+FAULTS_OF_A_PHOTO = (ImageError, GraphError, ConvergenceError)
 """What quarantines a photo. Everything else is a fault of the run and ends it."""
 
 Value = TypeVar("Value")

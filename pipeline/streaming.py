@@ -24,8 +24,9 @@ from data.pictures import read_image_stamped
 from eigen.extractors.contract import cells_of
 from eigen.graphs.build import GraphSpec
 from eigen.picture import from_solution, reduced
-from eigen.solvers.solve import Solution
-from pipeline.chain import Solved, extractor_for, graph_spec
+from eigen.solvers.solution import Solution
+from eigen.solvers.spec import SolveSpec
+from pipeline.chain import Solved, _solving, extractor_for, graph_spec
 from pipeline.config import Config
 from pipeline.manifest import Entry
 from pipeline.outcome import Outcome, quarantined
@@ -39,8 +40,7 @@ BATCHES_IN_WINDOW = 8
 
 def streams(config: Config) -> bool:
     """Whether photos of this configuration are streamed: a network on a GPU, dense patch graphs."""
-    device = getattr(extractor_for(config), "device", None)
-    on_gpu = device is not None and device.type == "cuda"
+    on_gpu = extractor_for(config).device.startswith("cuda")
     return on_gpu and graph_spec(config) == GraphSpec() and config.solver in ("auto", "batched")
 
 
@@ -110,10 +110,7 @@ def _solve(
     solved = iter(
         solve_batch(
             features,
-            config.k,
-            tol=config.tolerance,
-            drop_trivial=config.drop_trivial,
-            seed=config.seed,
+            SolveSpec(**_solving(config)),
             device=extractor.device,
         )
     )

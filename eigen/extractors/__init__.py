@@ -15,6 +15,7 @@ editing this package.
 """
 
 from eigen.extractors.contract import Extractor
-from eigen.extractors.registry import extractor, names
+from eigen.extractors.registry import extractor, make, names
+from eigen.extractors.spec import ExtractorSpec
 
-__all__ = ["Extractor", "SettingError", "WeightsError", "extractor", "names"]
+__all__ = ["Extractor", "ExtractorSpec", "extractor", "make", "names"]

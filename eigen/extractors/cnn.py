@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from data.errors import SettingError
 from eigen.extractors.network import NetworkExtractor
+from eigen.extractors.spec import ExtractorSpec
 from eigen.extractors.zoo import Convolutional
 
 # Neither square nor small: a stage's output has this proportion, or is no map of the image.
@@ -29,50 +30,21 @@ class CNN(NetworkExtractor):
 
     Parameters
     ----------
-    name, backbone, weights, device, autocast
+    spec : ExtractorSpec
+        What it leaves open (None) is as published with the backbone.
+    backbone : Convolutional
+    device : str
         See `network.NetworkExtractor`.
-    stages : sequence of str, optional
-        Modules of the network whose outputs become features, by their names in it, such as
-        "blocks.6" or "layer4". By default those of the backbone, or its last stage.
-    patch : int, optional
-        Side in pixels of the cells that the outputs are brought to; default 16.
-    enlargement : float, optional
-        The image is enlarged so many times first; by default until a cell of the coarsest stage
-        covers one patch.
-    centring : float in [0, 1), optional
-        Share of the image's mean that is taken away from each stage's rows, and the rows of each
-        stage count alike.
     """
 
-    def __init__(
-        self,
-        name: str,
-        backbone: Convolutional,
-        *,
-        stages: Sequence[str] | None = None,
-        patch: int | None = None,
-        enlargement: float | None = None,
-        centring: float | None = None,
-        **options: Any,
-    ) -> None:
-        self.stages = tuple(stages or backbone.stages)
-        self.patch = backbone.patch if patch is None else patch
-        self._wanted = backbone.enlargement if enlargement is None else enlargement
-        self.centring = backbone.centring if centring is None else centring
-        if self.patch < 1:
-            raise SettingError(f"patch: expected 1 or more pixels, found {self.patch}")
-        if self._wanted is not None and not 0 < self._wanted <= 16:
-            raise SettingError(
-                f"enlargement: expected more than 0, at most 16, found {self._wanted}"
-            )
-        if not 0 <= self.centring < 1:
-            raise SettingError(
-                f"centring: expected 0 or more and less than 1, found {self.centring}; all of the"
-                " mean taken away would leave an image of one colour without features"
-            )
-        super().__init__(name, backbone, **options)
+    backbone: Convolutional
 
-    def _open(self) -> None:
+    def _open(self, spec: ExtractorSpec) -> None:
+        backbone = self.backbone
+        self.stages = tuple(spec.stages.split(",")) if spec.stages else backbone.stages
+        self.patch = backbone.patch if spec.patch is None else spec.patch
+        self.centring = backbone.centring if spec.centring is None else spec.centring
+        wanted = backbone.enlargement if spec.enlargement is None else spec.enlargement
         self.stages = self.stages or (_last_stage(self.network),)
         modules = dict(self.network.named_modules())
         for stage in self.stages:
@@ -89,7 +61,7 @@ class CNN(NetworkExtractor):
                 " expected a convolutional one"
             ) from error
         stride = max(_stride(name, found) for name, found in zip(self.stages, maps, strict=True))
-        self.enlargement = stride / self.patch if self._wanted is None else self._wanted
+        self.enlargement = stride / self.patch if wanted is None else wanted
         self.dim = sum(found.shape[1] for found in maps)
 
     def _rows(self, pixels: Tensor) -> Tensor:

@@ -30,7 +30,9 @@ class Extractor(Protocol):
         What RGB in 0..1 is normalised by before the first operation; (0, 0, 0) and (1, 1, 1) where
         nothing is.
     weights_sha256 : str or None
-        SHA-256 of the weights, "random:SEED" for made-up ones, None where there are none.
+        SHA-256 of the weights, "random:SEED" for randomly initialised ones, None if it has none.
+    device : str
+        Where it computes: "cpu", "cuda" or "cuda:N".
     """
 
     @property
@@ -45,6 +47,8 @@ class Extractor(Protocol):
     def std(self) -> tuple[float, float, float]: ...
     @property
     def weights_sha256(self) -> str | None: ...
+    @property
+    def device(self) -> str: ...
 
     def grid(self, size: Size) -> Size:
         """Node grid (h, w) of a picture of `size` (H, W) pixels."""

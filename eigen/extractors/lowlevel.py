@@ -63,6 +63,7 @@ class LowLevel:
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)
     weights_sha256 = None
+    device = "cpu"
     dim = 2 * sum(part.frequencies for part in PARTS.values())
 
     def __init__(self, name: str = "lowlevel", *, patch: int = 16) -> None:

@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +22,10 @@ from data.errors import SettingError
 from eigen.device import torch_device
 from eigen.extractors import weights as weight_files
 from eigen.extractors.contract import Size, checked_size, patch_grid, whole_patches
+from eigen.extractors.spec import ExtractorSpec, random_seed
 from eigen.extractors.zoo import Backbone
 
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class NetworkExtractor(ABC):
@@ -34,44 +33,35 @@ class NetworkExtractor(ABC):
 
     Parameters
     ----------
-    name : str
-        What the extractor is called.
+    spec : ExtractorSpec
     backbone : Backbone
-        The network and what was published with it.
-    weights, device, autocast
-        See `eigen.extractors.extractor`.
+        The network and the facts published with it.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:N".
     """
 
     patch: int
     dim: int
 
-    def __init__(
-        self,
-        name: str,
-        backbone: Backbone,
-        *,
-        weights: str | Path | None,
-        device: str,
-        autocast: str | None,
-    ) -> None:
-        if autocast is not None and autocast not in AUTOCAST:
-            raise SettingError(f"no autocast {autocast!r}; expected {', '.join(AUTOCAST)} or none")
-        self.name, self.backbone, self.autocast = name, backbone, autocast
-        self.device = torch_device(device)
-        self.network = make_network(
-            name, backbone, seed=weight_files.random_seed(weights) or 0
-        ).eval()
-        # Options before weights: whoever mistypes one need not download anything to learn it.
-        self._open()
+    def __init__(self, spec: ExtractorSpec, backbone: Backbone, *, device: str) -> None:
+        self.name, self.backbone, self.autocast = spec.name, backbone, spec.autocast
+        self._device = torch_device(device)
+        self.device = str(self._device)
+        seed = random_seed(spec.weights) or 0
+        self.network = make_network(spec.name, backbone, seed=seed).eval()
+        # Settings before weights: a mistyped one must not cost a download.
+        self._open(spec)
         published: Any = self.network.pretrained_cfg
         self.mean = tuple(backbone.mean or published["mean"])
         self.std = tuple(backbone.std or published["std"])
-        self.weights_sha256 = weight_files.load(self.network, weights, name=name, backbone=backbone)
-        self.network.requires_grad_(False).to(self.device)
+        self.weights_sha256 = weight_files.load(
+            self.network, spec.weights, name=spec.name, backbone=backbone
+        )
+        self.network.requires_grad_(False).to(self._device)
 
     @abstractmethod
-    def _open(self) -> None:
-        """Check the options against `self.network`; set `patch` and `dim`."""
+    def _open(self, spec: ExtractorSpec) -> None:
+        """Check the settings against `self.network`; set `patch` and `dim`."""
 
     @abstractmethod
     def _rows(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -102,7 +92,7 @@ class NetworkExtractor(ABC):
         checked_size(images)
         with torch.inference_mode(), self._precision():
             pixels = self._normalised(images)
-            runs = pixels.split(1) if self.device.type == "cpu" else [pixels]
+            runs = pixels.split(1) if self._device.type == "cpu" else [pixels]
             features = torch.cat([self._rows(run) for run in runs])
         # Outside: what is made in inference mode may not be changed in place later.
         return functional.normalize(features.float(), dim=-1)
@@ -110,9 +100,9 @@ class NetworkExtractor(ABC):
     def _normalised(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """(B, 3, h * patch, w * patch) float32 on the device."""
         stacked = np.stack([whole_patches(image, self.patch) for image in images])
-        pixels = torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2).contiguous() / 255
+        pixels = torch.from_numpy(stacked).to(self._device).permute(0, 3, 1, 2).contiguous() / 255
         mean, std = (
-            torch.tensor(values, device=self.device)[:, None, None]
+            torch.tensor(values, device=self._device)[:, None, None]
             for values in (self.mean, self.std)
         )
         return (pixels - mean) / std
@@ -121,21 +111,16 @@ class NetworkExtractor(ABC):
     def _precision(self):
         """Full float32, or autocast where it was asked for."""
         with contextlib.ExitStack() as stack:
-            if self.device.type == "cuda":
+            if self._device.type == "cuda":
                 # PyTorch rounds the factors of float32 convolutions to ten bits by default.
                 stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
-            if self.autocast is not None:
-                stack.enter_context(torch.autocast(self.device.type, AUTOCAST[self.autocast]))
+            if self.autocast != "none":
+                stack.enter_context(torch.autocast(self._device.type, _AUTOCAST[self.autocast]))
             yield
 
 
 def make_network(name: str, backbone: Backbone, *, seed: int) -> torch.nn.Module:
     """The untrained network, drawn from `seed`; the caller's generator is left alone."""
-    if not timm.is_model(backbone.timm):
-        near = get_close_matches(backbone.timm, timm.list_models(), n=3)
-        raise SettingError(
-            f"{name}: timm has no {backbone.timm!r}; near: {', '.join(near) or 'none'}"
-        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:

@@ -1,44 +1,200 @@
-"""Name -> extractor: built in, any ViT or convolutional network of timm, and plug-ins."""
+"""Name -> extractor: built in, any ViT or convolutional network of timm, and plug-ins.
+
+To add an extractor, write its module and register a function that makes it here; or announce it
+from a package of your own, see docs/extractors.md.
+"""
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
 
-from data.errors import SettingError
+from data.errors import SettingError, WeightsError
+from data.settings import nearest
 from eigen.extractors.contract import Extractor
-from eigen.extractors.lowlevel import LowLevel
+from eigen.extractors.spec import ExtractorSpec, random_seed
 from eigen.extractors.zoo import BACKBONES, CONVOLUTIONAL, Backbone, Convolutional
 
 ENTRY_POINTS = "eigenshape.extractors"
-TRANSFORMERS = ("vision_transformer", "deit", "eva")  # timm's modules of what `vit` reads
-LOWLEVEL_PATCH = {"lowlevel": 16, "lowlevel8": 8}
-BUILT_IN = (*LOWLEVEL_PATCH, *BACKBONES, *CONVOLUTIONAL)
+TIMM = "timm:"
+DEFAULT = ExtractorSpec()
 
 logger = logging.getLogger(__name__)
 
+Make = Callable[[ExtractorSpec, str], Extractor]
+"""From the settings and the name of a device to an extractor."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Extractors that one function makes.
+
+    Attributes
+    ----------
+    make : callable
+    options : frozenset of str
+        Fields of `ExtractorSpec`, next to the name, that have an effect on them.
+    network : bool
+        Whether they compute on a GPU where there is one.
+    """
+
+    make: Make
+    options: frozenset[str]
+    network: bool
+
+
+REGISTRY: dict[str, Family] = {}
+"""Family of each built-in name."""
+
+OPTIONS = frozenset(ExtractorSpec.model_fields) - {"name"}
+NETWORK = frozenset({"weights", "autocast"})
+BLOCKS = NETWORK | {"facet", "block"}
+STAGES = NETWORK | {"stages", "patch", "enlargement", "centring"}
+_TRANSFORMERS = ("vision_transformer", "deit", "eva")  # timm's modules of what `vit` reads
+
+
+def register(
+    *names: str, options: frozenset[str] = frozenset(), network: bool = False
+) -> Callable[[Make], Family]:
+    """Decorate a function that makes the extractors of some names; it imports what it needs."""
+
+    def enter(make: Make) -> Family:
+        family = Family(make, options, network)
+        REGISTRY.update(dict.fromkeys(names, family))
+        return family
+
+    return enter
+
+
+@register("lowlevel", "lowlevel8")
+def _lowlevel(spec: ExtractorSpec, device: str) -> Extractor:
+    from eigen.extractors.lowlevel import LowLevel
+
+    return LowLevel(spec.name, patch=8 if spec.name == "lowlevel8" else 16)
+
+
+@register(*BACKBONES, options=BLOCKS, network=True)
+def _vit(spec: ExtractorSpec, device: str) -> Extractor:
+    from eigen.extractors.vit import ViT  # torch and timm: seconds that lowlevel need not pay
+
+    return ViT(spec, backbone(spec.name), device=device)
+
+
+@register(*CONVOLUTIONAL, options=STAGES, network=True)
+def _cnn(spec: ExtractorSpec, device: str) -> Extractor:
+    from eigen.extractors.cnn import CNN
+
+    known = CONVOLUTIONAL.get(spec.name)
+    return CNN(spec, known or Convolutional(spec.name.removeprefix(TIMM)), device=device)
+
+
+def _timm(name: str) -> Family:
+    """The family of "timm:NAME": a plain vision transformer, or else a convolutional network."""
+    import timm
+    from timm.models import is_model_in_modules
+
+    wanted = name.removeprefix(TIMM)
+    if not timm.is_model(wanted):
+        raise SettingError(
+            f"extractor: timm has no {wanted!r}; {nearest(wanted, timm.list_models())}"
+        )
+    return _vit if is_model_in_modules(wanted, _TRANSFORMERS) else _cnn
+
+
+def backbone(name: str) -> Backbone:
+    """The network of a built-in name, or of "timm:NAME"."""
+    if name in BACKBONES:
+        return BACKBONES[name]
+    wanted = name.removeprefix(TIMM)
+    # Under timm's name a published network keeps its published position embedding.
+    return next((known for known in BACKBONES.values() if known.timm == wanted), Backbone(wanted))
+
 
 def names() -> list[str]:
-    """Every name `extractor` knows, plug-ins included; `timm:NAME` comes on top of these."""
-    return [*BUILT_IN, *sorted(_plugins())]
+    """Every name that `extractor` knows, plug-ins included; `timm:NAME` comes on top of these."""
+    return [*REGISTRY, *sorted(_plugins())]
+
+
+def family(name: str) -> Family:
+    """The family that makes the extractor called `name`.
+
+    Raises
+    ------
+    SettingError
+        No such extractor; suggests the nearest name.
+    """
+    if name in REGISTRY:
+        return REGISTRY[name]
+    if name.startswith(TIMM):
+        return _timm(name)
+    if name in (plugins := _plugins()):
+        return Family(_plugin(plugins[name]), BLOCKS, network=True)
+    raise SettingError(
+        f"extractor: there is no {name!r}; {nearest(name, names())} (docs/extractors.md lists all,"
+        " timm:NAME takes networks of timm)"
+    )
+
+
+def check(spec: ExtractorSpec) -> None:
+    """Raise `SettingError` for an unknown extractor, or a setting that it has no use for."""
+    useful = family(spec.name).options
+    for option in sorted(OPTIONS - useful):
+        value, default = getattr(spec, option), getattr(DEFAULT, option)
+        if value != default:
+            raise SettingError(
+                f"{option}: {value!r} has no effect with extractor={spec.name}, which has no"
+                f" {option}; leave it out"
+            )
+
+
+def check_weights(spec: ExtractorSpec) -> None:
+    """Check before any job runs that an extractor can be made, without opening its network.
+
+    Raises
+    ------
+    SettingError
+        As `check`; or weights that are no path and no "random:SEED".
+    WeightsError
+        There is no such file, or none was given for weights that no hub has.
+    """
+    check(spec)
+    if random_seed(spec.weights) is not None or "weights" not in family(spec.name).options:
+        return
+    if spec.weights is not None and not Path(spec.weights).expanduser().is_file():
+        raise WeightsError(
+            f"{spec.weights}: no such file; set weights to a .pth or .safetensors file of"
+            f" {spec.name}"
+        )
+    published = {**BACKBONES, **CONVOLUTIONAL}.get(spec.name, Backbone(spec.name))
+    if spec.weights is None and not (published.on_hub or published.package):
+        file = published.file
+        raise WeightsError(
+            f"{spec.name}: its weights cannot be fetched by name; get {file} and set"
+            f" weights=PATH/{file}"
+        )
+
+
+def make(spec: ExtractorSpec, device: str = "auto") -> Extractor:
+    """Make the extractor that a spec describes; errors as `extractor`."""
+    check(spec)
+    return family(spec.name).make(spec, device)
 
 
 def extractor(
     name: str,
     *,
-    weights: str | Path | None = None,
-    facet: str = "key",
-    block: int = -1,
-    stages: Sequence[str] | None = None,
-    patch: int | None = None,
-    enlargement: float | None = None,
-    centring: float | None = None,
+    weights: str | Path | None = DEFAULT.weights,
+    facet: str = DEFAULT.facet,
+    block: int = DEFAULT.block,
+    stages: str | Sequence[str] | None = DEFAULT.stages,
+    patch: int | None = DEFAULT.patch,
+    enlargement: float | None = DEFAULT.enlargement,
+    centring: float | None = DEFAULT.centring,
     device: str = "auto",
-    autocast: str | None = None,
+    autocast: str | None = DEFAULT.autocast,
 ) -> Extractor:
     """Make the extractor called `name`.
 
@@ -48,108 +204,70 @@ def extractor(
         One of `names()`, or `timm:NAME` for a ViT or convolutional network by its timm name.
     weights : path, "random:SEED" or None
         File of the weights (.pth, .pt, .safetensors); None asks the hub by name; "random:SEED"
-        makes weights up, for timing and tests.
+        initialises them randomly, for timing and tests.
     facet : {"key", "query", "value", "token"}
-        What of the block's attention becomes the feature; "token" is the block's output.
+        Which projection of the block's attention is the feature; "token" is the block's output.
     block : int
-        Which block, counted from 0, or from the end where negative.
+        Of vision transformers: which block, counted from 0, or from the end if negative.
     stages, patch, enlargement, centring
-        Of convolutional networks only, see `eigen.extractors.cnn.CNN`; facet and block are of
-        vision transformers only.
+        Of convolutional networks, see `ExtractorSpec`.
     device : str
         "auto" (CUDA where there is one, else the CPU), "cpu", "cuda", "cuda:1".
-    autocast : {None, "bf16", "fp16"}
+    autocast : {"none", "bf16", "fp16"}
         Precision of the network's products. The features are float32 either way.
 
     Raises
     ------
     SettingError
-        Unknown name, facet or block, or an option the extractor has no use for.
+        Unknown name, facet or block, or a setting that has no effect on this extractor.
     WeightsError
         Weights that are missing, unreadable, unsafe or of another network.
     """
-    blocks: dict[str, Any] = {"facet": facet, "block": block}
-    reading: dict[str, Any] = {
+    values = {
+        "name": name,
+        "weights": weights,
+        "facet": facet,
+        "block": block,
         "stages": stages,
         "patch": patch,
         "enlargement": enlargement,
         "centring": centring,
+        "autocast": autocast,
     }
-    options: dict[str, Any] = {"weights": weights, "device": device, "autocast": autocast}
-    if name in LOWLEVEL_PATCH:
-        _refuse_options(name, weights=weights, **blocks, **reading)
-        return LowLevel(name, patch=LOWLEVEL_PATCH[name])
-    if name in _plugins():
-        _refuse_options(name, **reading)
-        return _plugged_in(_plugins()[name], {**options, **blocks})
-    if name not in BUILT_IN and not name.startswith("timm:"):
-        raise SettingError(f"no extractor {name!r}; known: {', '.join(names())}, timm:NAME")
-    # Imported here: torch and timm take seconds, which lowlevel need not pay.
-    if name not in CONVOLUTIONAL and _is_transformer(name):
-        from eigen.extractors.vit import ViT
-
-        _refuse_options(name, **reading)
-        return ViT(name, _backbone(name), **blocks, **options)
-    from eigen.extractors.cnn import CNN
-
-    _refuse_options(name, **blocks)
-    return CNN(name, _convolutional(name), **reading, **options)
-
-
-def _backbone(name: str) -> Backbone:
-    if name in BACKBONES:
-        return BACKBONES[name]
-    wanted = name.removeprefix("timm:")
-    # Under timm's name a published network keeps its published position embedding.
-    return next((known for known in BACKBONES.values() if known.timm == wanted), Backbone(wanted))
-
-
-def _convolutional(name: str) -> Convolutional:
-    return CONVOLUTIONAL.get(name) or Convolutional(name.removeprefix("timm:"))
-
-
-def _is_transformer(name: str) -> bool:
-    """Is `name` a plain vision transformer, of which blocks are read and not stages?"""
-    if name in BACKBONES:
-        return True
-    from timm.models import is_model_in_modules
-
-    return is_model_in_modules(name.removeprefix("timm:"), TRANSFORMERS)
-
-
-def _refuse_options(name: str, **given: object) -> None:
-    """Refuse what only a network can honour; a device is no such thing."""
-    defaults = inspect.signature(extractor).parameters
-    for option, value in given.items():
-        if value != defaults[option].default:
-            raise SettingError(
-                f"{name} has no {option}: expected {defaults[option].default!r}, found {value!r}"
-            )
+    return make(ExtractorSpec.named(values, {"name": "extractor"}), device)
 
 
 def _plugins() -> dict[str, EntryPoint]:
     """Announced extractors by name; none may take the name of a built-in one."""
-    announced = {found.name: found for found in entry_points(group=ENTRY_POINTS)}
-    for name in announced.keys() & set(BUILT_IN):
+    announced = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    for name in announced.keys() & REGISTRY.keys():
         logger.warning("extractor %r of %s is hidden by ours", name, announced.pop(name).value)
     return announced
 
 
-def _plugged_in(found: EntryPoint, options: dict[str, Any]) -> Extractor:
-    """Load another package's extractor and check that it is one."""
-    try:
-        made = found.load()(**options)
-    except SettingError:
-        raise
-    except Exception as error:  # whatever it is, the user must learn whose it is
-        raise SettingError(f"extractor {found.name!r} ({found.value}) failed: {error!r}") from error
-    if not isinstance(made, Extractor):
-        missing = [name for name in _members(Extractor) if not hasattr(made, name)]
-        raise SettingError(
-            f"extractor {found.name!r} ({found.value}) has no {', '.join(missing)};"
-            " see eigen.extractors.contract.Extractor"
-        )
-    return made
+def _plugin(entry: EntryPoint) -> Make:
+    """What makes another package's extractor, and checks that it is one."""
+
+    def make(spec: ExtractorSpec, device: str) -> Extractor:
+        options = {**spec.model_dump(include=set(BLOCKS)), "device": device}
+        options["autocast"] = None if spec.autocast == "none" else spec.autocast
+        try:
+            plugin = entry.load()(**options)
+        except SettingError:
+            raise
+        except Exception as error:  # whatever it is, the user must learn whose it is
+            raise SettingError(
+                f"extractor {entry.name!r} ({entry.value}) failed: {error!r}"
+            ) from error
+        if not isinstance(plugin, Extractor):
+            missing = [name for name in _members(Extractor) if not hasattr(plugin, name)]
+            raise SettingError(
+                f"extractor {entry.name!r} ({entry.value}) has no {', '.join(missing)};"
+                " see eigen.extractors.contract.Extractor"
+            )
+        return plugin
+
+    return make
 
 
 def _members(protocol: type) -> list[str]:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from eigen.extractors.network import NetworkExtractor
+from eigen.extractors.spec import ExtractorSpec
 from eigen.extractors.trunk import Trunk
-from eigen.extractors.zoo import Backbone
 
 
 class ViT(NetworkExtractor):
@@ -16,21 +16,13 @@ class ViT(NetworkExtractor):
 
     Parameters
     ----------
-    name, backbone, weights, device, autocast
+    spec, backbone, device
         See `network.NetworkExtractor`.
-    facet, block
-        See `eigen.extractors.extractor`.
     """
 
-    def __init__(
-        self, name: str, backbone: Backbone, *, facet: str, block: int, **options: Any
-    ) -> None:
-        self._facet, self._block = facet, block
-        super().__init__(name, backbone, **options)
-
-    def _open(self) -> None:
+    def _open(self, spec: ExtractorSpec) -> None:
         self.trunk = Trunk(
-            self.network, offset=self.backbone.offset, facet=self._facet, block=self._block
+            self.network, offset=self.backbone.offset, facet=spec.facet, block=spec.block
         )
         self.patch, self.dim = self.trunk.patch, self.trunk.dim
 

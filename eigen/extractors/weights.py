@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from data import weight_files
-from data.errors import SettingError, WeightsError
+from data.errors import WeightsError
 from data.files import sha256
 from eigen.extractors.layouts import adopt_grid, to_timm
+from eigen.extractors.spec import random_seed
 from eigen.extractors.zoo import Backbone
 
 logger = logging.getLogger(__name__)
@@ -23,16 +24,6 @@ WITHOUT = (
     "without a network, extractor=efficientnet_lite2 takes its weights from a Python package and"
     " extractor=lowlevel needs none"
 )
-
-
-def random_seed(weights: str | Path | None) -> int | None:
-    """The seed in "random:SEED"; None for weights that are not made up."""
-    if not str(weights).startswith("random:"):
-        return None
-    found = re.fullmatch(r"random:(\d+)", str(weights))
-    if found is None:
-        raise SettingError(f"weights {weights!r}: expected random:SEED with a whole number")
-    return int(found[1])
 
 
 def load(
@@ -58,8 +49,8 @@ def load(
     WeightsError
         Every way in which that can fail, in one line.
     """
-    if random_seed(weights) is not None:
-        return str(weights)
+    if isinstance(weights, str) and random_seed(weights) is not None:
+        return weights
     path = _path(network, weights, name=name, backbone=backbone)
     wanted = network.state_dict()
     checkpoint = weight_files.read(path)

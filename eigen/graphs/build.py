@@ -7,12 +7,16 @@ graph are pixels or the cells of a coarser grid. Every graph built here keeps th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
+from pydantic import Field
 
 from data.errors import GraphError, SettingError
+from data.settings import Spec, only_with
 from eigen.graphs import colour, cosine, pixels
 from eigen.graphs.affinity import Affinity, weighted_sum
 from eigen.graphs.pixels import PixelSpec
@@ -23,42 +27,44 @@ from eigen.threads import one_pool
 STORED_NODES = 20_000
 
 
-@dataclass(frozen=True)
-class GraphSpec:
+class GraphSpec(Spec):
     """Which graph to build.
 
-    Attributes
-    ----------
-    kind : "patch" or "pixel"
-    neighbours : int or None
-        Patch graph: the largest similarities kept in each row, the node's own among them; None
-        keeps all.
-    colour : "none", "knn" or "random_walk"
-        Patch graph: the colour affinity added, see `eigen.graphs.colour`.
-    colour_weight : float
-        Lambda, the weight of the colour affinity; 0 leaves it out.
-    pixels : PixelSpec
-        Pixel graph: its own parameters, see `eigen.graphs.pixels`.
+    >>> GraphSpec(kind="pixel", pixels=PixelSpec(step=2)).pixels.links
+    30
     """
 
-    kind: str = "patch"
-    neighbours: int | None = None
-    colour: str = "none"
-    colour_weight: float = 0.0
-    pixels: PixelSpec = field(default_factory=PixelSpec)
+    kind: Literal["patch", "pixel"] = Field(
+        "patch", description="What the nodes are: the extractor's patches, or pixels."
+    )
+    neighbours: int | None = Field(
+        None,
+        ge=2,
+        description="Patch graph: largest similarities kept per row, the node's own included;"
+        " null keeps all.",
+        json_schema_extra=only_with(kind="patch"),
+    )
+    colour: Literal["none", "knn", "random_walk"] = Field(
+        "none",
+        description="Patch graph: colour affinity that is added, weighted by colour_weight.",
+        json_schema_extra=only_with(kind="patch"),
+    )
+    colour_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Patch graph: weight (lambda) of the colour affinity, above 0 where there is"
+        " one; the largest feature similarity is 1.",
+        json_schema_extra=only_with(colour=["knn", "random_walk"]),
+    )
+    pixels: PixelSpec = Field(PixelSpec(), json_schema_extra=only_with(kind="pixel"))
 
-    def __post_init__(self) -> None:
-        _one_of("kind", self.kind, ("patch", "pixel"))
-        _one_of("colour", self.colour, ("none", "knn", "random_walk"))
-        if self.neighbours is not None and self.neighbours < 2:
-            raise SettingError(f"neighbours: expected 2 or more, found {self.neighbours}")
-        if not 0 <= self.colour_weight < np.inf:
-            raise SettingError(f"colour_weight: expected 0 or more, found {self.colour_weight}")
-
-
-def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise SettingError(f"{field}: expected one of {', '.join(allowed)}, found {value!r}")
+    def check(self, name: Callable[[str], str]) -> None:
+        """Refuse a colour affinity of weight 0."""
+        if self.colour != "none" and self.colour_weight == 0:
+            raise SettingError(
+                f"{name('colour')}: {self.colour!r} has no effect with {name('colour_weight')}=0;"
+                f" set {name('colour_weight')} (10 is the published choice)"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +125,7 @@ def _patch_affinity(
         W = cosine.dense(features)
     else:
         W = cosine.CosineAffinity(features)
-    if spec.colour == "none" or spec.colour_weight == 0:
+    if spec.colour == "none":
         return W
     return weighted_sum(W, _colour_affinity(spec, grid, image), spec.colour_weight)
 

@@ -15,13 +15,12 @@ The graph is connected: neighbours never weigh less than `FLOOR`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
+from pydantic import Field
 from scipy import sparse
 
-from data.errors import SettingError
+from data.settings import Spec
 from eigen.graphs.colour import nearest
 from eigen.graphs.cosine import check_features
 from eigen.pairs import Cells
@@ -41,39 +40,35 @@ LAB = 100.0
 COMPONENTS = 16
 
 
-@dataclass(frozen=True)
-class PixelSpec:
-    """Which pixel graph to build.
+class PixelSpec(Spec):
+    """Settings of the pixel graph."""
 
-    Attributes
-    ----------
-    step : int
-        Side of a node in pixels: 1 makes every pixel a node, 2 a quarter as many nodes.
-    max_nodes : int
-        A photo that would have more nodes gets the least larger step that keeps to them.
-    colour_width : float
-        Colour difference, in CIELAB units, at which a weight falls to exp(-1/2); smaller cuts at
-        fainter edges. 2.3 units are a just noticeable difference.
-    feature_power : float
-        Exponent of the features' cosine similarity; 0 ignores features in the weights.
-    links : int
-        Blocks that each block is linked to; 0 leaves neighbours only.
-    """
-
-    step: int = 1
-    max_nodes: int = 500_000
-    colour_width: float = 5.0
-    feature_power: float = 2.0
-    links: int = 30
-
-    def __post_init__(self) -> None:
-        least_values = {"step": 1, "max_nodes": 1, "feature_power": 0, "links": 0}
-        for field, least in least_values.items():
-            value = getattr(self, field)
-            if not least <= value < np.inf:
-                raise SettingError(f"{field}: expected {least} or more, found {value}")
-        if not 0 < self.colour_width < np.inf:
-            raise SettingError(f"colour_width: expected more than 0, found {self.colour_width}")
+    step: int = Field(
+        1, ge=1, description="Pixel graph: side of a node in pixels; 2 has a quarter of the nodes."
+    )
+    max_nodes: int = Field(
+        500_000,
+        ge=1,
+        description="Pixel graph: most nodes; a larger image gets the smallest step that keeps to"
+        " them.",
+    )
+    colour_width: float = Field(
+        5.0,
+        gt=0,
+        description="Pixel graph: colour difference in CIELAB units at which a weight falls to"
+        " exp(-1/2); smaller cuts at fainter edges. 2.3 units are a just noticeable difference.",
+    )
+    feature_power: float = Field(
+        2.0,
+        ge=0,
+        description="Pixel graph: exponent of the features' cosine similarity; 0 leaves features"
+        " out of the weights.",
+    )
+    links: int = Field(
+        30,
+        ge=0,
+        description="Pixel graph: blocks that each block is linked to; 0 for neighbours only.",
+    )
 
 
 def build(

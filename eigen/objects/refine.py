@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 from scipy import sparse
@@ -59,7 +57,7 @@ def refine(
     size = image.shape[:2]
     grid = masks.shape[1:]
     W, nodes = pixels.build(
-        replace(spec, links=0), features, grid, image, cells or Cells.over(size, grid)
+        spec.model_copy(update={"links": 0}), features, grid, image, cells or Cells.over(size, grid)
     )
     degree = np.asarray(W.sum(axis=1)).ravel()
     system = sparse.diags_array(degree + PRIOR_WEIGHT) - W

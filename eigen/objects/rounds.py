@@ -17,7 +17,9 @@ from eigen.graphs.affinity import TriangleAffinity
 from eigen.objects.graph import restricted
 from eigen.objects.rules import MOST_CORNERS, seed_component
 from eigen.solvers.problem import NormalizedProblem
-from eigen.solvers.solve import Solution, solve
+from eigen.solvers.solution import Solution
+from eigen.solvers.solve import solve
+from eigen.solvers.spec import SolveSpec
 
 TOLERANCE = 1e-4
 PAIRS = 3
@@ -89,6 +91,7 @@ def rounds(
         raise SettingError(f"count: expected 1 object or more, found {count}")
     if W.shape[0] != grid[0] * grid[1]:
         raise GraphError(f"an affinity of {W.shape[0]} nodes does not fit a grid of {grid}")
+    solving = SolveSpec(k=PAIRS, tolerance=tolerance, seed=seed)
     remaining = np.arange(W.shape[0])
     guess: np.ndarray | None = None
     cuts: list[Cut] = []
@@ -97,7 +100,7 @@ def rounds(
             break
         part = W if number == 0 else restricted(W, remaining)
         problem = NormalizedProblem(part, check=False)
-        solution = solve(problem, PAIRS, tol=tolerance, seed=seed, start=guess)
+        solution = solve(problem, solving, start=guess)
         cut = _cut(solution, remaining, grid)
         if cut.mask.sum() >= least_nodes:
             cuts.append(cut)

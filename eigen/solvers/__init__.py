@@ -1,7 +1,8 @@
-"""Eigensolvers of L_sym = I - D^-1/2 W D^-1/2, each a module with one function of its own name.
+"""Eigensolvers of L_sym = I - D^-1/2 W D^-1/2, each a module with one function of the same name.
 
-`solver(problem, k, *, tol, seed, start=None) -> (eigenvalues, u)`: the k smallest eigenvalues (k,)
-float64 ascending and orthonormal vectors (n, k), float32 or float64. `tol` bounds the 2-norm of
-each residual, `seed` decides every random draw, `start` is an (n, m) guess that a solver may use.
-A solver returns the best it has; `eigen.solvers.solve` recomputes the residuals and decides.
+`solver(problem, k, *, tolerance, seed, start=None) -> (eigenvalues, u)`: the k smallest eigenvalues
+(k,) float64 ascending and orthonormal vectors (n, k), float32 or float64. `tolerance` bounds the
+2-norm of each residual, `seed` decides every random draw, `start` is an (n, m) guess that a solver
+may use. A solver returns its best pairs; `eigen.solvers.solve` recomputes the residuals and
+decides. `eigen.solvers.registry` lists the solvers.
 """

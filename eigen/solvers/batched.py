@@ -29,16 +29,9 @@ from eigen.graphs import cosine
 from eigen.solvers.canonical import canonical_vectors
 from eigen.solvers.lanczos import LEAST_BASIS, fills_block
 from eigen.solvers.problem import NormalizedProblem
-from eigen.solvers.solve import (
-    DENSE_NODES,
-    TOLERANCE,
-    ConvergenceError,
-    Solution,
-    judged,
-    solve,
-    unit_vectors,
-    without_first,
-)
+from eigen.solvers.solution import ConvergenceError, Solution, measured, unit_vectors
+from eigen.solvers.solve import DENSE_NODES, solve
+from eigen.solvers.spec import SolveSpec
 
 BLOCK = 4
 # Sizes of the basis at which the pairs are looked at: steps are cheap, looks are not.
@@ -47,48 +40,43 @@ LOOKS = (41, 65, 97)
 MEMORY_PART = 0.4
 
 Pairs = tuple[np.ndarray, np.ndarray]
-Failure = GraphError | GraphError | ConvergenceError
+Failure = GraphError | ConvergenceError
 
 
 def solve_batch(
     features: Sequence[np.ndarray | torch.Tensor],
-    k: int,
+    spec: SolveSpec,
     *,
-    tol: float = TOLERANCE,
-    drop_trivial: bool = False,
-    seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> list[Solution | Failure]:
-    """Eigenpairs of the dense patch graphs, W = max(X X^T, 0), of many pictures.
+    """Eigenpairs of the dense patch graphs, W = max(X X^T, 0), of many images.
 
     Parameters
     ----------
     features : sequence of arrays or tensors, shape (n_i, d), float32, unit rows
         Tensors already on `device` are not copied.
-    k, tol, drop_trivial, seed
-        As `eigen.solvers.solve.solve`.
+    spec : SolveSpec
+        With `solver` "auto", an image that this method fails on goes through the usual chain.
     device : str or torch.device
 
     Returns
     -------
     list of Solution or exception
-        In the order given. A picture that cannot be solved has its `GraphError`, `GraphError`
-        or `ConvergenceError` in its place, so that it does not stop the others.
+        In the order given. A picture that cannot be solved has its `GraphError` or
+        `ConvergenceError` in its place, so that it does not stop the others.
     """
     device = torch.device(device)
     tensors = [torch.as_tensor(x, device=device) for x in features]
-    stacked = _fitting(tensors, k)
+    stacked = _fitting(tensors, spec.k)
     solved: dict[int, Solution | None] = {}
     with full_precision():
         for members in _stacks({i: len(tensors[i]) for i in stacked}, device):
             stack = _Stack.of([tensors[i] for i in members])
-            solved.update(
-                zip(members, _solve_stack(stack, k + drop_trivial, tol, seed), strict=True)
-            )
+            solved.update(zip(members, _solve_stack(stack, spec), strict=True))
     return [
-        _alone(x, k, tol, drop_trivial, seed)
+        _alone(x, spec)
         if (solution := solved.get(i)) is None
-        else (without_first(solution) if drop_trivial else solution)
+        else (solution.without_first() if spec.drop_trivial else solution)
         for i, x in enumerate(tensors)
     ]
 
@@ -97,7 +85,7 @@ def batched(
     problem: NormalizedProblem,
     k: int,
     *,
-    tol: float,
+    tolerance: float,
     seed: int,
     start: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +100,7 @@ def batched(
     """
     W = torch.from_numpy(problem.whole_affinity().astype(np.float32, copy=False))
     with full_precision():
-        found = _krylov(_Stack(W[None], (problem.n,)), k, tol, seed)[0]
+        found = _krylov(_Stack(W[None], (problem.n,)), k, tolerance, seed)[0]
     if found is None:
         raise np.linalg.LinAlgError(f"no convergence within {LOOKS[-1]} products")
     return found
@@ -130,13 +118,11 @@ def _fitting(tensors: Sequence[torch.Tensor], k: int) -> list[int]:
     return [i for i, unit_rows in zip(large, fits, strict=True) if unit_rows]
 
 
-def _alone(
-    features: torch.Tensor, k: int, tol: float, drop_trivial: bool, seed: int
-) -> Solution | Failure:
-    """The picture by the solvers of `eigen.solvers.solve`, or its error."""
+def _alone(features: torch.Tensor, spec: SolveSpec) -> Solution | Failure:
+    """The solution of one image by the chain of `eigen.solvers.solve`, or its error."""
     try:
         W = cosine.dense(features.cpu().numpy())
-        return solve(W, k, tol=tol, drop_trivial=drop_trivial, seed=seed, check=False)
+        return solve(W, spec, check=False)
     except (GraphError, ConvergenceError) as error:
         return error
 
@@ -196,29 +182,30 @@ class _Stack:
         return scale * ((scale * vectors).mT @ self.W.to(vectors.dtype)).mT
 
 
-def _solve_stack(stack: _Stack, k: int, tol: float, seed: int) -> list[Solution | None]:
-    """Certified solutions; None where this method does not reach one."""
-    found = _krylov(stack, k, tol, seed)
+def _solve_stack(stack: _Stack, spec: SolveSpec) -> list[Solution | None]:
+    """Certified solutions; None where this method does not reach the tolerance."""
+    k = spec.k + spec.drop_trivial
+    found = _krylov(stack, k, spec.tolerance, spec.seed)
     roots = [root[:n] for root, n in zip(stack.sqrt_degree.cpu().numpy(), stack.sizes, strict=True)]
     vectors = {
-        i: canonical_vectors(*pairs, roots[i], seed=seed, dtype=np.float32)
+        i: canonical_vectors(*pairs, roots[i], seed=spec.seed, dtype=np.float32)
         for i, pairs in enumerate(found)
         if pairs is not None
     }
     u = np.zeros((len(found), stack.W.shape[1], k))
     for i, v in vectors.items():
         u[i, : stack.sizes[i]] = unit_vectors(v, roots[i])
-    image = stack.similarity(torch.from_numpy(u).to(stack.W.device)).cpu().numpy()
+    product = stack.similarity(torch.from_numpy(u).to(stack.W.device)).cpu().numpy()
     solutions: list[Solution | None] = [None] * len(found)
     for i, v in vectors.items():
         n = stack.sizes[i]
-        solution = judged("batched", v, u[i, :n], image[i, :n])
-        if np.all(solution.residual <= tol):
+        solution = measured("batched", v, u[i, :n], product[i, :n])
+        if np.all(solution.residual <= spec.tolerance):
             solutions[i] = solution
     return solutions
 
 
-def _krylov(stack: _Stack, k: int, tol: float, seed: int) -> list[Pairs | None]:
+def _krylov(stack: _Stack, k: int, tolerance: float, seed: int) -> list[Pairs | None]:
     """Pairs of each graph, u (n_i, k) float32; None where they did not converge."""
     count, n = stack.W.shape[:2]
     basis = stack.W.new_zeros(count, n, LOOKS[-1])
@@ -237,7 +224,7 @@ def _krylov(stack: _Stack, k: int, tol: float, seed: int) -> list[Pairs | None]:
         projected[:, :size, start:size] = columns
         projected[:, start:size, :size] = columns.mT
         if size in LOOKS and size >= LEAST_BASIS * k:
-            looked = dict(_look(projected[:, :size, :size], residual, sorted(open_), k, tol))
+            looked = dict(_look(projected[:, :size, :size], residual, sorted(open_), k, tolerance))
             open_ -= looked.keys()
             ritz = {i: pairs for i, pairs in looked.items() if pairs is not None}
             for i, u in zip(ritz, _combined(span, ritz), strict=True):
@@ -275,7 +262,7 @@ def _orthonormal(span: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
 
 
 def _look(
-    projected: torch.Tensor, residual: torch.Tensor, members: list[int], k: int, tol: float
+    projected: torch.Tensor, residual: torch.Tensor, members: list[int], k: int, tolerance: float
 ) -> Iterator[tuple[int, Pairs | None]]:
     """Members that need no more steps, with k Ritz pairs, or None if not for this method."""
     gram = (residual.mT @ residual).double().cpu().numpy()
@@ -287,8 +274,8 @@ def _look(
     theta, y = theta[:, : -k - 1 : -1], y[:, :, : -k - 1 : -1]
     last = y[:, -BLOCK:]
     squares = np.einsum("ibk,ibc,ick->ik", last, gram[members], last)
-    converged = np.sqrt(np.maximum(squares, 0)).max(axis=1) <= tol / 2
+    converged = np.sqrt(np.maximum(squares, 0)).max(axis=1) <= tolerance / 2
     for i, values, vectors in zip(
         np.array(members)[converged], theta[converged], y[converged], strict=True
     ):
-        yield i, None if fills_block(values, BLOCK, tol) else (values, vectors)
+        yield i, None if fills_block(values, BLOCK, tolerance) else (values, vectors)

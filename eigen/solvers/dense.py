@@ -12,13 +12,13 @@ def dense(
     problem: NormalizedProblem,
     k: int,
     *,
-    tol: float,
+    tolerance: float,
     seed: int,
     start: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k smallest pairs of L_sym by LAPACK, in float64; O(n^3) time, 3 n^2 float64 of memory.
 
-    A direct method: `tol`, `seed` and `start` change nothing.
+    A direct method: `tolerance`, `seed` and `start` change nothing.
 
     Returns
     -------

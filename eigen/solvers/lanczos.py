@@ -50,7 +50,7 @@ def lanczos(
     problem: NormalizedProblem,
     k: int,
     *,
-    tol: float,
+    tolerance: float,
     seed: int,
     start: np.ndarray | None = None,
     block: int | None = None,
@@ -72,7 +72,7 @@ def lanczos(
     -------
     eigenvalues : ndarray, shape (k,), float64, ascending
     u : ndarray, shape (n, k), orthonormal to the rounding of its dtype
-        float32 if W is float32 and `tol` at least 1e-6, else float64.
+        float32 if W is float32 and `tolerance` at least 1e-6, else float64.
     """
     if problem.n == 1:
         return np.zeros(1), np.ones((1, 1))
@@ -82,29 +82,29 @@ def lanczos(
     if isinstance(operator, CosineAffinity):
         block = block or OPERATOR_BLOCK
         if start is None and problem.n > max(LEAST_SAMPLE, 2 * block):
-            known = _sampled(problem, operator, block, _dtype(problem, tol), seed)
+            known = _sampled(problem, operator, block, _dtype(problem, tolerance), seed)
     block = block or BLOCK
     while True:
         block = min(block, problem.n - 1)
         first = known or _first_block(problem.n, block, seed, start)
-        theta, u = _solve(problem, k, tol, seed, first, block, max_restarts)
-        if block >= min(k, problem.n - 1) or not fills_block(theta, block, tol):
+        theta, u = _solve(problem, k, tolerance, seed, first, block, max_restarts)
+        if block >= min(k, problem.n - 1) or not fills_block(theta, block, tolerance):
             return 1 - theta, u
         block, known = 2 * block, None
 
 
-def fills_block(theta: np.ndarray, block: int, tol: float) -> bool:
+def fills_block(theta: np.ndarray, block: int, tolerance: float) -> bool:
     """Whether `block` values agree within the tolerance, above the last one wanted.
 
     Index 0 is the locked null vector, which is no member of the Krylov space.
     """
     found = theta[1:]
-    return bool(np.any(found[: len(found) - block] - found[block - 1 : -1] <= tol))
+    return bool(np.any(found[: len(found) - block] - found[block - 1 : -1] <= tolerance))
 
 
-def _dtype(problem: NormalizedProblem, tol: float) -> type:
+def _dtype(problem: NormalizedProblem, tolerance: float) -> type:
     """What products run in."""
-    narrow = problem.W.dtype == np.float32 and tol >= FLOAT32_TOLERANCE
+    narrow = problem.W.dtype == np.float32 and tolerance >= FLOAT32_TOLERANCE
     return np.float32 if narrow else np.float64
 
 
@@ -131,23 +131,23 @@ def _sampled(
 def _solve(
     problem: NormalizedProblem,
     k: int,
-    tol: float,
+    tolerance: float,
     seed: int,
     first: np.ndarray | Multiplied,
     block: int,
     max_restarts: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    basis = _Basis(problem, block, _dtype(problem, tol), keep=k + block, seed=seed)
+    basis = _Basis(problem, block, _dtype(problem, tolerance), keep=k + block, seed=seed)
     residual = basis.begin(*first) if isinstance(first, tuple) else basis.grow(first)
     restarts, next_look = 0, min(LEAST_BASIS * k, problem.n)
     while True:
         if basis.size >= next_look or basis.is_full or basis.is_everything:
             theta, y = basis.ritz()
             estimate = np.linalg.norm(residual @ y[-residual.shape[1] :, :k], axis=0)
-            converged = len(theta) >= k and estimate.max() <= tol / 2
+            converged = len(theta) >= k and estimate.max() <= tolerance / 2
             if converged or basis.is_everything or (basis.is_full and restarts == max_restarts):
                 return theta[:k], basis.combine(y[:, :k])
-            if estimate.max() > FAR * tol:
+            if estimate.max() > FAR * tolerance:
                 next_look = basis.size + 2 * block
             if basis.is_full:
                 basis.compress(theta, y)

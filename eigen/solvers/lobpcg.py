@@ -46,7 +46,7 @@ def lobpcg(
     problem: NormalizedProblem,
     k: int,
     *,
-    tol: float,
+    tolerance: float,
     seed: int,
     start: np.ndarray | None = None,
     maxiter: int = 200,
@@ -57,7 +57,7 @@ def lobpcg(
     ----------
     problem : NormalizedProblem
         With a sparse W.
-    tol : float
+    tolerance : float
         Residual to stop at; the iteration aims a little lower.
     seed : int
         For the columns that neither `start` nor the coarse levels provide.
@@ -78,7 +78,7 @@ def lobpcg(
     """
     width = -(-(k - 1 + SPARE) // BLOCK) * BLOCK
     if problem.n < 5 * width:  # the search space of 3 * width would be most of the whole space
-        return dense(problem, k, tol=tol, seed=seed)
+        return dense(problem, k, tolerance=tolerance, seed=seed)
     if not problem.is_sparse:
         raise np.linalg.LinAlgError("lobpcg: needs a sparse graph; use lanczos for a dense one")
     laplacian = problem.laplacian()
@@ -86,7 +86,7 @@ def lobpcg(
     null = problem.null_vector[:, None]
     guess = multigrid.start(width + 1) if start is None else start
     x = _completed(guess, null, width, seed)
-    aim = MARGIN * tol
+    aim = MARGIN * tolerance
     for dtype, floor in ((np.float32, FLOAT32_FLOOR), (np.float64, 0.0)):
         search = _Search(laplacian.astype(dtype), null.astype(dtype), multigrid)
         x, steps = search.run(x.astype(dtype), wanted=k - 1, aim=max(aim, floor), maxiter=maxiter)

@@ -1,4 +1,5 @@
-"""Eigenvectors of a sample of nodes, extended to all of them: quick, and off by degrees.
+"""Eigenvectors of a sample of nodes, extended to all of them: fast, but accurate only
+to several degrees.
 
 A start for solvers and single passes, where the affinity is too large to be stored.
 
@@ -14,6 +15,7 @@ import numpy as np
 from eigen.graphs import cosine
 from eigen.graphs.cosine import CosineAffinity
 from eigen.solvers.solve import solve
+from eigen.solvers.spec import SolveSpec
 
 # Sampling blurs vectors by more than this.
 TOLERANCE = 3e-3
@@ -46,14 +48,13 @@ def extended(
     Raises
     ------
     GraphError
-        `count` is more than `sample`.
-    GraphError
-        `sample` is more than can be stored.
+        `count` is more than `sample`, or `sample` more than can be stored.
     """
     n = W.shape[0]
     chosen = np.random.default_rng([seed, n]).choice(n, sample, replace=False)
+    spec = SolveSpec(k=count, tolerance=TOLERANCE, seed=seed)
     among = cosine.dense(W.features[chosen])
-    vectors = solve(among, count, tol=TOLERANCE, seed=seed, check=False).vectors
+    vectors = solve(among, spec, check=False).vectors
     del among
     weighted = np.ascontiguousarray(np.column_stack([np.ones_like(vectors[:, :1]), vectors]))
     sums = np.concatenate([cosine.product(rows, weighted) for rows in W.columns(chosen)])

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from data.errors import SettingError
 from eigen.graphs.cosine import CosineAffinity
 from eigen.solvers.canonical import canonical_vectors
 from eigen.solvers.nystrom import extended
 from eigen.solvers.problem import orthonormal
-from eigen.solvers.solve import Solution, judged, unit_vectors
+from eigen.solvers.solution import Solution, measured, unit_vectors
 from eigen.threads import one_pool
 
 # A pass over n nodes costs as much as a sample of n / 2 would; an eighth is a quarter of that, and
@@ -46,7 +47,7 @@ def one_pass(
 
     Raises
     ------
-    ValueError
+    SettingError
         Sizes that do not fit each other.
     LinAlgError
         As `ritz`: the picture has fewer colours than pairs were asked for.
@@ -55,7 +56,7 @@ def one_pass(
     if sample is None:
         sample = min(n, max(columns, min(n // SAMPLE_SHARE, MOST_SAMPLED)))
     if not 1 <= k <= columns <= sample <= n:
-        raise ValueError(
+        raise SettingError(
             f"expected 1 <= pairs <= columns <= sample <= nodes, found {k}, {columns}, {sample}, "
             f"{n}: change `k`, `columns` or `sample`"
         )
@@ -96,4 +97,4 @@ def ritz(
     v = canonical_vectors(1 - theta, basis @ y, root[:, 0], seed=seed, dtype=guess.dtype)
     u = unit_vectors(v, root[:, 0])
     # The vectors as they are handed back lie in the span: their product needs no pass of its own.
-    return judged("one_pass", v, u, products @ (basis.T @ u))
+    return measured("one_pass", v, u, products @ (basis.T @ u))

@@ -25,7 +25,7 @@ def shift_invert(
     problem: NormalizedProblem,
     k: int,
     *,
-    tol: float,
+    tolerance: float,
     seed: int,
     start: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -33,7 +33,7 @@ def shift_invert(
 
     Parameters
     ----------
-    tol : float
+    tolerance : float
         Asked of ARPACK relative to its own eigenvalues 1 / (lambda - SIGMA), which is stricter.
     seed : int
         Decides the start vector where `start` is None.
@@ -51,7 +51,7 @@ def shift_invert(
         W is not sparse, its factor would not be, or ARPACK did not converge.
     """
     if problem.n < 5 * (k + 2):
-        return dense(problem, k, tol=tol, seed=seed)
+        return dense(problem, k, tolerance=tolerance, seed=seed)
     if not problem.is_sparse:
         raise np.linalg.LinAlgError("shift_invert: needs a sparse graph; use lanczos")
     laplacian = problem.laplacian()
@@ -73,7 +73,7 @@ def shift_invert(
         v0 = np.asarray(start, np.float64).sum(axis=1)
     try:
         values, vectors = eigsh(
-            laplacian, k, sigma=SIGMA, which="LM", OPinv=inverse, v0=v0, tol=0.1 * tol
+            laplacian, k, sigma=SIGMA, which="LM", OPinv=inverse, v0=v0, tol=0.1 * tolerance
         )
     except ArpackNoConvergence as error:
         raise np.linalg.LinAlgError(f"shift_invert: {error}") from error

@@ -7,6 +7,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from eigen.graphs import build as graphs
 from eigen.graphs import cosine
 from eigen.solvers import solve
+from eigen.solvers.spec import SolveSpec
 from eigen.threads import blas_threads, one_pool
 
 
@@ -51,5 +52,5 @@ def test_graphs_and_solutions_are_made_in_one_pool(step, monkeypatch):
         graphs.build(graphs.GraphSpec(), features, (15, 20), np.zeros((30, 40, 3), np.uint8))
     else:
         monkeypatch.setattr(W, "matmat", watched(W.matmat))
-        solve.solve(W, 4, solver="lanczos")
+        solve.solve(W, SolveSpec(k=4, solver="lanczos"))
     assert set(seen) == {1}

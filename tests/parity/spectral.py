@@ -31,6 +31,7 @@ from eigen.graphs.affinity import TriangleAffinity
 from eigen.graphs.build import GraphSpec, build
 from eigen.solvers.canonical import fix_signs
 from eigen.solvers.solve import solve
+from eigen.solvers.spec import SolveSpec
 from tests.parity.case import Case, largest_difference
 from tests.parity.fill import fill
 from tests.parity.golden import Golden
@@ -124,7 +125,7 @@ def solved(name: str, subject: Subject, k: int) -> tuple[np.ndarray, np.ndarray,
         subject = subject.refined(int(down[1]))
     if "nonormalize" in name or down:
         W = _relative(np.maximum(_products(subject.raw), 0)) + _colour_term(name, subject)
-        solution, degree = solve(W, k, tol=1e-10), W.sum(axis=1)
+        solution, degree = solve(W, SolveSpec(k=k, tolerance=1e-10)), W.sum(axis=1)
     else:
         colours = re.match(r"(knn|rw)(\d+)", name)
         spec = GraphSpec(
@@ -134,7 +135,7 @@ def solved(name: str, subject: Subject, k: int) -> tuple[np.ndarray, np.ndarray,
         graph = build(spec, subject.unit, subject.grid, subject.image)
         assert isinstance(graph.W, TriangleAffinity)
         # Vectors with gaps of 1e-4 compare to 1e-3 only if solved far beyond the rounding of W.
-        solution = solve(graph.W.toarray().astype(np.float64), k, tol=1e-10)
+        solution = solve(graph.W.toarray().astype(np.float64), SolveSpec(k=k, tolerance=1e-10))
         degree = graph.W.matmat(np.ones((len(subject.unit), 1)))[:, 0]
     return solution.eigenvalues, solution.vectors.T, degree
 

@@ -112,10 +112,11 @@ def test_what_is_not_a_batch_of_pictures_is_refused(images: list[np.ndarray], sa
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("lowlevle", {}, "known: lowlevel"),
+        ("lowlevle", {}, "did you mean 'lowlevel'"),
         ("lowlevel", {"weights": "x.pth"}, "has no weights"),
         ("lowlevel", {"facet": "token"}, "has no facet"),
         ("lowlevel", {"block": 3}, "has no block"),
+        ("lowlevel", {"autocast": "bf16"}, "has no autocast"),
     ],
 )
 def test_what_cannot_be_made_is_named(name: str, options: dict, said: str):

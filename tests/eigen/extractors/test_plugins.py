@@ -15,6 +15,7 @@ import numpy as np
 
 class Mean:
     name, patch, dim, mean, std, weights_sha256 = "mean", 4, 3, (0, 0, 0), (1, 1, 1), None
+    device = "cpu"
     def __init__(self, **options):
         self.options = options
     def grid(self, size):
@@ -70,7 +71,7 @@ def test_it_is_listed_and_made_with_the_options():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("half", "has no __call__, config, dim"),
+        ("half", "has no __call__, config, device, dim"),
         ("broken", r"their_extractors:broken.*KeyError\('licence'\)"),
         ("absent", "their_extractors:absent.*AttributeError"),
     ],

@@ -185,7 +185,7 @@ def test_nothing_beyond_the_facet_is_computed(two_blocks: None, images: np.ndarr
 def test_autocast_rounds_the_products_and_not_the_result(two_blocks: None, images: np.ndarray):
     full, half = (
         extractor("dino_vits16", weights="random:0", device="cpu", autocast=autocast)
-        for autocast in (None, "bf16")
+        for autocast in ("none", "bf16")
     )
     exact, rounded = full(images), half(images)
     assert rounded.dtype == np.float32
@@ -206,14 +206,18 @@ def test_a_published_network_keeps_its_positions_under_timms_name(two_blocks: No
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("dino_vits16", {"facet": "keys"}, "expected one of query, key, value, token"),
+        (
+            "dino_vits16",
+            {"facet": "keys"},
+            "facet: expected one of key, query, .*found 'keys'",
+        ),
         ("dino_vits16", {"block": 2}, "expected -2 to 1"),
         ("dino_vits16", {"block": -3}, "the network has 2"),
-        ("dino_vits16", {"autocast": "half"}, "expected bf16, fp16"),
+        ("dino_vits16", {"autocast": "half"}, "autocast: expected one of none, bf16, fp16"),
         ("dino_vits16", {"device": "gpu"}, "expected auto, cpu"),
         ("dino_vits16", {"device": "cuda:97"}, "CUDA devices"),
         ("dino_vits16", {"weights": "random:x"}, "whole number"),
-        ("timm:vit_smal_patch16_224", {}, "near: vit_small_patch16_224"),
+        ("timm:vit_smal_patch16_224", {}, "did you mean 'vit_small_patch16_224"),
         ("timm:vit_small_patch16_224.nobody", {}, "nobody"),
         ("timm:deit_small_distilled_patch16_224", {}, "not a plain vision transformer"),
     ],

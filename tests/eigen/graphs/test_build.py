@@ -7,6 +7,7 @@ from data.errors import GraphError, SettingError
 from eigen.graphs import build as graphs
 from eigen.graphs import colour, cosine
 from eigen.graphs.affinity import TriangleAffinity
+from eigen.graphs.pixels import PixelSpec
 from eigen.solvers.problem import NormalizedProblem
 
 GRID = (5, 7)
@@ -48,10 +49,20 @@ def test_colours_are_added_by_their_weight(name, affinity, neighbours, features,
     np.testing.assert_allclose(added, 10 * expected, atol=1e-5)
 
 
-def test_weight_0_leaves_colours_out(features, picture):
-    spec = graphs.GraphSpec(colour="knn", colour_weight=0)
-    plain = graphs.GraphSpec()
-    assert np.array_equal(built(spec, features, picture)[1], built(plain, features, picture)[1])
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"colour": "knn"}, "colour: 'knn' has no effect with colour_weight=0"),
+        ({"colour": "random_walk", "colour_weight": 0}, "colour: .*colour_weight=0"),
+        ({"colour_weight": 10.0}, "colour_weight: 10.0 has no effect with colour=none"),
+        ({"kind": "pixel", "neighbours": 5}, "neighbours: 5 has no effect with kind=pixel"),
+        ({"kind": "pixel", "colour": "knn", "colour_weight": 1.0}, "colour: .* kind=pixel"),
+        ({"pixels": PixelSpec(links=3)}, "pixels.links: 3 has no effect with kind=patch"),
+    ],
+)
+def test_a_setting_without_effect_is_refused(settings, named):
+    with pytest.raises(SettingError, match=named):
+        graphs.GraphSpec(**settings)
 
 
 def test_neighbours_keep_the_largest_similarities(features, picture):

@@ -11,6 +11,7 @@ from eigen.graphs import affinity
 from eigen.graphs.pixels import EDGES_OF_A_LINK, FLOOR, PixelSpec, build
 from eigen.solvers.problem import NormalizedProblem
 from eigen.solvers.solve import solve
+from eigen.solvers.spec import SolveSpec
 
 LOWLEVEL = extractor("lowlevel8")
 
@@ -140,7 +141,7 @@ def test_solved_by_lobpcg_to_the_tolerance():
 
     image = data.astronaut()[::2, ::2]
     W, grid = graph_of(image)
-    solution = solve(W, 6, grid=grid, tol=1e-4)
+    solution = solve(W, SolveSpec(k=6, tolerance=1e-4), grid=grid)
     assert solution.solver == "lobpcg"
     assert NormalizedProblem(W).residual(
         solution.eigenvalues, solution.vectors * np.sqrt(affinity.degrees(W))[:, None]

@@ -9,6 +9,7 @@ from data.errors import GraphError
 from eigen.graphs import cosine
 from eigen.solvers import batched, solve
 from eigen.solvers.batched import solve_batch
+from eigen.solvers.spec import SolveSpec
 
 
 def picture(n, seed=0, d=16):
@@ -20,8 +21,8 @@ def picture(n, seed=0, d=16):
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
-def alone(features, k=5, **options):
-    return solve.solve(cosine.dense(features), k, solver="dense", **options)
+def alone(features, k=5, **settings):
+    return solve.solve(cosine.dense(features), SolveSpec(k=k, solver="dense", **settings))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def pictures():
 
 @pytest.mark.parametrize("drop_trivial", [False, True])
 def test_each_is_the_solution_of_its_own_graph(pictures, drop_trivial):
-    found = solve_batch(pictures, 5, drop_trivial=drop_trivial)
+    found = solve_batch(pictures, SolveSpec(k=5, drop_trivial=drop_trivial))
     for features, solution in zip(pictures, found, strict=True):
         exact = alone(features, drop_trivial=drop_trivial)
         assert solution.solver == "batched"
@@ -43,7 +44,7 @@ def test_each_is_the_solution_of_its_own_graph(pictures, drop_trivial):
 
 
 def test_residuals_are_those_of_the_vectors_returned(pictures):
-    for features, solution in zip(pictures, solve_batch(pictures, 5), strict=True):
+    for features, solution in zip(pictures, solve_batch(pictures, SolveSpec(k=5)), strict=True):
         problem = solve.NormalizedProblem(cosine.dense(features))
         unit = solution.vectors * problem.sqrt_degree[:, None]
         again = problem.residual(solution.eigenvalues, unit)
@@ -52,10 +53,10 @@ def test_residuals_are_those_of_the_vectors_returned(pictures):
 
 
 def test_bytes_do_not_depend_on_the_batch(pictures):
-    together = solve_batch(pictures, 5)
-    shuffled = solve_batch(pictures[::-1], 5)[::-1]
+    together = solve_batch(pictures, SolveSpec(k=5))
+    shuffled = solve_batch(pictures[::-1], SolveSpec(k=5))[::-1]
     for features, one, other in zip(pictures, together, shuffled, strict=True):
-        (single,) = solve_batch([features], 5)
+        (single,) = solve_batch([features], SolveSpec(k=5))
         for solution in (other, single):
             assert solution.vectors.tobytes() == one.vectors.tobytes()
             assert solution.eigenvalues.tobytes() == one.eigenvalues.tobytes()
@@ -64,9 +65,9 @@ def test_bytes_do_not_depend_on_the_batch(pictures):
 
 def test_padding_changes_rounding_only(pictures, monkeypatch):
     """One stack of mixed sizes, as on a GPU."""
-    single = solve_batch(pictures, 5)
+    single = solve_batch(pictures, SolveSpec(k=5))
     monkeypatch.setattr(batched, "_stacks", lambda sizes, device: [list(sizes)])
-    stacked = solve_batch(pictures, 5)
+    stacked = solve_batch(pictures, SolveSpec(k=5))
     for one, other in zip(single, stacked, strict=True):
         assert other.solver == "batched"
         np.testing.assert_allclose(other.eigenvalues, one.eigenvalues, atol=1e-8)
@@ -86,7 +87,7 @@ def test_bad_pictures_have_their_error_in_their_place(pictures):
     broken[7] = np.nan
     zero = pictures[0].copy()
     zero[9] = 0
-    found = solve_batch([broken, pictures[1], zero, picture(3), pictures[3]], 5)
+    found = solve_batch([broken, pictures[1], zero, picture(3), pictures[3]], SolveSpec(k=5))
     assert isinstance(found[0], GraphError)
     assert "node 7" in str(found[0])
     assert isinstance(found[2], GraphError)
@@ -105,14 +106,14 @@ def test_bad_pictures_have_their_error_in_their_place(pictures):
     ids=["one colour", "more components than the block", "few nodes"],
 )
 def test_pictures_for_another_solver_go_there(features, solver):
-    (solution,) = solve_batch([features], 7)
+    (solution,) = solve_batch([features], SolveSpec(k=7))
     assert solution.solver == solver
     np.testing.assert_allclose(solution.eigenvalues, alone(features, 7).eigenvalues, atol=1e-6)
 
 
 def test_a_stack_that_does_not_converge_is_solved_alone(pictures, monkeypatch):
     monkeypatch.setattr(batched, "LOOKS", (9,))
-    (solution,) = solve_batch(pictures[:1], 2, tol=1e-6)
+    (solution,) = solve_batch(pictures[:1], SolveSpec(k=2, tolerance=1e-6))
     assert solution.solver == "lanczos"
     assert solution.residual.max() <= 1e-6
 
@@ -123,22 +124,24 @@ def test_a_wrong_krylov_space_is_caught_by_the_residual(pictures, monkeypatch):
 
     krylov = batched._krylov
     monkeypatch.setattr(batched, "_krylov", off)
-    (solution,) = solve_batch(pictures[:1], 5)
+    (solution,) = solve_batch(pictures[:1], SolveSpec(k=5))
     assert solution.solver == "lanczos"
 
 
 def test_by_name_on_one_graph(pictures):
-    solution = solve.solve(cosine.dense(pictures[1]), 5, solver="batched")
+    solution = solve.solve(cosine.dense(pictures[1]), SolveSpec(k=5, solver="batched"))
     assert solution.solver == "batched"
     np.testing.assert_allclose(solution.eigenvalues, alone(pictures[1]).eigenvalues, atol=1e-6)
     with pytest.raises(solve.ConvergenceError, match="batched: no convergence"):
-        solve.solve(cosine.dense(np.full((300, 4), 0.5, np.float32)), 5, solver="batched")
+        solve.solve(
+            cosine.dense(np.full((300, 4), 0.5, np.float32)), SolveSpec(k=5, solver="batched")
+        )
 
 
 def test_the_precision_of_products_is_put_back(pictures):
     torch.set_float32_matmul_precision("high")
     try:
-        solve_batch(pictures[:1], 5)
+        solve_batch(pictures[:1], SolveSpec(k=5))
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision("highest")
@@ -148,7 +151,7 @@ def test_the_precision_of_products_is_put_back(pictures):
 def test_gpu_agrees_with_the_cpu(pictures):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    on_cpu, on_gpu = (solve_batch(pictures, 5, device=d) for d in ("cpu", "cuda"))
+    on_cpu, on_gpu = (solve_batch(pictures, SolveSpec(k=5), device=d) for d in ("cpu", "cuda"))
     for one, other in zip(on_cpu, on_gpu, strict=True):
         assert other.solver == "batched"
         assert other.residual.max() <= 1e-5

@@ -26,7 +26,7 @@ def test_restarts_lose_nothing(monkeypatch):
         compress(basis, theta, y)
 
     monkeypatch.setattr(module._Basis, "compress", counting)
-    values, u = lanczos(problem, 5, tol=1e-9, seed=0, max_restarts=200)
+    values, u = lanczos(problem, 5, tolerance=1e-9, seed=0, max_restarts=200)
     assert len(compressed) > 3
     np.testing.assert_allclose(values, gallery.grid(15, 22).eigenvalues[:5], atol=1e-10)
     assert problem.residual(values, u).max() < 1e-8
@@ -36,35 +36,35 @@ def test_restarts_lose_nothing(monkeypatch):
 @pytest.mark.parametrize("block", [1, 2, 5, 50])
 def test_a_basis_that_becomes_the_whole_space_is_exact(k, block):
     graph = gallery.path(10)
-    values, u = lanczos(NormalizedProblem(graph.W), k, tol=1e-14, seed=0, block=block)
+    values, u = lanczos(NormalizedProblem(graph.W), k, tolerance=1e-14, seed=0, block=block)
     np.testing.assert_allclose(values, graph.eigenvalues[:k], atol=1e-12)
     np.testing.assert_allclose(u.T @ u, np.eye(k), atol=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("wide", "tol", "dtype"),
+    ("wide", "tolerance", "dtype"),
     [(False, 1e-5, np.float32), (False, 1e-8, np.float64), (True, 1e-5, np.float64)],
 )
-def test_products_run_in_float32_only_where_that_reaches_the_tolerance(wide, tol, dtype):
+def test_products_run_in_float32_only_where_that_reaches_the_tolerance(wide, tolerance, dtype):
     W = cosine.nearest(features(500), 9)
     problem = NormalizedProblem(W.astype(np.float64) if wide else W)
-    values, u = lanczos(problem, 4, tol=tol, seed=0)
+    values, u = lanczos(problem, 4, tolerance=tolerance, seed=0)
     assert u.dtype == dtype
-    assert problem.residual(values, u).max() <= tol
+    assert problem.residual(values, u).max() <= tolerance
     np.testing.assert_allclose(u.T @ u, np.eye(4), atol=50 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_a_node_or_two(n):
     problem = NormalizedProblem(cosine.dense(np.ones((n, 1), np.float32)))
-    values, u = lanczos(problem, n, tol=1e-5, seed=0)
+    values, u = lanczos(problem, n, tolerance=1e-5, seed=0)
     np.testing.assert_allclose(values, [0, 1, 1][:n], atol=1e-6)
     np.testing.assert_allclose(u.T @ u, np.eye(n), atol=1e-6)
 
 
 def test_another_seed_finds_the_same_pairs():
     problem = NormalizedProblem(cosine.dense(features(400)))
-    (one, u), (other, w) = (lanczos(problem, 4, tol=1e-6, seed=seed) for seed in (0, 1))
+    (one, u), (other, w) = (lanczos(problem, 4, tolerance=1e-6, seed=seed) for seed in (0, 1))
     np.testing.assert_allclose(one, other, atol=1e-6)
     np.testing.assert_allclose(np.abs(np.sum(u * w, axis=0)), 1, atol=1e-6)
 
@@ -72,7 +72,7 @@ def test_another_seed_finds_the_same_pairs():
 def test_a_graph_whose_similarity_has_rank_one():
     """Every product lies in the span of the null vector; the rest needs no division by 0."""
     problem = NormalizedProblem(cosine.dense(np.full((200, 4), 0.5, np.float32)))
-    values, u = lanczos(problem, 4, tol=1e-5, seed=0)
+    values, u = lanczos(problem, 4, tolerance=1e-5, seed=0)
     np.testing.assert_allclose(values, [0, 1, 1, 1], atol=1e-6)
     assert np.isfinite(u).all()
 

@@ -10,6 +10,7 @@ from eigen.solvers.lobpcg import lobpcg
 from eigen.solvers.multigrid import Multigrid
 from eigen.solvers.problem import NormalizedProblem
 from eigen.solvers.shift_invert import shift_invert
+from eigen.solvers.spec import SolveSpec
 
 
 def weighted_grid(height, width, seed=0, *, links=0):
@@ -33,22 +34,22 @@ def angle(problem, u, reference):
 def test_grid_spectrum_in_closed_form(with_grid):
     known = gallery.grid(37, 61)
     problem = NormalizedProblem(known.W, grid=(37, 61) if with_grid else None)
-    values, u = lobpcg(problem, 6, tol=1e-8, seed=0)
+    values, u = lobpcg(problem, 6, tolerance=1e-8, seed=0)
     np.testing.assert_allclose(values, known.eigenvalues[:6], atol=1e-12)
     assert problem.residual(values, u).max() <= 1e-8
     np.testing.assert_allclose(u.T @ u, np.eye(6), atol=1e-12)
 
 
 @pytest.mark.parametrize("links", [0, 300])
-@pytest.mark.parametrize("tol", [1e-4, 1e-8])
-def test_weights_over_four_decades(links, tol):
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-8])
+def test_weights_over_four_decades(links, tolerance):
     W = weighted_grid(30, 36, links=links)
     problem = NormalizedProblem(W, grid=(30, 36))
-    values, u = lobpcg(problem, 5, tol=tol, seed=0)
+    values, u = lobpcg(problem, 5, tolerance=tolerance, seed=0)
     exact, vectors = scipy.linalg.eigh(problem.dense_laplacian())
     residual = problem.residual(values, u)
-    assert residual.max() <= tol
-    np.testing.assert_allclose(values, exact[:5], atol=tol)
+    assert residual.max() <= tolerance
+    np.testing.assert_allclose(values, exact[:5], atol=tolerance)
     gap = exact[5] - exact[4]
     assert angle(problem, u, vectors[:, :5]) <= 2 * np.linalg.norm(residual) / gap
 
@@ -69,7 +70,7 @@ def test_sparse_solvers_agree_with_the_dense_one(height, width, seed, links):
     exact, vectors = scipy.linalg.eigh(problem.dense_laplacian())
     gap = exact[k] - exact[k - 1]
     for solver in (lobpcg, shift_invert):
-        values, u = solver(problem, k, tol=1e-7, seed=0)
+        values, u = solver(problem, k, tolerance=1e-7, seed=0)
         residual = problem.residual(values, u)
         assert residual.max() <= 1e-7
         np.testing.assert_allclose(values, exact[:k], atol=1e-7)
@@ -79,7 +80,7 @@ def test_sparse_solvers_agree_with_the_dense_one(height, width, seed, links):
 
 def test_first_vector_is_the_null_vector_exactly():
     problem = NormalizedProblem(weighted_grid(30, 40), grid=(30, 40))
-    values, u = lobpcg(problem, 3, tol=1e-5, seed=0)
+    values, u = lobpcg(problem, 3, tolerance=1e-5, seed=0)
     assert values[0] == 0
     np.testing.assert_array_equal(u[:, 0], problem.null_vector)
 
@@ -87,7 +88,7 @@ def test_first_vector_is_the_null_vector_exactly():
 def test_components_are_all_found():
     known = gallery.components(*[gallery.grid(20, 21)] * 3)
     problem = NormalizedProblem(known.W)
-    values, _ = lobpcg(problem, 5, tol=1e-8, seed=0)
+    values, _ = lobpcg(problem, 5, tolerance=1e-8, seed=0)
     np.testing.assert_allclose(values, known.eigenvalues[:5], atol=1e-10)
     assert values[2] <= 1e-10 < values[3]
 
@@ -101,7 +102,7 @@ def test_graph_without_a_grid():
     row, column = np.repeat(np.arange(900), 12), nearest.ravel()
     W = sparse.csr_array((np.ones(len(row)), (row, column)), shape=(900, 900))
     problem = NormalizedProblem((W + W.T).tocsr())
-    values, _ = lobpcg(problem, 6, tol=1e-7, seed=0)
+    values, _ = lobpcg(problem, 6, tolerance=1e-7, seed=0)
     exact = scipy.linalg.eigvalsh(problem.dense_laplacian(), subset_by_index=(0, 5))
     np.testing.assert_allclose(values, exact, atol=1e-10)
 
@@ -113,13 +114,13 @@ def test_one_step_is_not_passed_off_as_a_solution(monkeypatch):
     one_step = lambda *args, **options: lobpcg(*args, **options, maxiter=1)  # noqa: E731
     monkeypatch.setattr(module, "lobpcg", one_step)
     with pytest.raises(solve.ConvergenceError, match="lobpcg"):
-        solve.solve(W, 5, grid=(30, 36), solver="lobpcg", tol=1e-6)
+        solve.solve(W, SolveSpec(k=5, solver="lobpcg", tolerance=1e-6), grid=(30, 36))
 
 
 def test_start_near_the_solution_saves_the_steps():
     problem = NormalizedProblem(weighted_grid(30, 36), grid=(30, 36))
-    _, near = lobpcg(problem, 7, tol=1e-6, seed=0)
-    values, u = lobpcg(problem, 5, tol=1e-4, seed=0, start=near, maxiter=1)
+    _, near = lobpcg(problem, 7, tolerance=1e-6, seed=0)
+    values, u = lobpcg(problem, 5, tolerance=1e-4, seed=0, start=near, maxiter=1)
     assert problem.residual(values, u).max() <= 1e-4
 
 
@@ -131,19 +132,19 @@ def test_same_bytes_and_untouched_global_generator(with_grid):
         np.random.seed(seed)  # noqa: NPY002
         before = np.random.get_state()[1].copy()  # noqa: NPY002
         problem = NormalizedProblem(W, grid=(30, 41) if with_grid else None)
-        answers.append(lobpcg(problem, 4, tol=1e-6, seed=0)[1].tobytes())
+        answers.append(lobpcg(problem, 4, tolerance=1e-6, seed=0)[1].tobytes())
         np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
     assert answers[0] == answers[1]
 
 
 def test_refuses_a_dense_graph():
     with pytest.raises(np.linalg.LinAlgError, match="sparse"):
-        lobpcg(NormalizedProblem(np.ones((90, 90))), 3, tol=1e-5, seed=0)
+        lobpcg(NormalizedProblem(np.ones((90, 90))), 3, tolerance=1e-5, seed=0)
 
 
 def test_too_few_nodes_for_a_search_space_are_solved_densely():
     known = gallery.path(12)
-    values, _ = lobpcg(NormalizedProblem(known.W), 4, tol=1e-5, seed=0)
+    values, _ = lobpcg(NormalizedProblem(known.W), 4, tolerance=1e-5, seed=0)
     np.testing.assert_allclose(values, known.eigenvalues[:4], atol=1e-12)
 
 
@@ -154,7 +155,7 @@ def test_long_edges_as_heavy_as_the_short_ones():
     far = sparse.csr_array((np.ones(20_000), ends), shape=(6400, 6400))
     W = (gallery.grid(80, 80).W + far + far.T).tocsr()
     problem = NormalizedProblem(W, grid=(80, 80))
-    values, u = lobpcg(problem, 6, tol=1e-5, seed=0, maxiter=30)
+    values, u = lobpcg(problem, 6, tolerance=1e-5, seed=0, maxiter=30)
     assert problem.residual(values, u).max() <= 1e-5
 
 

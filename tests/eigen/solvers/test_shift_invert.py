@@ -6,6 +6,7 @@ from eigen.solvers import gallery, solve
 from eigen.solvers import shift_invert as module
 from eigen.solvers.problem import NormalizedProblem
 from eigen.solvers.shift_invert import fill_estimate, shift_invert
+from eigen.solvers.spec import SolveSpec
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,7 @@ from eigen.solvers.shift_invert import fill_estimate, shift_invert
 )
 def test_closed_forms(known):
     problem = NormalizedProblem(known.W)
-    values, u = shift_invert(problem, 6, tol=1e-8, seed=0)
+    values, u = shift_invert(problem, 6, tolerance=1e-8, seed=0)
     np.testing.assert_allclose(values, known.eigenvalues[:6], atol=1e-10)
     assert problem.residual(values, u).max() <= 1e-8
     np.testing.assert_allclose(u.T @ u, np.eye(6), atol=1e-10)
@@ -44,9 +45,9 @@ def test_long_edges_are_refused(monkeypatch):
     monkeypatch.setattr(module, "MAX_FILL", 400_000)
     assert fill_estimate(NormalizedProblem(gallery.grid(40, 50).W).laplacian()) < 400_000
     with pytest.raises(np.linalg.LinAlgError, match="lobpcg or lanczos"):
-        shift_invert(NormalizedProblem(W), 4, tol=1e-5, seed=0)
+        shift_invert(NormalizedProblem(W), 4, tolerance=1e-5, seed=0)
     with pytest.raises(solve.ConvergenceError, match="shift_invert"):
-        solve.solve(W, 4, solver="shift_invert")
+        solve.solve(W, SolveSpec(k=4, solver="shift_invert"))
 
 
 def test_without_convergence_nothing_is_returned(monkeypatch):
@@ -57,7 +58,7 @@ def test_without_convergence_nothing_is_returned(monkeypatch):
 
     monkeypatch.setattr(module, "eigsh", one_iteration)
     with pytest.raises(np.linalg.LinAlgError, match="No convergence"):
-        shift_invert(NormalizedProblem(gallery.grid(40, 50).W), 6, tol=1e-12, seed=0)
+        shift_invert(NormalizedProblem(gallery.grid(40, 50).W), 6, tolerance=1e-12, seed=0)
 
 
 def test_same_bytes_and_untouched_global_generator():
@@ -66,11 +67,11 @@ def test_same_bytes_and_untouched_global_generator():
     for seed in (1, 2):
         np.random.seed(seed)  # noqa: NPY002
         before = np.random.get_state()[1].copy()  # noqa: NPY002
-        answers.append(shift_invert(problem, 4, tol=1e-6, seed=0)[1].tobytes())
+        answers.append(shift_invert(problem, 4, tolerance=1e-6, seed=0)[1].tobytes())
         np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
     assert answers[0] == answers[1]
 
 
 def test_refuses_a_dense_graph():
     with pytest.raises(np.linalg.LinAlgError, match="sparse"):
-        shift_invert(NormalizedProblem(np.ones((90, 90))), 3, tol=1e-5, seed=0)
+        shift_invert(NormalizedProblem(np.ones((90, 90))), 3, tolerance=1e-5, seed=0)

@@ -16,6 +16,7 @@ from eigen.graphs.affinity import weighted_sum, with_self_loops
 from eigen.solvers import gallery, solve
 from eigen.solvers import lanczos as lanczos_module
 from eigen.solvers.problem import NormalizedProblem
+from eigen.solvers.spec import SolveSpec
 
 SOLVERS = ("dense", "lanczos")
 
@@ -47,7 +48,7 @@ def subspace_angle(W, one, other):
 @pytest.mark.parametrize("name", GRAPHS)
 def test_closed_form_spectra(name, solver):
     graph = GRAPHS[name]
-    solution = solve.solve(graph.W, 6, solver=solver, tol=1e-11)
+    solution = solve.solve(graph.W, SolveSpec(k=6, solver=solver, tolerance=1e-11))
     np.testing.assert_allclose(solution.eigenvalues, graph.eigenvalues[:6], atol=1e-10)
     zeros = min(6, np.count_nonzero(np.abs(graph.eigenvalues) < 1e-12))
     assert np.count_nonzero(np.abs(solution.eigenvalues) < 1e-10) == zeros
@@ -57,7 +58,7 @@ def test_closed_form_spectra(name, solver):
 @pytest.mark.parametrize("name", GRAPHS)
 def test_pairs_solve_the_problem_as_posed(name, solver):
     W = GRAPHS[name].W
-    solution = solve.solve(W, 6, solver=solver, tol=1e-11)
+    solution = solve.solve(W, SolveSpec(k=6, solver=solver, tolerance=1e-11))
     d, v = W.sum(axis=1)[:, None], solution.vectors
     np.testing.assert_allclose(v.T @ (d * v), np.eye(6), atol=1e-10)
     left = d * v - W @ v - solution.eigenvalues * d * v
@@ -69,7 +70,9 @@ def test_pairs_solve_the_problem_as_posed(name, solver):
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("name", GRAPHS)
 def test_first_vector_is_constant_even_where_zero_repeats(name, solver):
-    first = solve.solve(GRAPHS[name].W, 5, solver=solver, tol=1e-11).vectors[:, 0]
+    first = solve.solve(GRAPHS[name].W, SolveSpec(k=5, solver=solver, tolerance=1e-11)).vectors[
+        :, 0
+    ]
     np.testing.assert_allclose(first, first[0], rtol=1e-12)
     assert first[0] < 0
 
@@ -81,7 +84,9 @@ def test_repeated_eigenvalues_have_one_basis_whoever_solves(name, k):
     """Where no cluster is cut off at K, the solvers agree on vectors, not just on a subspace."""
     graph = GRAPHS[name]
     assert graph.eigenvalues[k] - graph.eigenvalues[k - 1] > 1e-3
-    one, other = (solve.solve(graph.W, k, solver=s, tol=1e-11).vectors for s in SOLVERS)
+    one, other = (
+        solve.solve(graph.W, SolveSpec(k=k, solver=s, tolerance=1e-11)).vectors for s in SOLVERS
+    )
     # Symmetric graphs have vectors with half their entries positive: their sign hangs on rounding.
     sign = np.sign(np.sum(one * other, axis=0))
     np.testing.assert_allclose(one, sign * other, atol=1e-8)
@@ -93,7 +98,7 @@ def test_more_copies_than_the_block_are_found():
     first = lanczos_module._first_block(problem.n, 2, 0, None)
     one_block = lanczos_module._solve(problem, 8, 1e-8, 0, first, 2, 20)[0]
     assert np.count_nonzero(one_block > 1 - 1e-9) == 3  # the locked one and a block
-    solution = solve.solve(graph.W, 8, solver="lanczos", tol=1e-11)
+    solution = solve.solve(graph.W, SolveSpec(k=8, solver="lanczos", tolerance=1e-11))
     np.testing.assert_allclose(solution.eigenvalues, graph.eigenvalues[:8], atol=1e-10)
 
 
@@ -110,14 +115,14 @@ def test_solvers_agree_within_davis_kahan(n, density, seed, narrow):
     W = (upper + upper.T).astype(np.float32 if narrow else np.float64)
     W[range(n), range(n)] += 0.1
     k = 4
-    tol = 1e-5 if narrow else 1e-10
+    tolerance = 1e-5 if narrow else 1e-10
     spectrum = scipy.linalg.eigvalsh(NormalizedProblem(W).dense_laplacian())
-    solutions = [solve.solve(W, k, solver=s, tol=tol) for s in SOLVERS]
+    solutions = [solve.solve(W, SolveSpec(k=k, solver=s, tolerance=tolerance)) for s in SOLVERS]
     for solution in solutions:
         # Each true eigenvalue lies within the residual of a computed one (Bauer-Fike).
-        np.testing.assert_allclose(solution.eigenvalues, spectrum[:k], atol=2 * tol)
+        np.testing.assert_allclose(solution.eigenvalues, spectrum[:k], atol=2 * tolerance)
     gap = spectrum[k] - spectrum[k - 1]
-    if gap > 10 * tol:  # otherwise K cuts a cluster, and the subspace is not determined
+    if gap > 10 * tolerance:  # otherwise K cuts a cluster, and the subspace is not determined
         rounding = 1e-6 if narrow else 1e-13  # of the vectors as stored
         bound = (2 * sum(np.linalg.norm(s.residual) for s in solutions) + rounding) / gap
         assert subspace_angle(W, *(s.vectors for s in solutions)) <= bound
@@ -128,7 +133,7 @@ def test_equal_eigenvalues_that_lapack_gives_up_on():
     rng = np.random.default_rng(0)
     upper = np.triu(rng.uniform(0, 1, (14, 14)) * (rng.uniform(0, 1, (14, 14)) < 0.125))
     W = upper + upper.T + 0.1 * np.eye(14)
-    solution = solve.solve(W, 4, solver="dense", tol=1e-10)
+    solution = solve.solve(W, SolveSpec(k=4, solver="dense", tolerance=1e-10))
     expected = np.linalg.eigvalsh(NormalizedProblem(W).dense_laplacian())[:4]
     np.testing.assert_allclose(solution.eigenvalues, expected, atol=1e-10)
 
@@ -138,8 +143,8 @@ def test_equal_eigenvalues_that_lapack_gives_up_on():
 def test_permutation_and_scale_of_the_affinity(seed, solver, factor):
     W = cosine.dense(random_features(40, seed=seed)).toarray().astype(np.float64)
     order = np.random.default_rng(seed).permutation(40)
-    plain = solve.solve(W, 4, solver=solver, tol=1e-9)
-    moved = solve.solve(W[order][:, order] * factor, 4, solver=solver, tol=1e-9)
+    plain = solve.solve(W, SolveSpec(k=4, solver=solver, tolerance=1e-9))
+    moved = solve.solve(W[order][:, order] * factor, SolveSpec(k=4, solver=solver, tolerance=1e-9))
     np.testing.assert_allclose(moved.eigenvalues, plain.eigenvalues, atol=1e-8)
     assert subspace_angle(W, plain.vectors[order], moved.vectors * np.sqrt(factor)) < 1e-4
 
@@ -151,7 +156,9 @@ def test_rotating_features_and_flipping_the_picture(solver):
     rotation = np.linalg.qr(np.random.default_rng(1).standard_normal((d, d)))[0].astype(np.float32)
     flipped = features.reshape(h, w, d)[:, ::-1].reshape(-1, d)
     plain, turned, mirrored = (
-        solve.solve(cosine.dense(np.ascontiguousarray(x)), 4, solver=solver, tol=1e-6)
+        solve.solve(
+            cosine.dense(np.ascontiguousarray(x)), SolveSpec(k=4, solver=solver, tolerance=1e-6)
+        )
         for x in (features, features @ rotation, flipped)
     )
     np.testing.assert_allclose(turned.eigenvalues, plain.eigenvalues, atol=1e-5)
@@ -165,17 +172,17 @@ def test_same_bytes_twice_whatever_numpy_drew_before(solver):
     W = cosine.dense(random_features(300))
     np.random.seed(1)  # noqa: NPY002  the global state must not matter, nor be touched
     state = np.random.get_state()[1].copy()  # noqa: NPY002
-    one = solve.solve(W, 5, solver=solver)
+    one = solve.solve(W, SolveSpec(k=5, solver=solver))
     assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002
     np.random.seed(2)  # noqa: NPY002
-    other = solve.solve(W, 5, solver=solver)
+    other = solve.solve(W, SolveSpec(k=5, solver=solver))
     assert one.vectors.tobytes() == other.vectors.tobytes()
     assert one.eigenvalues.tobytes() == other.eigenvalues.tobytes()
 
 
 def test_drop_trivial_returns_the_pairs_after_the_constant():
     W = GRAPHS["grid"].W
-    whole, dropped = solve.solve(W, 6), solve.solve(W, 5, drop_trivial=True)
+    whole, dropped = solve.solve(W, 6), solve.solve(W, SolveSpec(k=5, drop_trivial=True))
     np.testing.assert_allclose(dropped.eigenvalues, whole.eigenvalues[1:], atol=1e-12)
     assert len(dropped.residual) == dropped.vectors.shape[1] == 5
     assert subspace_angle(W, dropped.vectors, whole.vectors[:, 1:]) < 1e-6
@@ -197,7 +204,7 @@ def unconverged_of(lanczos):
 
 def test_what_did_not_converge_is_refused_with_its_residual(slow_lanczos):
     with pytest.raises(solve.ConvergenceError, match=r"lanczos: residual \d") as raised:
-        solve.solve(gallery.grid(20, 31).W, 5, solver="lanczos", tol=1e-8)
+        solve.solve(gallery.grid(20, 31).W, SolveSpec(k=5, solver="lanczos", tolerance=1e-8))
     assert list(raised.value.attempts) == ["lanczos"]
     # Workers send their errors home.
     assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
@@ -205,7 +212,7 @@ def test_what_did_not_converge_is_refused_with_its_residual(slow_lanczos):
 
 def test_the_next_solver_takes_over(slow_lanczos):
     W = gallery.grid(20, 31).W.toarray()
-    solution = solve.solve(W, 5, tol=1e-8)
+    solution = solve.solve(W, SolveSpec(k=5, tolerance=1e-8))
     assert solution.solver == "dense"
     assert solution.residual.max() <= 1e-8
 
@@ -222,16 +229,16 @@ def test_a_solver_that_lies_is_caught(monkeypatch):
         raise np.linalg.LinAlgError("no convergence")
 
     W = gallery.path(30).W
-    true = solve.solve(W, 4, solver="dense").eigenvalues
+    true = solve.solve(W, SolveSpec(k=4, solver="dense")).eigenvalues
     monkeypatch.setattr(module, "dense", wrong_vectors)
     # The eigenvalue becomes that of the vector: the pair is true, though not the one claimed.
-    assert solve.solve(W, 4, solver="dense").eigenvalues[3] > true[3] + 1e-3
+    assert solve.solve(W, SolveSpec(k=4, solver="dense")).eigenvalues[3] > true[3] + 1e-3
     monkeypatch.setattr(module, "dense", lambda p, k, **o: (honest(p, k, **o)[0], np.eye(p.n, k)))
     with pytest.raises(solve.ConvergenceError, match="dense: residual"):
-        solve.solve(W, 4, solver="dense")
+        solve.solve(W, SolveSpec(k=4, solver="dense"))
     monkeypatch.setattr(module, "dense", broken)
     with pytest.raises(solve.ConvergenceError, match="dense: no convergence"):
-        solve.solve(W, 4, solver="dense")
+        solve.solve(W, SolveSpec(k=4, solver="dense"))
 
 
 @pytest.mark.parametrize(
@@ -249,7 +256,7 @@ def test_few_nodes(rows, count):
 @pytest.mark.parametrize("drop", [False, True])
 def test_more_pairs_than_nodes(drop):
     with pytest.raises(GraphError, match="of 4 nodes"):
-        solve.solve(cosine.dense(random_features(4)), 5 - drop, drop_trivial=drop)
+        solve.solve(cosine.dense(random_features(4)), SolveSpec(k=5 - drop, drop_trivial=drop))
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -263,7 +270,7 @@ def test_more_pairs_than_nodes(drop):
     ids=["one colour", "duplicate rows", "three components"],
 )
 def test_degenerate_pictures(features, solver):
-    solution = solve.solve(cosine.dense(features), 5, solver=solver)
+    solution = solve.solve(cosine.dense(features), SolveSpec(k=5, solver=solver))
     spectrum = scipy.linalg.eigvalsh(NormalizedProblem(cosine.dense(features)).dense_laplacian())
     np.testing.assert_allclose(solution.eigenvalues, spectrum[:5], atol=1e-5)
     assert solution.residual.max() <= 1e-5
@@ -280,7 +287,7 @@ def test_isolated_nodes_are_refused_unless_given_a_loop():
 
 def test_unknown_solver_is_named():
     with pytest.raises(ValueError, match="found 'magic'"):
-        solve.solve(gallery.path(9).W, 2, solver="magic")
+        solve.solve(gallery.path(9).W, SolveSpec(k=2, solver="magic"))
 
 
 def test_chain_follows_the_kind_of_graph():
@@ -351,8 +358,8 @@ def test_a_start_near_the_answer_saves_products():
         return multiply(vectors)
 
     problem.similarity = counting
-    _, u = lanczos_module.lanczos(problem, 4, tol=1e-6, seed=0, block=4)
+    _, u = lanczos_module.lanczos(problem, 4, tolerance=1e-6, seed=0, block=4)
     cold = sum(counted)
     counted.clear()
-    lanczos_module.lanczos(problem, 4, tol=1e-6, seed=0, start=u, block=4)
+    lanczos_module.lanczos(problem, 4, tolerance=1e-6, seed=0, start=u, block=4)
     assert sum(counted) < cold / 2

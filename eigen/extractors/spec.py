@@ -1,0 +1,98 @@
+"""Settings of an extractor."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from data.errors import SettingError
+from data.settings import Spec
+
+_AUTOCAST = {"bfloat16": "bf16", "float16": "fp16", None: "none"}
+
+
+def _short(name: Any) -> Any:
+    return _AUTOCAST.get(name, name) if isinstance(name, str | None) else name
+
+
+Autocast = Annotated[Literal["none", "bf16", "fp16"], BeforeValidator(_short)]
+"""Precision of a network's products; torch's names, "bfloat16" and "float16", are accepted too."""
+
+DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
+
+
+def _path(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _joined(stages: Any) -> Any:
+    return ",".join(map(str, stages)) if isinstance(stages, list | tuple) else stages
+
+
+class ExtractorSpec(Spec):
+    """Which extractor to make: everything that decides its features. A device only rounds them.
+
+    >>> ExtractorSpec(name="dino_vits8", facet="query").block
+    -1
+    """
+
+    name: str = Field(
+        "dino_vits16",
+        description="Feature extractor, see docs/extractors.md; `lowlevel` needs no weights.",
+    )
+    weights: Annotated[str | None, BeforeValidator(_path)] = Field(
+        None,
+        description="File of the extractor's weights (.pth, .safetensors), or random:SEED for"
+        " randomly initialised ones; null takes them from the hub.",
+    )
+    facet: Literal["key", "query", "value", "token"] = Field(
+        "key",
+        description="Vision transformer: what is read from the attention block; token is the"
+        " block's output.",
+    )
+    block: int = Field(
+        -1, description="Vision transformer: which block is read; negative counts from the last."
+    )
+    stages: Annotated[str | None, BeforeValidator(_joined)] = Field(
+        None,
+        description="Convolutional network: modules whose outputs are read, such as"
+        " layer3,layer4; null takes those published with it, or the last stage.",
+    )
+    patch: int | None = Field(
+        None,
+        ge=1,
+        description="Convolutional network: side in pixels of the cells that its outputs are"
+        " resampled to; null takes 16.",
+    )
+    enlargement: float | None = Field(
+        None,
+        gt=0,
+        le=16,
+        description="Convolutional network: factor by which the image is enlarged first; null"
+        " enlarges until a cell of the coarsest stage covers one patch.",
+    )
+    centring: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Convolutional network: share of the image's mean that is subtracted from the"
+        " rows of each stage; null takes 0.99.",
+    )
+    autocast: Autocast = Field(
+        "none",
+        description="Precision of the network's products; features are float32 either way."
+        " bfloat16 and float16 are accepted for bf16 and fp16.",
+    )
+
+
+def random_seed(weights: str | None) -> int | None:
+    """The seed in "random:SEED"; None for weights that are read from a file."""
+    if weights is None or not weights.startswith("random:"):
+        return None
+    match = re.fullmatch(r"random:(\d+)", weights)
+    if match is None:
+        raise SettingError(f"weights: expected random:SEED with a whole number; found {weights!r}")
+    return int(match[1])
