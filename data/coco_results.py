@@ -1,0 +1,145 @@
+"""Objects in COCO's results format: the JSON list that pycocotools reads with `loadRes`.
+
+An entry has `image_id`, `file_name`, `category_id` 1, `bbox` (x, y, width, height in pixels),
+`segmentation` (compressed run lengths) and `score`. The same entries give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.errors import DatasetError
+from data.files import atomic_path
+
+CATEGORY = {"id": 1, "name": "object"}
+_COCO_STEM = re.compile(r"(?:COCO_(?:train|val|test)2014_)?(\d{12})")
+_FIELDS = ("image_id", "segmentation")
+
+
+def image_ids(stems: Sequence[str]) -> dict[str, int]:
+    """Numbers of images: COCO's own where all names hold one, else 1, 2, ... in sorted order."""
+    matches = {stem: _COCO_STEM.fullmatch(stem) for stem in stems}
+    numbers = {stem: int(match[1]) for stem, match in matches.items() if match}
+    if len(numbers) == len(matches) == len(set(numbers.values())):
+        return numbers
+    return {stem: number for number, stem in enumerate(sorted(matches), start=1)}
+
+
+def encode(mask: np.ndarray) -> dict[str, Any]:
+    """Compressed run lengths of a (H, W) bool mask, as JSON can hold them."""
+    from pycocotools import mask as rle
+
+    runs = rle.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": [int(n) for n in runs["size"]], "counts": runs["counts"].decode("ascii")}
+
+
+def decode(segmentation: Any, size: tuple[int, int], where: str) -> np.ndarray:
+    """The (H, W) bool mask of a `segmentation`: run lengths, compressed or not, or polygons.
+
+    Raises
+    ------
+    DatasetError
+        It is none of these, or of another size than (H, W); `where` names it.
+    """
+    from pycocotools import mask as rle
+
+    try:
+        runs = segmentation
+        if isinstance(segmentation, list):
+            runs = rle.merge(rle.frPyObjects(segmentation, *size))
+        elif isinstance(segmentation["counts"], list):
+            runs = rle.frPyObjects(segmentation, *segmentation["size"])
+        mask = rle.decode(runs).astype(bool)
+    except Exception as error:  # pycocotools raises whatever its C code meets
+        raise DatasetError(
+            f"{where}: segmentation is neither run lengths nor polygons ({error!r})"
+        ) from error
+    if mask.shape != size:
+        raise DatasetError(
+            f"{where}: mask of {mask.shape[1]} x {mask.shape[0]} pixels for an image of "
+            f"{size[1]} x {size[0]}; make it from the image as it is, or resize it"
+        )
+    return mask
+
+
+def write_results(path: str | Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Write entries as one JSON list, an entry per line."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        separator = "["
+        for entry in entries:
+            file.write(separator + "\n" + json.dumps(entry, ensure_ascii=False))
+            separator = ","
+        file.write("[]\n" if separator == "[" else "\n]\n")
+
+
+def write_images(path: str | Path, images: Iterable[tuple[int, str, tuple[int, int]]]) -> None:
+    """Write the data set that results refer to, (id, file name, (H, W)) per image.
+
+    `COCO(path).loadRes(results)` then opens the results.
+    """
+    listed = [
+        {"id": number, "file_name": name, "height": size[0], "width": size[1]}
+        for number, name, size in images
+    ]
+    content = {"images": listed, "categories": [CATEGORY], "annotations": []}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8")
+
+
+def read_results(path: str | Path) -> list[dict[str, Any]]:
+    """Entries of a results file, or the `annotations` of a COCO data set or of a SAM-like file.
+
+    A file that SAM's automatic mask generator writes per image holds `image` and `annotations`;
+    its entries get the image's `file_name` and `image_id`.
+
+    Raises
+    ------
+    DatasetError
+        The file is no JSON, or no list of entries with a segmentation.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise DatasetError(f"{path}: cannot be read as JSON ({error})") from error
+    entries = content
+    if isinstance(content, dict):
+        entries = content.get("annotations")
+        entries = _with_names(content, entries) if isinstance(entries, list) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise DatasetError(
+            f"{path}: expected a list of COCO results, or an object with annotations; found "
+            f"{type(content).__name__}"
+        )
+    for number, entry in enumerate(entries):
+        missing = [field for field in _FIELDS if field not in entry]
+        if missing:
+            raise DatasetError(f"{path}: entry {number} has no {', '.join(missing)}")
+    return entries
+
+
+def _with_names(content: dict[str, Any], entries: list[Any]) -> list[Any]:
+    image = content.get("image")
+    images = content.get("images", [image] if isinstance(image, dict) else [])
+    by_id = {
+        image.get("id", image.get("image_id")): image.get("file_name")
+        for image in images
+        if isinstance(image, dict)
+    }
+    only = next(iter(by_id)) if len(by_id) == 1 else None
+    named = []
+    for entry in entries:
+        if isinstance(entry, dict):
+            number = entry.get("image_id", only)
+            more = {} if number is None else {"image_id": number}
+            if by_id.get(number):
+                more["file_name"] = by_id[number]
+            entry = {**entry, **more}
+        named.append(entry)
+    return named

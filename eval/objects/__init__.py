@@ -1,0 +1,1 @@
+"""Scores of objects and segments that were found without training."""
