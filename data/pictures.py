@@ -119,6 +119,19 @@ def picture_size(path: str | Path) -> tuple[int, int]:
         return (width, height) if turned else (height, width)
 
 
+def orientation(path: str | Path) -> int:
+    """EXIF orientation, 1 to 8; 1 (upright) where the file states none.
+
+    Raises
+    ------
+    ImageError
+        The header cannot be read.
+    """
+    with _open(path, None) as picture:
+        stated = _orientation(picture)
+    return stated if stated in range(1, 9) else 1
+
+
 def write_mask(path: str | Path, mask: np.ndarray, *, durable: bool = True) -> None:
     """Write a (H, W) bool mask as an 8-bit grey PNG of 0 and 255; `durable` as in `atomic_path`.
 

@@ -2,7 +2,7 @@
 
 | set | wanted under the root | from |
 |---|---|---|
-| coco-stuff | coco/coco_stuff/images/{train2017,val2017} | COCO 2017 photos |
+| coco-stuff | coco/coco_stuff/images/{train2017,val2017} | COCO 2017 images |
 | | coco/coco_stuff/annotations/{train2017,val2017} | stuffthingmaps_trainval2017.zip |
 | voc | VOC2012/{JPEGImages,SegmentationClassAug,ImageSets} | VOC 2012, masks joined with SBD |
 | | or VOCZERO/{images,annotations}/{train,val} | the arrangement that ZegFormer offers |
@@ -19,7 +19,15 @@ from data.errors import DatasetError
 from data.text.vocabulary import builtin
 from data.trees.findings import Finding
 from data.trees.lists import read_ids
-from data.zegformer.prepare import Conversion, Progress, count_check, run, stems, write_class_names
+from data.trees.voc import PascalTree
+from data.zegformer.prepare import (
+    Conversion,
+    Progress,
+    count_check,
+    pictures,
+    run,
+    write_class_names,
+)
 
 PUBLISHED = {
     "coco-stuff": {"train2017": 118_287, "val2017_all": 5_000},
@@ -27,6 +35,24 @@ PUBLISHED = {
     "ade20k-full": {"training_seen": 25_574, "val_all": 2_000},
 }
 NAMES = tuple(PUBLISHED)
+_LISTS = {part: f"{part}_classnames.json" for part in ("seen", "unseen", "all")}
+_ADE_LISTS = {
+    part: f"ADE20K_{count}_pure_class.json"
+    for part, count in (("seen", 572), ("unseen", 275), ("all", 847))
+}
+CLASS_NAMES = {
+    "coco-stuff": ("coco_stuff", "coco/coco_stuff/split", _LISTS),
+    "voc": ("voc", "VOCZERO", _LISTS),
+    "ade20k-full": ("ade20k_full", "ADE20K_2021_17_01", _ADE_LISTS),
+}
+"""Vocabulary, folder and published files of the class names of each set."""
+
+_COCO_ARCHIVE = (
+    "stuffthingmaps_trainval2017.zip of the COCO-Stuff project (category id - 1: 0 to 181, 255 "
+    "void), not its pixelmaps or label maps of category ids"
+)
+_VOC_ARCHIVE = "masks of VOC 2012 and SBD (0 to 20, 255 void), as SegmentationClassAug holds them"
+_ADE_ARCHIVE = "the _seg.png files of ADE20K_2021_17_01 (objects 0 to 3688 in red and green)"
 _HOW = "as distributed by its publisher; see the table in docs/zegformer.md"
 
 
@@ -48,13 +74,15 @@ def prepare(
     Raises
     ------
     DatasetError
-        The official files are not there.
+        The official files are not there, or are of another archive.
     """
     makers = {"coco-stuff": _coco_stuff, "voc": _voc, "ade20k-full": _ade20k_full}
     if name not in makers:
         raise DatasetError(f"{name!r}: choose {', '.join(NAMES)}")
     tasks, made = makers[name](root)
     _, failed = run(tasks, workers=workers, progress=progress)
+    vocabulary, folder, lists = CLASS_NAMES[name]
+    write_class_names(builtin(vocabulary), root / folder, lists)
     counts = PUBLISHED[name].items()
     return failed, [count_check(f"{name} {part}", made / part, n, _HOW) for part, n in counts]
 
@@ -69,15 +97,14 @@ def _coco_stuff(root: Path) -> tuple[list[Conversion], Path]:
     }
     tasks = [
         Conversion(
-            base / "annotations" / split / f"{stem}.png",
+            source,
             tuple((made / folder / f"{stem}.png", subset) for folder, subset in parts.items()),
             "coco_stuff",
+            _COCO_ARCHIVE,
         )
         for split, parts in outputs.items()
-        for stem in stems(base / "annotations" / split, ".png", how)
+        for stem, source in pictures(base / "annotations" / split, how).items()
     ]
-    names = {part: f"{part}_classnames.json" for part in ("seen", "unseen", "all")}
-    write_class_names(builtin("coco_stuff"), base / "split", names)
     return tasks, made
 
 
@@ -92,31 +119,30 @@ def _voc(root: Path) -> tuple[list[Conversion], Path]:
     for split, parts in outputs.items():
         for stem, source, photo in _voc_sources(root, split):
             labels = tuple((made / folder / f"{stem}.png", s) for folder, s in parts.items())
-            place = base / "images" / split / f"{stem}.jpg"
-            link = (photo, place) if photo is not None else None
-            tasks.append(Conversion(source, labels, "voc", link))
-    names = {part: f"{part}_classnames.json" for part in ("seen", "unseen", "all")}
-    write_class_names(builtin("voc"), base, names)
+            link = (photo, base / "images" / split / photo.name) if photo is not None else None
+            tasks.append(Conversion(source, labels, "voc", _VOC_ARCHIVE, link))
     return tasks, made
 
 
 def _voc_sources(root: Path, split: str) -> list[tuple[str, Path, Path | None]]:
-    """(stem, mask, photo to link or None) of VOCZERO if it is there, else of VOC2012."""
+    """(stem, mask, image to link or None) of VOCZERO if it is there, else of VOC 2012."""
     raw = root / "VOCZERO" / "annotations" / split
     if raw.is_dir():
-        return [(stem, raw / f"{stem}.png", None) for stem in stems(raw, ".png", _HOW)]
-    voc = root / "VOC2012"
-    listed = voc / "ImageSets" / "Segmentation" / f"{'trainaug' if split == 'train' else split}.txt"
+        return [(stem, path, None) for stem, path in pictures(raw, _HOW).items()]
+    voc = PascalTree(root)
+    listed = voc.root / "ImageSets" / "Segmentation"
+    listed /= f"{'trainaug' if split == 'train' else split}.txt"
     if not listed.is_file():
         raise DatasetError(
             f"neither {raw} nor {listed} is there; put VOC 2012 with SegmentationClassAug and its "
             "list trainaug.txt there"
         )
-    found: list[tuple[str, Path, Path | None]] = []
-    for stem in read_ids(listed):
-        mask, photo = voc / "SegmentationClassAug" / stem, voc / "JPEGImages" / stem
-        found.append((stem, mask.with_name(f"{stem}.png"), photo.with_name(f"{stem}.jpg")))
-    return found
+    masks, images = pictures(voc.masks, _HOW), pictures(voc.images, _HOW)
+    return [
+        (stem, masks.get(stem, voc.masks / f"{stem}.png"),
+         images.get(stem, voc.images / f"{stem}.jpg"))
+        for stem in read_ids(listed)
+    ]  # fmt: skip
 
 
 def _ade20k_full(root: Path) -> tuple[list[Conversion], Path]:
@@ -124,8 +150,8 @@ def _ade20k_full(root: Path) -> tuple[list[Conversion], Path]:
     made = base / "annotations_detectron2_freq"
     tasks = []
     for folder, name in _ade_index(root, base / "index_ade20k.pkl"):
-        stem = name.removesuffix(".jpg")
-        training = stem.split("_")[1] != "val"
+        stem = Path(name).stem
+        training = stem.split("_")[1:2] != ["val"]
         parts = (
             {"training_seen": "seen"}
             if training
@@ -137,23 +163,21 @@ def _ade20k_full(root: Path) -> tuple[list[Conversion], Path]:
                 root / folder / f"{stem}_seg.png",
                 tuple((made / part / f"{stem}.tif", subset) for part, subset in parts.items()),
                 "ade20k_full",
+                _ADE_ARCHIVE,
                 (root / folder / name, base / "images_detectron2_freq" / split / name),
                 decode="ade",
             )
         )
-    names = {
-        "seen": "ADE20K_572_pure_class.json",
-        "unseen": "ADE20K_275_pure_class.json",
-        "all": "ADE20K_847_pure_class.json",
-    }
-    write_class_names(builtin("ade20k_full"), base, names)
     return tasks, made
 
 
 def _ade_index(root: Path, path: Path) -> list[tuple[str, str]]:
     try:
         index = array_pickles.read(path)
-        return list(zip(index["folder"], index["filename"], strict=True))
+        entries = list(zip(index["folder"], index["filename"], strict=True))
+        if not all(_is_inside(folder, name) for folder, name in entries):
+            raise DatasetError(f"{path}: names files outside of {root}; take the official index")
+        return entries
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror}); {_HOW}") from error
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
@@ -161,3 +185,8 @@ def _ade_index(root: Path, path: Path) -> list[tuple[str, str]]:
             f"{path}: no index of ADE20K: expected a pickle with lists `folder` and `filename`, "
             f"without code ({error})"
         ) from error
+
+
+def _is_inside(folder: str, name: str) -> bool:
+    path = Path(folder)
+    return not path.is_absolute() and ".." not in (*path.parts, name) and Path(name).name == name

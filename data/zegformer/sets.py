@@ -1,4 +1,4 @@
-"""The data sets of ZegFormer by their published names: which photos, which labels, which classes.
+"""The data sets of ZegFormer by their published names: their images, labels and classes.
 
 Labels are maps of class ids in the order of the set's vocabulary, as `data.zegformer.prepare`
 writes them.
@@ -11,19 +11,59 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.errors import DatasetError
+import numpy as np
+
+from data.errors import DatasetError, ImageError
+from data.pictures import orientation, read_image, read_label
 from data.text.vocabulary import Vocabulary, builtin
+from data.trees.tree import list_pictures
 
 log = logging.getLogger(__name__)
 
 
+_SHOWN = 3  # files in a message
+
+
 @dataclass(frozen=True)
 class Pair:
-    """A photo and its label map."""
+    """An image and its label map."""
 
     id: str
     image: Path
     label: Path
+
+
+def read_pair(pair: Pair, *, classes: int, ignore: int) -> tuple[np.ndarray, np.ndarray]:
+    """The image, (H, W, 3) uint8 RGB upright, and its label map, (H, W) uint8 or uint16.
+
+    Parameters
+    ----------
+    classes : number of classes that the labels count from 0
+    ignore : label value without a class
+
+    Raises
+    ------
+    ImageError
+        One of them cannot be read; the label is of another size or vocabulary; or the image is
+        turned by its EXIF data in a way that leaves open whether the label is turned with it.
+    """
+    image, label = read_image(pair.image), read_label(pair.label)
+    turned = orientation(pair.image)
+    if label.shape != image.shape[:2]:
+        note = f" after turning it by its EXIF orientation {turned}" if turned > 1 else ""
+        raise ImageError(
+            pair.label, f"is of size {label.shape}, but its image {image.shape[:2]}{note}"
+        )
+    if turned in (2, 3, 4) or (turned > 4 and label.shape[0] == label.shape[1]):
+        raise ImageError(
+            pair.image,
+            f"has EXIF orientation {turned}, so its label map may be upright or not; store both "
+            "upright, without EXIF orientation",
+        )
+    top = int(label.max(initial=0, where=label != ignore))
+    if top >= classes:
+        raise ImageError(pair.label, f"has class {top}, but there are {classes}, counted from 0")
+    return image, label
 
 
 @dataclass(frozen=True)
@@ -50,34 +90,41 @@ class LabelledSet:
         return builtin(self.vocabulary).subset(self.subset)
 
     def pairs(self, root: Path) -> list[Pair]:
-        """Photos that have a label and the reverse, sorted by id; what has no partner is logged.
+        """Images that have a label, sorted by id; files without a partner are logged.
 
         Raises
         ------
         DatasetError
-            A folder is missing, or no photo has a label; says how to make it.
+            A folder is missing, or no image has a label; says how to make it.
         """
-        images, labels = (self._stems(root / folder) for folder in (self.images, self.labels))
+        images, labels = (self._paths(root / folder) for folder in (self.images, self.labels))
         both = sorted(images.keys() & labels.keys())
         if not both:
             raise DatasetError(
-                f"{self.name}: no photo of {root / self.images} has a label in "
+                f"{self.name}: no image of {root / self.images} has a label in "
                 f"{root / self.labels}; run: python -m pipeline prepare {self.prepared_by}"
             )
-        alone = len(images) + len(labels) - 2 * len(both)
+        alone = [(images | labels)[stem] for stem in sorted(images.keys() ^ labels.keys())]
         if alone:
-            log.warning("%s: %d files have no partner of the same name", self.name, alone)
+            log.warning(
+                "%s: %d files have no partner of the same name: %s",
+                self.name,
+                len(alone),
+                ", ".join(map(str, alone[:_SHOWN])) + (", ..." if len(alone) > _SHOWN else ""),
+            )
         return [Pair(stem, images[stem], labels[stem]) for stem in both]
 
-    def _stems(self, folder: Path) -> dict[str, Path]:
+    def _paths(self, folder: Path) -> dict[str, Path]:
         if not folder.is_dir():
             raise DatasetError(
                 f"{self.name}: {folder} is missing. Put the official files under the root "
                 "($DETECTRON2_DATASETS or DATASETS.ROOT) and run: python -m pipeline prepare "
                 f"{self.prepared_by}"
             )
-        suffixes = (".jpg", ".png", ".tif")
-        return {entry.stem: entry for entry in folder.iterdir() if entry.suffix in suffixes}
+        listing = list_pictures(folder)
+        for name, reason in listing.problems[:_SHOWN]:
+            log.warning("%s: %s: %s: left out", self.name, folder / name, reason)
+        return {photo.id: photo.path for photo in listing.photos}
 
 
 def _sets() -> list[LabelledSet]:

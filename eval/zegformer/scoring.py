@@ -1,8 +1,8 @@
-"""Photos with labels -> GZS3 or ZS3 figures, and the predictions in the published format.
+"""Score labelled images: GZS3 or ZS3 figures, and the predictions in the published format.
 
-Photos are read, prepared and predicted a few at a time, so that CLIP's crops of several share its
-batches; memory does not grow with their number. A photo that cannot be read is skipped, counted and
-named.
+Images are read, prepared and predicted a few at a time, so that CLIP's crops of several share its
+batches; memory does not grow with their number. An image that cannot be read, or whose label does
+not fit it (`data.zegformer.sets.read_pair`), is left out, counted and named.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from torch import Tensor
 
 from data.errors import ImageError
 from data.files import atomic_path
-from data.pictures import read_image, read_label
 from data.text.vocabulary import Vocabulary
-from data.zegformer.sets import Pair
+from data.zegformer.sets import Pair, read_pair
 from data.zegformer.transforms import resize_label, test_image
 from eigen.store.maps import EigenFolder, EigenMaps
 from eval import boundary
@@ -95,16 +94,12 @@ def score(
     eigen : eigenvectors of the photos, for models that use them
     on_photo : called with (pair, image, label, prediction)
 
-    Raises
-    ------
-    DatasetError
-        A label map of another vocabulary or size.
     """
     K = len(vocabulary)
     found = Score(np.zeros((K + 1, K + 1), np.int64))
     with _Entries(predictions) as entries:
         for start in range(0, len(pairs), together):
-            read = list(_read(pairs[start : start + together], found))
+            read = list(_read(pairs[start : start + together], vocabulary, found))
             if not read:
                 continue
             inputs = [_tensor(test_image(i, short=short, longest=longest)) for _, i, _ in read]
@@ -137,10 +132,13 @@ def outline_matches(prediction: np.ndarray, label: np.ndarray, ignore: int) -> n
     return total
 
 
-def _read(pairs: Sequence[Pair], found: Score) -> Iterator[tuple[Pair, np.ndarray, np.ndarray]]:
+def _read(
+    pairs: Sequence[Pair], vocabulary: Vocabulary, found: Score
+) -> Iterator[tuple[Pair, np.ndarray, np.ndarray]]:
     for pair in pairs:
         try:
-            yield pair, read_image(pair.image), read_label(pair.label)
+            image, label = read_pair(pair, classes=len(vocabulary), ignore=vocabulary.ignore)
+            yield pair, image, label
         except ImageError as error:
             log.warning("%s: left out: %s", pair.id, error)
             found.unread.append((pair.id, str(error)))

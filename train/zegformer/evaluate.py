@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from data.errors import DatasetError
 from data.files import atomic_path
 from data.text.vocabulary import Vocabulary
 from data.zegformer.sets import Pair, datasets_root, labelled_set
@@ -121,6 +122,11 @@ def _scored(
     whole = Score(world.sum(share.confusion), world.sum(share.outlines))
     whole.photos = int(world.sum(np.array([share.photos]))[0])
     whole.unread = world.gather(share.unread)
+    if whole.unread and not whole.photos:
+        raise DatasetError(
+            f"{name}: none of {len(whole.unread)} images can be scored; the first: "
+            f"{whole.unread[0][1]}"
+        )
     figures = whole.figures(vocabulary)
     if folder is not None and world.is_first:
         join_predictions([folder / part for part in parts], folder / _PREDICTIONS)

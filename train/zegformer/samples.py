@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.errors import ImageError
-from data.pictures import picture_size, read_image, read_label
-from data.zegformer.sets import Pair
+from data.pictures import picture_size, read_label
+from data.zegformer.sets import Pair, read_pair
 from data.zegformer.transforms import Augmentation, class_masks, train_sample
 from train.distributed import World
 from train.loading import make_loader
 from train.sampling import BatchSampler, Draw, generator, grouped_batches
-from train.unread import KEY, check_size, readable
+from train.unread import KEY, readable
 from train.zegformer.matcher import Target
 
 log = logging.getLogger(__name__)
@@ -77,15 +77,8 @@ class Samples(Dataset):
         return width > height
 
     def _read(self, item: int) -> tuple[np.ndarray, np.ndarray]:
-        pair = self.pairs[item]
-        image, label = read_image(pair.image), read_label(pair.label)
-        check_size(image, label, pair.label)
-        top = int(label.max(initial=0, where=label != self.augmentation.ignore))
-        if top >= self.classes:
-            raise ImageError(
-                pair.label, f"has class {top}, but there are {self.classes}, counted from 0"
-            )
-        return image, label
+        ignore = self.augmentation.ignore
+        return read_pair(self.pairs[item], classes=self.classes, ignore=ignore)
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -32,8 +32,8 @@ def photo(path: Path) -> None:
 
 @pytest.fixture
 def coco(tmp_path):
-    # person 0, cow 20 (unseen), bear 22, a value that never occurs 11, unlabelled 255
-    label = np.array([[0, 20, 22], [11, 255, 181]], np.uint8)
+    # person 0, cow 20 (unseen), bear 22, unlabelled 255
+    label = np.array([[0, 20, 22], [255, 255, 181]], np.uint8)
     for split, names in (("train2017", ["a", "b"]), ("val2017", ["c"])):
         for name in names:
             save(tmp_path / f"coco/coco_stuff/annotations/{split}/{name}.png", label)
@@ -127,6 +127,126 @@ def test_ade20k_full_is_decoded_and_kept_lossless(tmp_path):
     photo_path = base / "images_detectron2_freq/validation/ADE_val_0001.jpg"
     assert photo_path.read_bytes() == (base / "images/ADE/ADE_val_0001.jpg").read_bytes()
     assert len(labelled_set("ade20k_full_sem_seg_freq_val_unseen").pairs(tmp_path)) == 1
+
+
+def snapshot(root: Path) -> dict[Path, int]:
+    return {p: p.lstat().st_mtime_ns for p in root.rglob("*") if not p.is_dir()}
+
+
+def test_what_is_there_is_not_written_again(coco):
+    prepare("coco-stuff", coco, workers=1)
+    base = coco / "coco/coco_stuff"
+    names = base / "split/seen_classnames.json"
+    names.write_text('["mine"]')
+    gone = base / "annotations_detectron2/val2017_seen/c.png"
+    gone.unlink()
+    before = snapshot(coco)
+    prepare("coco-stuff", coco, workers=1)
+    after = snapshot(coco)
+    assert set(after) - set(before) == {gone}
+    assert {path: after[path] for path in before} == before
+
+
+WRONG = {
+    "coco-stuff": [
+        np.arange(1, 183, dtype=np.uint8),  # category ids
+        np.array([0, 92, 183], np.uint8),  # pixelmaps
+        np.array([0, 11], np.uint8),  # a category that COCO does not have
+        np.array([0, 300], np.uint16),
+    ],
+    "voc": [np.array([77], np.uint8), np.array([0, 21], np.uint8), np.array([254], np.uint8)],
+}
+
+
+@pytest.mark.parametrize(("name", "values"), [(n, v) for n, vs in WRONG.items() for v in vs])
+def test_labels_of_another_archive_end_the_run_and_leave_nothing(tmp_path, name, values):
+    if name == "voc":
+        raw, made = "VOCZERO/annotations/{}", "VOCZERO/annotations_detectron2"
+        splits = ("train", "val")
+    else:
+        raw = "coco/coco_stuff/annotations/{}"
+        made = "coco/coco_stuff/annotations_detectron2"
+        splits = ("train2017", "val2017")
+    for split in splits:
+        save(tmp_path / raw.format(split) / "a.png", np.ones((1, 3), np.uint8))
+    bad = tmp_path / raw.format(splits[0]) / "b.png"
+    save(bad, values[None])
+    archive = "SegmentationClassAug" if name == "voc" else "stuffthingmaps_trainval2017"
+    first = next(str(v) for v in values if v not in _known(name))
+    with pytest.raises(DatasetError, match=f"b.png: has the values {first}.*{archive}"):
+        prepare(name, tmp_path, workers=1)
+    assert not [p for p in (tmp_path / made).rglob("*") if p.is_file()]
+
+
+def _known(name: str) -> set[int]:
+    vocabulary = builtin("voc" if name == "voc" else "coco_stuff")
+    return {*vocabulary.label_ids, 255, *([0] if name == "voc" else [])}
+
+
+def test_objects_that_ade20k_does_not_have_are_refused(tmp_path):
+    base = ade(
+        tmp_path, {"folder": ["ADE20K_2021_17_01/images/ADE"], "filename": ["ADE_val_1.jpg"]}
+    )
+    pixels = np.full((2, 2, 3), 250, np.uint8)  # object 25 * 256 + 250
+    save(base / "images/ADE/ADE_val_1_seg.png", pixels)
+    photo(base / "images/ADE/ADE_val_1.jpg")
+    with pytest.raises(DatasetError, match=r"ADE_val_1_seg\.png: has the values 6650.*_seg\.png"):
+        prepare("ade20k-full", tmp_path, workers=1)
+
+
+@pytest.mark.parametrize("ending", [".JPG", ".jpeg", ".JPEG", ".Jpg", ".png", ".PNG"])
+def test_endings_in_any_case_are_found(tmp_path, ending):
+    voc = tmp_path / "VOC2012"
+    lists = voc / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    for name, list_name in (("t1", "trainaug"), ("v1", "val")):
+        save(voc / f"SegmentationClassAug/{name}.PNG", np.array([[0, 1, 16, 255]], np.uint8))
+        image = voc / f"JPEGImages/{name}{ending}"
+        image.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 1)).save(image, "PNG" if "png" in ending.lower() else "JPEG")
+        (lists / f"{list_name}.txt").write_text(f"{name}\n")
+    assert prepare("voc", tmp_path, workers=1)[0] == []
+    (pair,) = labelled_set("pascal_voc_val_all_sem_seg").pairs(tmp_path)
+    assert pair.image.suffix == ending
+    before = snapshot(tmp_path)
+    assert prepare("voc", tmp_path, workers=1)[0] == []
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("where", ["VOC2012", "VOCdevkit/VOC2012", "."])
+def test_voc_is_found_wherever_its_tree_may_lie(tmp_path, where):
+    voc = tmp_path / where
+    lists = voc / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    save(voc / "SegmentationClassAug/a.png", np.array([[1, 255]], np.uint8))
+    photo(voc / "JPEGImages/a.jpg")
+    for name in ("trainaug", "val"):
+        (lists / f"{name}.txt").write_text("a\n")
+    assert prepare("voc", tmp_path, workers=1)[0] == []
+    assert len(labelled_set("pascal_voc_val_all_sem_seg").pairs(tmp_path)) == 1
+
+
+def test_a_listed_image_that_is_missing_is_named(tmp_path):
+    voc = tmp_path / "VOC2012"
+    lists = voc / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    for name in ("a", "b"):
+        save(voc / f"SegmentationClassAug/{name}.png", np.array([[1]], np.uint8))
+    photo(voc / "JPEGImages/a.jpg")
+    for name in ("trainaug", "val"):
+        (lists / f"{name}.txt").write_text("a\nb\n")
+    failed, _ = prepare("voc", tmp_path, workers=1)
+    assert len(failed) == 2 and all("b.jpg: there is no such file" in reason for reason in failed)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("../x", "a.jpg"), ("/x", "a.jpg"), ("x", "../a.jpg"), ("x", "/a.jpg"), ("x", "..")],
+)
+def test_an_index_that_names_files_elsewhere_is_refused(tmp_path, folder, name):
+    ade(tmp_path, {"folder": [folder], "filename": [name]})
+    with pytest.raises(DatasetError, match="names files outside of"):
+        prepare("ade20k-full", tmp_path, workers=1)
 
 
 class Malicious:
