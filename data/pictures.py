@@ -127,7 +127,7 @@ def orientation(path: str | Path) -> int:
     ImageError
         The header cannot be read.
     """
-    with _open(path, None) as picture:
+    with _open(path, path, None) as picture:
         stated = _orientation(picture)
     return stated if stated in range(1, 9) else 1
 

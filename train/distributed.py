@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import distributed as dist
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from eigen.device import torch_device
@@ -81,6 +82,22 @@ def start(device_name: str = "auto") -> Iterator[World]:
         yield World(dist.get_rank(), size, device)
     finally:
         dist.destroy_process_group()
+
+
+def average_batch_norm(model: nn.Module, world: World) -> None:
+    """Give every process the same running statistics of batch norm, the mean over all of them.
+
+    Without `SyncBatchNorm` each process sees its own images, so its statistics differ; every
+    process calls this before the network is evaluated or saved.
+    """
+    if world.size == 1:
+        return
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
+            for statistics in (module.running_mean, module.running_var):
+                if statistics is not None:
+                    dist.all_reduce(statistics)
+                    statistics /= world.size
 
 
 def unwrap_ddp(model: nn.Module) -> nn.Module:

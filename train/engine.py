@@ -26,7 +26,7 @@ from data import weight_files
 from data.errors import DivergenceError, OutOfMemoryError, SettingError
 from data.progress import Pace
 from train import checkpoint
-from train.distributed import World, unwrap_ddp, wrap_ddp
+from train.distributed import World, average_batch_norm, unwrap_ddp, wrap_ddp
 from train.history import History
 from train.schedule import Schedule, set_rates
 
@@ -185,9 +185,14 @@ class Training:
         while self.step < self.settings.steps:
             self._take_step(stream)
             last = self.step == self.settings.steps
-            if evaluate and (last or _due(self.step, self.settings.evaluate_every)):
+            evaluates = evaluate and (last or _due(self.step, self.settings.evaluate_every))
+            saves = last or _due(self.step, self.settings.save_every)
+            if evaluates or saves:
+                for network in {self.model, self.eval_model}:
+                    average_batch_norm(network, self.world)
+            if evaluate and evaluates:
                 self._evaluate(evaluate)
-            if last or _due(self.step, self.settings.save_every):
+            if saves:
                 self.save()
         if self.world.is_first:
             weight_files.write_safetensors(

@@ -10,6 +10,7 @@ Ding et al., "Decoupling Zero-Shot Semantic Segmentation", CVPR 2022.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.zegformer.pixel_decoder import PixelDecoder, init_lecun
-from models.zegformer.resnet import RES2_CHANNELS, ResNet
+from models.zegformer.resnet import COUNTER, RES2_CHANNELS, ResNet
 from models.zegformer.transformer import Transformer
 
 # Of RGB in 0 to 255.
@@ -204,7 +205,7 @@ class ZegFormer(nn.Module):
 
     def is_unused(self, key: str) -> bool:
         """Published entries that are not this network's: criterion, CLIP, pixel statistics."""
-        return key.startswith(_NOT_OURS)
+        return key.startswith(_NOT_OURS) or key.endswith(COUNTER)
 
 
 def normalised_batch(
@@ -232,8 +233,14 @@ def normalised_batch(
     size = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
     device = images[0].device
     batch = torch.zeros(len(images), 3, *size, device=device)
-    shift = torch.tensor(mean, device=device).view(3, 1, 1)
-    scale = torch.tensor(std, device=device).view(3, 1, 1)
+    shift, scale = (_channels(tuple(values), device) for values in (mean, std))
     for row, image in zip(batch, images, strict=True):
         row[:, : image.shape[1], : image.shape[2]] = (image.float() - shift) / scale
     return batch
+
+
+@functools.lru_cache(maxsize=16)
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(3, 1, 1) on the device; kept, because sending it there makes the CPU wait for the GPU."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device).view(3, 1, 1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.zegformer.pixel_decoder import PixelDecoder
-from models.zegformer.resnet import RES2_CHANNELS, ResNet
+from models.zegformer.resnet import COUNTER, RES2_CHANNELS, ResNet
 
 STRIDE = 4
 """Of the logits, in pixels of the image."""
@@ -66,4 +66,4 @@ class PerPixelBaseline(nn.Module):
 
     def is_unused(self, key: str) -> bool:
         """Published entries that are not this network's."""
-        return key.startswith(("criterion.", "pixel_"))
+        return key.startswith(("criterion.", "pixel_")) or key.endswith(COUNTER)

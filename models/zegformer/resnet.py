@@ -2,8 +2,9 @@
 
 Maps normalised images (B, 3, H, W) to features at strides 4, 8, 16 and 32, "res2" to "res5". The
 arithmetic is torchvision's: 7x7 stem, the stride of a bottleneck in its 3x3 convolution. Frozen
-batch norm, statistics and affine parameters alike, is part of pretrained weights; a trunk without
-any hardly learns with it. Both norms have the same keys, so either reads the other's weights.
+batch norm, statistics and affine parameters alike, is part of pretrained weights; a backbone
+without any hardly learns with it. Both norms share their keys but for a counter of batches, so
+either reads the other's weights.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
 """
@@ -12,9 +13,9 @@ from __future__ import annotations
 
 import re
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import FrozenBatchNorm2d
 
 # 14 is not published: one block a stage, for small experiments.
 BLOCKS = {14: (1, 1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -27,21 +28,12 @@ def channels(res2: int = RES2_CHANNELS) -> dict[str, int]:
     return {name: res2 << level for level, name in enumerate(STAGES)}
 
 
-class FrozenBatchNorm(nn.Module):
-    """Batch norm with fixed statistics and affine parameters."""
+COUNTER = ".num_batches_tracked"
+"""End of the key of a counter that batch norm that trains has and frozen batch norm has not."""
 
-    weight: Tensor
-    bias: Tensor
-    running_mean: Tensor
-    running_var: Tensor
 
-    def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps = eps
-        self.register_buffer("weight", torch.ones(channels))
-        self.register_buffer("bias", torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
+class FrozenBatchNorm(FrozenBatchNorm2d):
+    """torchvision's, computed in one operation that keeps half precision."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.batch_norm(
@@ -49,29 +41,7 @@ class FrozenBatchNorm(nn.Module):
         )
 
 
-class BatchNorm(FrozenBatchNorm):
-    """Batch norm that trains; the statistics are those of each process's own images."""
-
-    def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
-        super().__init__(channels, eps=eps)
-        for name in ("weight", "bias"):
-            start = getattr(self, name)
-            delattr(self, name)
-            setattr(self, name, nn.Parameter(start))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(
-            x,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            training=self.training,
-            eps=self.eps,
-        )
-
-
-NORMS: dict[str, type[FrozenBatchNorm]] = {"FrozenBN": FrozenBatchNorm, "BN": BatchNorm}
+NORMS: dict[str, type[nn.Module]] = {"FrozenBN": FrozenBatchNorm, "BN": nn.BatchNorm2d}
 
 
 class ConvNorm(nn.Conv2d):

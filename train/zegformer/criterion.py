@@ -12,6 +12,7 @@ Cheng et al., "Per-Pixel Classification is Not All You Need for Semantic Segment
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -26,26 +27,30 @@ from train.zegformer.matcher import (
     FOCAL_ALPHA,
     MASK_WEIGHT,
     Target,
-    match,
+    match_layers,
 )
 
 NO_OBJECT_WEIGHT = 0.1
 
-Pairs = list[tuple[Tensor, Tensor]]
+Pairs = Sequence[tuple[Tensor, Tensor]]
 
 
-def classification_loss(logits: Tensor, targets: Sequence[Target], pairs: Pairs) -> Tensor:
-    """Weighted cross entropy: (B, Q, K + 1) float32; unmatched queries are "no object"."""
+def classification_loss(logits: Tensor, labels: Tensor, queries: Tensor, chosen: Tensor) -> Tensor:
+    """Weighted cross entropy: (B, Q, K + 1) float32; unmatched queries are "no object".
+
+    labels : (T,) of all targets of the batch. queries, chosen : (M,) as of `joined_indices`.
+    """
     no_object = logits.shape[2] - 1
-    wanted = torch.full(logits.shape[:2], no_object, dtype=torch.int64, device=logits.device)
-    for row, target, (queries, chosen) in zip(wanted, targets, pairs, strict=True):
-        row[queries.to(row.device)] = target.labels[chosen.to(row.device)]
+    wanted = torch.full(
+        (logits.shape[0] * logits.shape[1],), no_object, dtype=torch.int64, device=logits.device
+    )
+    wanted[queries] = labels[chosen]
     weights = torch.ones(no_object + 1, device=logits.device)
     weights[no_object] = NO_OBJECT_WEIGHT
-    return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weights)
+    return F.cross_entropy(logits.flatten(0, 1), wanted, weights)
 
 
-def focal_loss(logits: Tensor, masks: Tensor, valid: Tensor, count: float) -> Tensor:
+def focal_loss(logits: Tensor, masks: Tensor, valid: Tensor, count: float | Tensor) -> Tensor:
     """Sum over pairs of the mean focal loss over valid pixels, divided by `count`.
 
     logits, masks, valid : (M, P) float32; masks and valid are 0 or 1.
@@ -58,7 +63,7 @@ def focal_loss(logits: Tensor, masks: Tensor, valid: Tensor, count: float) -> Te
     return (loss.sum(dim=1) / valid.sum(dim=1).clamp(min=1)).sum() / count
 
 
-def dice_loss(logits: Tensor, masks: Tensor, valid: Tensor, count: float) -> Tensor:
+def dice_loss(logits: Tensor, masks: Tensor, valid: Tensor, count: float | Tensor) -> Tensor:
     """Sum over pairs of 1 - dice over valid pixels (smoothed by 1), divided by `count`."""
     p = logits.sigmoid() * valid
     overlap = 2 * (p * masks).sum(dim=1) + 1
@@ -78,7 +83,7 @@ class Criterion:
         self.ignore_unlabelled = ignore_unlabelled
 
     def __call__(
-        self, predictions: Sequence[Prediction], targets: list[Target]
+        self, predictions: Sequence[Prediction], targets: Sequence[Target]
     ) -> dict[str, Tensor]:
         """Terms by name: loss_ce, loss_mask, loss_dice of the last layer, the same with `_0`,
         `_1`, ... of the layers before it, all unweighted, and the weighted `total`.
@@ -92,14 +97,18 @@ class Criterion:
         ------
         DivergenceError
         """
-        count = _targets_per_process(targets, predictions[-1].masks.device)
-        total = torch.zeros((), device=predictions[-1].masks.device)
+        device = predictions[-1].masks.device
+        count = _targets_per_process(targets, device)
+        indices = joined_indices(
+            match_layers(predictions, targets), targets, predictions[-1].masks.shape[1], device
+        )
+        total = torch.zeros((), device=device)
         terms: dict[str, Tensor] = {}
         last = len(predictions) - 1
-        with torch.autocast(total.device.type, enabled=False):
+        with torch.autocast(device.type, enabled=False):
             for layer, prediction in enumerate(predictions):
                 suffix = "" if layer == last else f"_{layer}"
-                ce, mask, dice = self.layer(prediction, targets, count)
+                ce, mask, dice = self._layer(prediction, targets, count, *indices[layer])
                 terms |= {
                     f"loss_ce{suffix}": ce,
                     f"loss_mask{suffix}": mask,
@@ -109,39 +118,80 @@ class Criterion:
         return terms | {"total": total}
 
     def layer(
-        self, prediction: Prediction, targets: list[Target], count: float
+        self, prediction: Prediction, targets: Sequence[Target], count: float | Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Cross entropy, focal and dice loss of one decoder layer, unweighted."""
-        pairs = match(prediction, targets)
-        ce = classification_loss(prediction.logits.float(), targets, pairs)
-        logits, masks, valid = [], [], []
-        for own, target, (queries, chosen) in zip(prediction.masks, targets, pairs, strict=True):
-            if not len(queries):
-                continue
-            matched = own[queries.to(own.device)].float()[None]
-            size = target.masks.shape[1:]
-            large = F.interpolate(matched, size=size, mode="bilinear", align_corners=False)[0]
-            truth = target.masks[chosen.to(own.device)].float()
-            logits.append(large.flatten(1))
-            masks.append(truth.flatten(1))
-            valid.append(self._valid(target, truth).flatten(1))
-        if not logits:
+        queries, device = prediction.masks.shape[1], prediction.masks.device
+        (indices,) = joined_indices(match_layers([prediction], targets), targets, queries, device)
+        return self._layer(prediction, targets, count, *indices)
+
+    def _layer(
+        self,
+        prediction: Prediction,
+        targets: Sequence[Target],
+        count: float | Tensor,
+        queries: Tensor,
+        chosen: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        labels = torch.cat([target.labels for target in targets])
+        ce = classification_loss(prediction.logits.float(), labels, queries, chosen)
+        if not len(queries):
             nothing = 0 * prediction.masks.float().sum()
             return ce, nothing, nothing
-        together = torch.cat(logits), torch.cat(masks), torch.cat(valid)
-        return ce, focal_loss(*together, count), dice_loss(*together, count)
+        matched = prediction.masks.flatten(0, 1)[queries].float()[None]
+        truth = torch.cat([target.masks for target in targets])[chosen].float()
+        large = F.interpolate(matched, size=truth.shape[1:], mode="bilinear", align_corners=False)
+        pixels = (
+            large[0].flatten(1),
+            truth.flatten(1),
+            self._valid(targets, truth, chosen).flatten(1),
+        )
+        return ce, focal_loss(*pixels, count), dice_loss(*pixels, count)
 
-    def _valid(self, target: Target, truth: Tensor) -> Tensor:
-        if self.ignore_unlabelled and target.valid is not None:
-            return target.valid.to(truth).expand_as(truth)
-        return torch.ones_like(truth)
+    def _valid(self, targets: Sequence[Target], truth: Tensor, chosen: Tensor) -> Tensor:
+        """The pixels that count, of each matched target."""
+        if not self.ignore_unlabelled:
+            return torch.ones_like(truth)
+        maps = [
+            torch.ones_like(target.masks) if target.valid is None
+            else target.valid.expand_as(target.masks)
+            for target in targets
+        ]  # fmt: skip
+        return torch.cat(maps)[chosen].to(truth)
 
 
-def _targets_per_process(targets: Sequence[Target], device: torch.device) -> float:
+def joined_indices(
+    layers: Sequence[Pairs], targets: Sequence[Target], queries: int, device: torch.device
+) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of each layer as indices into all queries and all targets of the batch.
+
+    Parameters
+    ----------
+    layers : of each decoder layer, the pairs of each image (`match_layers`)
+    queries : queries per image
+
+    Returns
+    -------
+    (queries, targets) of each layer, (M,) int64 on `device`, sent in one transfer
+    """
+    offsets = [0, *itertools.accumulate(len(target.labels) for target in targets)]
+    table = torch.stack([
+        torch.stack([
+            torch.cat([index * queries + own for index, (own, _) in enumerate(pairs)]),
+            torch.cat([offsets[index] + own for index, (_, own) in enumerate(pairs)]),
+        ])
+        for pairs in layers
+    ])  # fmt: skip
+    if device.type == "cuda":
+        table = table.pin_memory()  # so that the CPU need not wait for the transfer
+    return [(own[0], own[1]) for own in table.to(device, non_blocking=True)]
+
+
+def _targets_per_process(targets: Sequence[Target], device: torch.device) -> float | Tensor:
     """Mean number of targets over all processes, at least 1."""
-    own = torch.tensor(float(sum(len(target.labels) for target in targets)), device=device)
-    size = 1
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(own)
-        size = dist.get_world_size()
-    return max(float(own) / size, 1.0)
+    count = float(sum(len(target.labels) for target in targets))
+    if not (dist.is_available() and dist.is_initialized()):
+        return max(count, 1.0)
+    total = torch.full((), count, device=device)
+    dist.all_reduce(total)
+    return (total / dist.get_world_size()).clamp(min=1)

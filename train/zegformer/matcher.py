@@ -9,8 +9,10 @@ Cheng et al., "Per-Pixel Classification is Not All You Need for Semantic Segment
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -69,27 +71,47 @@ def cost(prediction: Prediction, index: int, target: Target) -> Tensor:
         )
 
 
-def match(prediction: Prediction, targets: list[Target]) -> list[tuple[Tensor, Tensor]]:
+def match(prediction: Prediction, targets: Sequence[Target]) -> list[tuple[Tensor, Tensor]]:
     """The cheapest assignment of each image: (query indices, target indices), queries ascending.
 
-    min(Q, n) pairs an image; int64 on the CPU.
+    min(Q, n) pairs per image; int64 on the CPU. Raises as `match_layers`.
+    """
+    return match_layers([prediction], targets)[0]
+
+
+@torch.no_grad()
+def match_layers(
+    predictions: Sequence[Prediction], targets: Sequence[Target]
+) -> list[list[tuple[Tensor, Tensor]]]:
+    """`match` of every decoder layer. All costs leave the device in one transfer.
 
     Raises
     ------
     DivergenceError
         A cost is not finite.
     """
+    costs = [
+        cost(prediction, index, target)
+        for prediction in predictions
+        for index, target in enumerate(targets)
+    ]
+    values = torch.cat([table.flatten() for table in costs]).cpu()
+    tables = values.split([table.numel() for table in costs])
+    assigned = [
+        _assigned(table.view(of_device.shape), number % len(targets))
+        for number, (table, of_device) in enumerate(zip(tables, costs, strict=True))
+    ]
+    return [assigned[n : n + len(targets)] for n in range(0, len(assigned), len(targets))]
+
+
+def _assigned(costs: Tensor, index: int) -> tuple[Tensor, Tensor]:
     from scipy.optimize import linear_sum_assignment
 
-    pairs = []
-    for index, target in enumerate(targets):
-        costs = cost(prediction, index, target).cpu()
-        if not torch.isfinite(costs).all():
-            raise DivergenceError(
-                f"image {index} of the batch: matching costs are not finite, so the network's "
-                "outputs are not; lower the learning rate (SOLVER.BASE_LR) or use bf16 or no "
-                "mixed precision (SOLVER.AMP.DTYPE, SOLVER.AMP.ENABLED)"
-            )
-        queries, chosen = linear_sum_assignment(costs.numpy())
-        pairs.append((torch.from_numpy(queries), torch.from_numpy(chosen)))
-    return pairs
+    if not np.isfinite(costs.numpy()).all():
+        raise DivergenceError(
+            f"image {index} of the batch: matching costs are not finite, so the network's "
+            "outputs are not; lower the learning rate (SOLVER.BASE_LR) or use bf16 or no "
+            "mixed precision (SOLVER.AMP.DTYPE, SOLVER.AMP.ENABLED)"
+        )
+    queries, chosen = linear_sum_assignment(costs.numpy())
+    return torch.from_numpy(queries), torch.from_numpy(chosen)

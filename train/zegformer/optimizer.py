@@ -1,4 +1,4 @@
-"""AdamW as ZegFormer sets it up: the trunk at a tenth of the rate, norms and queries undecayed."""
+"""AdamW of ZegFormer: the backbone at a tenth of the rate, no decay of norms and queries."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from models.zegformer.resnet import FrozenBatchNorm
-
 BACKBONE_MULTIPLIER = 0.1
 
-_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, FrozenBatchNorm)
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 
 
 def groups(

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import FrozenBatchNorm2d
 
+from models.checkpoints import load_state
 from models.zegformer.network import ZegFormer, normalised_batch
 from models.zegformer.per_pixel import PerPixelBaseline
-from models.zegformer.resnet import BatchNorm, FrozenBatchNorm, ResNet, torchvision_key
+from models.zegformer.resnet import COUNTER, FrozenBatchNorm, ResNet, torchvision_key
 from models.zegformer.transformer import sine_positions
 from tests.parity import zegformer_model as family
 
@@ -80,14 +82,34 @@ def test_unknown_norm_is_refused():
         ResNet(50, "LN")
 
 
-def test_norm_that_trains_is_torchs():
+def test_norms_are_of_the_classes_that_libraries_know():
+    """SyncBatchNorm, optimisers and `average_batch_norm` go by the class."""
+    trained, frozen = ResNet(14, "BN"), ResNet(14)
+    assert type(trained.stem.conv1.norm) is torch.nn.BatchNorm2d
+    assert isinstance(frozen.stem.conv1.norm, FrozenBatchNorm2d)
+    synced = torch.nn.SyncBatchNorm.convert_sync_batchnorm(trained)
+    assert not [m for m in synced.modules() if type(m) is torch.nn.BatchNorm2d]
+    ours, theirs = trained.state_dict().keys(), frozen.state_dict().keys()
+    assert {key for key in ours if not key.endswith(COUNTER)} == set(theirs)
+
+
+def test_frozen_norm_is_torchvisions_and_keeps_half_precision():
     torch.manual_seed(0)
-    theirs, ours = torch.nn.BatchNorm2d(3).train(), BatchNorm(3).train()
-    x = 2 + 3 * torch.randn(4, 3, 5, 5)
+    theirs, ours = FrozenBatchNorm2d(3), FrozenBatchNorm(3)
+    for buffer in theirs.buffers():
+        buffer.uniform_(0.5, 2)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 3, 5, 5)
     torch.testing.assert_close(ours(x), theirs(x))
-    torch.testing.assert_close(ours.running_var, theirs.running_var)
-    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
-    assert [name for name, _ in ours.named_parameters()] == ["weight", "bias"]
+    assert ours(x.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("build", [ZegFormer, PerPixelBaseline])
+def test_either_norm_reads_the_others_checkpoint_without_a_word(build, caplog):
+    trained, frozen = build(depth=14, norm="BN"), build(depth=14)
+    load_state(frozen, trained.state_dict(), "bn.pth")
+    load_state(trained, frozen.state_dict(), "frozen.pth")
+    assert "unknown" not in caplog.text
 
 
 def test_either_norm_reads_the_others_weights():

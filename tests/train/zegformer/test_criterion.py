@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from data.errors import DivergenceError
-from models.zegformer.network import Prediction, ZegFormer
+from models.zegformer.network import Prediction, ZegFormer, normalised_batch
 from tests.parity import zegformer_training as family
 from train.zegformer.criterion import Criterion, dice_loss, focal_loss
-from train.zegformer.matcher import Target, cost, dice_cost, focal_cost, match
+from train.zegformer.matcher import Target, cost, dice_cost, focal_cost, match, match_layers
 from train.zegformer.optimizer import adamw
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -156,3 +158,86 @@ def test_optimizer_leaves_the_temperature_alone(norm, of_trunk):
     assert id(model.sem_seg_head.predictor.logit_scale) not in trained
     assert id(model.sem_seg_head.predictor.bg_feature) in trained
     assert len(trained) == np.count_nonzero([p.requires_grad for p in model.parameters()])
+
+
+def batch_of(device: str) -> tuple[list[Prediction], list[Target]]:
+    """Six layers for three images with 2, 0 and 3 targets."""
+    torch.manual_seed(0)
+    predictions = [
+        Prediction(
+            torch.randn(3, 8, 6, device=device, requires_grad=True),
+            torch.randn(3, 8, 16, 16, device=device, requires_grad=True),
+        )
+        for _ in range(6)
+    ]
+    targets = [
+        Target(
+            torch.arange(n, device=device),
+            torch.rand(n, 64, 64, device=device) > 0.5,
+            torch.rand(64, 64, device=device) > 0.2,
+        )
+        for n in (2, 0, 3)
+    ]
+    return predictions, targets
+
+
+class Waits(TorchDispatchMode):
+    """Counts operations that read values of tensors, for which a CPU waits for a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = str(func)
+        masked = "index" in name and any(
+            isinstance(i, torch.Tensor) and i.dtype == torch.bool
+            for part in args if isinstance(part, list | tuple) for i in part
+        )  # fmt: skip
+        self.count += masked or any(
+            part in name
+            for part in ("_local_scalar_dense", "nonzero", "masked_select", "equal.def")
+        )
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("ignore_unlabelled", [False, True])
+def test_losses_read_no_value_back(ignore_unlabelled):
+    predictions, targets = batch_of("cpu")
+    with Waits() as waits:
+        Criterion(ignore_unlabelled=ignore_unlabelled)(predictions, targets)["total"].backward()
+    assert waits.count == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_step_waits_for_the_gpu_once():
+    """For the matching costs; the losses are read by the engine."""
+    images = [torch.zeros(3, 64, 64, dtype=torch.uint8, device="cuda")] * 3
+    model = ZegFormer(depth=14, queries=8, dim=32, mask_dim=32, heads=2, text_dim=16).cuda()
+    text = torch.randn(5, 16, device="cuda")
+    _, targets = batch_of("cuda")
+
+    def step() -> None:
+        predictions = model(normalised_batch(images), text, every_layer=True)
+        Criterion(ignore_unlabelled=True)(predictions, targets)["total"].backward()
+
+    step()  # the first one fills caches
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        step()
+        torch.cuda.set_sync_debug_mode("default")
+    waits = [str(w.message) for w in caught if "synchroniz" in str(w.message)]
+    assert len(waits) == 1, waits
+
+
+def test_layers_matched_together_are_those_matched_alone():
+    predictions, targets = batch_of("cpu")
+    for prediction, pairs in zip(predictions, match_layers(predictions, targets), strict=True):
+        for ours, theirs in zip(pairs, match(prediction, targets), strict=True):
+            assert all(map(torch.equal, ours, theirs))
+    terms = Criterion()(predictions, targets)
+    ce, mask, dice = Criterion().layer(predictions[2], targets, 5.0)
+    found = (terms["loss_ce_2"], terms["loss_mask_2"], terms["loss_dice_2"])
+    torch.testing.assert_close(found, (ce, mask, dice))

@@ -180,8 +180,9 @@ def test_train_then_score_from_the_command_line(root, tmp_path):
     assert (tmp_path / "eval/inference_TTA/pascal_voc_val_all_sem_seg/scores.json").is_file()
 
 
-def test_two_processes_train_and_give_the_scores_of_one(root, tmp_path):
-    """By the command a user types; with a training photo that cannot be read."""
+@pytest.mark.parametrize("norm", ["FrozenBN", "BN"])
+def test_two_processes_train_and_give_the_scores_of_one(root, tmp_path, norm):
+    """By the command a user types; with a training image that cannot be read."""
     own = tmp_path / "datasets"
     shutil.copytree(root, own)
     bad = own / "VOCZERO" / "images" / "train" / "p2.jpg"
@@ -189,7 +190,7 @@ def test_two_processes_train_and_give_the_scores_of_one(root, tmp_path):
     bad.unlink()  # it may be a link to the photo
     bad.write_bytes(content[:200])
     command = [sys.executable, "train_net.py", "--num-gpus", "2", "--config-file", str(BASE)]
-    command += options(own, tmp_path / "two", SOLVER__MAX_ITER=4)
+    command += options(own, tmp_path / "two", SOLVER__MAX_ITER=4, MODEL__RESNETS__NORM=norm)
     ran = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -199,7 +200,7 @@ def test_two_processes_train_and_give_the_scores_of_one(root, tmp_path):
     assert any("p2,train," in path.read_text() for path in (tmp_path / "two").glob("quar*.csv"))
 
     weights = tmp_path / "two" / "model_final.safetensors"
-    config = configured(own, tmp_path / "one", MODEL__WEIGHTS=weights)
+    config = configured(own, tmp_path / "one", MODEL__WEIGHTS=weights, MODEL__RESNETS__NORM=norm)
     evaluation.evaluate(config, zegformer_build.network(config, 16), WORLD, out=tmp_path / "one")
     made = "inference/pascal_voc_test_seen_sem_seg"
     for name in ("scores.json", "sem_seg_predictions.json"):
