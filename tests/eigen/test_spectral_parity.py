@@ -41,4 +41,5 @@ def test_a_folder_without_the_files_yields_nothing(tmp_path):
 def test_a_mistake_is_noticed(monkeypatch, replaced, by):
     monkeypatch.setattr(spectral, replaced, by)
     golden = spectral.Golden.find(GOLDEN, "spectral_toy")
-    assert any(not case.passed for case in spectral._variants(golden, spectral._toy(golden)))
+    subject = spectral._toy(golden, spectral.photograph(golden))
+    assert any(not case.passed for case in spectral._variants(golden, subject))

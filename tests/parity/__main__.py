@@ -1,4 +1,8 @@
-"""`python -m tests.parity DIR`: every golden comparison over a folder, one line a case."""
+"""`python -m tests.parity DIR`: every golden comparison over a folder, one line per case.
+
+Seeds, images, crops, sizes and class ids come from the files. Files and arrays that the folder does
+not hold are named and skipped.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,8 @@ import importlib
 import pkgutil
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import click
 
@@ -15,21 +19,22 @@ from tests import parity
 from tests.parity.case import Case
 
 
-def families() -> dict[str, Callable[[Path], Iterator[Case]]]:
-    """Name of each family -> its `cases` function."""
+def families() -> dict[str, ModuleType]:
+    """Each family's module, with `FILES` (the golden files it reads) and `cases`, by its name."""
     modules = (
         importlib.import_module(f"tests.parity.{found.name}")
         for found in pkgutil.iter_modules(parity.__path__)
         if not found.name.startswith("_")
     )
-    return {m.__name__.rsplit(".", 1)[-1]: m.cases for m in modules if hasattr(m, "cases")}
+    return {m.__name__.rsplit(".", 1)[-1]: m for m in modules if hasattr(m, "cases")}
 
 
 @click.command(help=__doc__)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--family", "chosen", multiple=True, help="Only this family; may be repeated.")
 def main(folder: Path, chosen: tuple[str, ...]) -> None:
-    started, results = time.perf_counter(), []
+    started = time.perf_counter()
+    results: list[Case] = []
     known = families()
     for name in chosen:
         if name not in known:
@@ -37,21 +42,30 @@ def main(folder: Path, chosen: tuple[str, ...]) -> None:
                 f"{name!r} is not one of {', '.join(known)}", param_hint="--family"
             )
     for name in chosen or known:
-        for case in known[name](folder):
+        for file in known[name].FILES:
+            if not (folder / file).is_file():
+                click.echo(_line(Case.missing(file)))
+        for case in known[name].cases(folder):
             results.append(case)
-            verdict = "pass" if case.passed else "FAIL"
-            click.echo(
-                f"{case.name:<58} {case.error:10.3e}  allowed {case.tolerance:8.1e}  {verdict}"
-            )
-    failed = sum(not case.passed for case in results)
-    seconds = time.perf_counter() - started
-    passed = len(results) - failed
-    click.echo(f"{passed} passed, {failed} failed of {len(results)} cases in {seconds:.0f} s")
-    if not results:
+            click.echo(_line(case))
+    compared = [case for case in results if not case.absent]
+    failed = sum(not case.passed for case in compared)
+    click.echo(
+        f"{len(compared) - failed} passed, {failed} failed of {len(compared)} cases "
+        f"in {time.perf_counter() - started:.0f} s"
+    )
+    if not compared:
         click.echo(
             f"{folder}: no golden file of a known family (*.npz with their *_keys.json)", err=True
         )
-    sys.exit(0 if results and not failed else 1)
+    sys.exit(0 if compared and not failed else 1)
+
+
+def _line(case: Case) -> str:
+    if case.absent:
+        return f"{case.name:<58} not in the folder, skipped"
+    verdict = "pass" if case.passed else "FAIL"
+    return f"{case.name:<58} {case.error:10.3e}  allowed {case.tolerance:8.1e}  {verdict}"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from tests.parity.fill import fill
 from tests.parity.golden import OWN, Golden
 
 TOLERANCE = 2e-5
+FILES = tuple(f"dino_{size}.npz" for size in ("vits16", "vits8", "vitb16", "vitb8"))
 
 
 def cases(folder: Path) -> Iterator[Case]:

@@ -17,21 +17,22 @@ from data.sazs.episodes import draw
 from data.sazs.published import published
 from data.sazs.splits import BENCHMARKS, Lists
 from data.trees.coco import COCO_20I as COCO
-from tests.parity.case import Case
+from tests.parity.case import Case, Entries, available
+
+FILES = ("splits.json",)
 
 
 def cases(folder: Path) -> Iterator[Case]:
     path = folder / "splits.json"
     if not path.exists():
         return
-    golden = json.loads(path.read_text())
-    yield from _class_ids(golden["class_ids"])
-    yield from _pascal(golden["pascal"])
-    yield from _coco(golden)
+    golden = Entries(path.stem, json.loads(path.read_text()))
+    for check in (_class_ids, _pascal, _coco_lists, _coco_draws):
+        yield from available(check(golden))
 
 
-def _class_ids(golden: dict) -> Iterator[Case]:
-    for name, folds in golden.items():
+def _class_ids(golden: Entries) -> Iterator[Case]:
+    for name, folds in golden["class_ids"].items():
         wrong = sum(
             BENCHMARKS[name].class_ids(fold, role) != folds[f"fold{fold}"][role]
             for fold in range(FOLDS)
@@ -51,10 +52,10 @@ def _stand_ins(name: str) -> Lists:
     )
 
 
-def _pascal(golden: dict) -> Iterator[Case]:
+def _pascal(golden: Entries) -> Iterator[Case]:
     lists = _stand_ins("pascal")
     for fold in range(FOLDS):
-        expected = golden[f"fold{fold}"]
+        expected = golden["pascal"][f"fold{fold}"]
         training, testing = lists.train_pairs(fold), lists.test_pairs(fold)
         wrong = abs(len(training) - expected["train_list"]["entries"])
         wrong += abs(len(testing) - expected["val_file"]["entries"])
@@ -72,8 +73,7 @@ def _pascal(golden: dict) -> Iterator[Case]:
         yield Case(f"splits/pascal/fold{fold}/hashes", int(hashes != golden_hashes), 0)
 
 
-def _coco(golden: dict) -> Iterator[Case]:
-    lists = _stand_ins("coco")
+def _coco_lists(golden: Entries) -> Iterator[Case]:
     wrong = 0
     for role in ROLES:
         ours = published()["coco"][role]
@@ -82,6 +82,10 @@ def _coco(golden: dict) -> Iterator[Case]:
             found = (ours["pairs"][c], ours["sha256"][c])
             wrong += found != (expected["entries"], expected["sha256_sorted"])
     yield Case("splits/coco/counts", wrong, 0)
+
+
+def _coco_draws(golden: Entries) -> Iterator[Case]:
+    lists = _stand_ins("coco")
     for fold in range(FOLDS):
         expected = golden["coco_test_draws"][f"fold{fold}"]
         held_out = COCO.class_ids(fold, "val")

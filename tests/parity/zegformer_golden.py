@@ -11,9 +11,12 @@ from torch import nn
 
 from models.clip.clip import CLIP
 from models.zegformer.network import ZegFormer
-from tests.parity.case import Case, largest_difference
+from tests.parity.case import Case, Entries, largest_difference
 from tests.parity.fill import tensor_for
 from tests.parity.golden import OWN
+
+# Stored next to a sampled array.
+FIGURES = ("shape", "stride", "stats", "noise")
 
 
 class Sampled:
@@ -22,7 +25,7 @@ class Sampled:
     def __init__(self, path: Path) -> None:
         self.name = path.stem.removeprefix("zegformer-")
         with np.load(path, allow_pickle=False) as file:
-            self.file = {key: file[key] for key in file.files}
+            self.file = Entries(self.name, {key: file[key] for key in file.files})
         self.seed = int(self.file["seed"].item())
 
     @classmethod
@@ -36,6 +39,16 @@ class Sampled:
     def __contains__(self, key: str) -> bool:
         return key in self.file
 
+    def arrays(self, beginning: str) -> set[str]:
+        """What follows `beginning` in the names of the arrays, whole or sampled."""
+        names = {key.removesuffix(".sample") for key in self.file}
+        names -= {f"{name}.{figure}" for name in names for figure in FIGURES}
+        return {name.removeprefix(beginning) for name in names if name.startswith(beginning)}
+
+    def names(self, ending: str) -> list[str]:
+        """The parts in front of `ending` of the keys that end with it, in the file's order."""
+        return [key.removesuffix(ending) for key in self.file if key.endswith(ending)]
+
     def case(
         self, key: str, ours, tolerance: float, *, relative: bool = False, share: float = 1.0
     ) -> Case:
@@ -45,6 +58,8 @@ class Sampled:
         share: that part of the values (the closest ones) has to be within the tolerance.
         """
         ours = array(ours)
+        if key not in self.file and f"{key}.sample" not in self.file:
+            return Case.missing(f"{self.name} {key}")
         if key in self.file:
             theirs = self.file[key]
         else:
