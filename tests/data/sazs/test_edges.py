@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 
 def test_published_edges():
     cases = list(parity.cases(GOLDEN))
-    assert len(cases) == 5
+    assert len(cases) == 6
     assert not [case for case in cases if not case.passed]
 
 
