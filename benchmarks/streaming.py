@@ -26,7 +26,6 @@ from benchmarks._harness import peak_memory_mib, report
 from benchmarks.patch_graph import published
 from data.pictures import read_image
 from data.synthetic.samples import write_photos
-from eigen.solvers.spec import SolveSpec
 from eigen.store import shards
 from pipeline import chain, manifest, streaming
 from pipeline.config import Config, resolve
@@ -75,15 +74,15 @@ def stages(entries: list[manifest.Entry], config: Config, workers: int) -> dict[
     )
 
     def extracted() -> list[Any]:
-        features = streaming.extract(pictures, extractor, config.batch_size)
+        features = streaming.extract(pictures, extractor, config.machine.batch_size)
         float(features[-1].sum())  # waits for the device
         return features
 
     extracting, features = rate(extracted, len(entries))
-    window = config.batch_size * streaming.BATCHES_IN_WINDOW
+    window = config.machine.batch_size * streaming.BATCHES_IN_WINDOW
     solving, _ = rate(
         lambda: [
-            solve_batch(features[i : i + window], SolveSpec(k=config.k), device=extractor.device)
+            solve_batch(features[i : i + window], config.solve, device=extractor.device)
             for i in range(0, len(features), window)
         ],
         len(entries),

@@ -9,22 +9,17 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-import eigen
 from data.errors import ImageError, ShardError
 from data.pictures import read_image_stamped
-from eigen.extractors import Extractor
-from eigen.extractors.contract import cells_of
+from eigen.extractors import Extractor, make
 from eigen.graphs import build as graphs
 from eigen.graphs.affinity import Affinity, TriangleAffinity
-from eigen.graphs.pixels import PixelSpec
 from eigen.pairs import Cells, Eigenpairs
-from eigen.picture import from_graph, reduced
-from eigen.solvers.spec import SolveSpec
+from eigen.picture import Features, features_of, from_graph, graph_of
 from eigen.store import packed
 from pipeline.config import Config
 from pipeline.manifest import Entry
@@ -38,38 +33,12 @@ LAPLACIANS = packed.Format(
 )
 
 
-@functools.cache
 def extractor_for(config: Config) -> Extractor:
-    """The configured extractor; one a process."""
-    return eigen.extractor(
-        config.extractor,
-        weights=config.weights,
-        facet=config.facet,
-        block=config.block,
-        device=config.device,
-        autocast=config.autocast,
-    )
+    """The configured extractor; one per process."""
+    return _extractor(config.extractor, config.machine.device)
 
 
-def graph_spec(config: Config) -> graphs.GraphSpec:
-    """The configured graph."""
-    return graphs.GraphSpec(
-        kind=config.graph,  # type: ignore[arg-type]
-        neighbours=config.neighbours,
-        colour=config.colour,  # type: ignore[arg-type]
-        colour_weight=config.colour_weight,
-        pixels=PixelSpec(
-            step=config.pixel_step,
-            max_nodes=config.max_pixel_nodes,
-            colour_width=config.pixel_colour_width,
-            feature_power=config.pixel_feature_power,
-            links=config.pixel_links,
-        ),
-    )
-
-
-def _solving(config: Config) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in SolveSpec.model_fields}
+_extractor = functools.cache(make)
 
 
 @dataclass(frozen=True)
@@ -89,24 +58,17 @@ class Fused:
     @quarantined
     def __call__(self, entry: Entry) -> Solved:
         image, stamp = read_image_stamped(entry.path)
-        pairs = eigen.eigenvectors(
-            image,
-            extractor_for(self.config),
-            graph=graph_spec(self.config),
-            max_patches=self.config.max_patches,
-            **_solving(self.config),
-        )
+        config = self.config
+        graph = graph_of(image, extractor_for(config), config.graph, config.max_patches)
+        pairs = from_graph(graph, (image.shape[0], image.shape[1]), config.solve)
         return Solved(pairs, stamp.sha256)
 
 
 @dataclass(frozen=True)
 class PhotoFeatures:
-    """Features (n, d) of an image, its grid, cells and size, and the SHA-256 of its file."""
+    """Features of an image, and the SHA-256 of its file."""
 
-    features: np.ndarray
-    grid: tuple[int, int]
-    cells: Cells
-    size: tuple[int, int]
+    features: Features
     sha256: str
 
 
@@ -119,12 +81,8 @@ class ExtractFeatures:
     @quarantined
     def __call__(self, entry: Entry) -> PhotoFeatures:
         image, stamp = read_image_stamped(entry.path)
-        extractor = extractor_for(self.config)
-        seen = reduced(image, extractor.patch, self.config.max_patches)
-        grid = extractor.grid(seen.shape[:2])
-        size = image.shape[0], image.shape[1]
-        cells = cells_of(extractor, size, seen.shape[:2])
-        return PhotoFeatures(extractor([seen])[0], grid, cells, size, stamp.sha256)
+        features = features_of(image, extractor_for(self.config), self.config.max_patches)
+        return PhotoFeatures(features, stamp.sha256)
 
 
 @dataclass(frozen=True)
@@ -162,7 +120,7 @@ class BuildGraph:
         image, stamp = read_image_stamped(row.path)
         if stamp.sha256 != (expected := str(reader.column("sha256")[row.index])):
             raise ImageError(row.path, "changed between two stages of one run")
-        graph = graphs.build(graph_spec(self.config), features, grid, image, cells)
+        graph = graphs.build(self.config.graph, features, grid, image, cells)
         return PhotoGraph(graph, size, expected)
 
 
@@ -180,7 +138,7 @@ class SolveGraph:
         graph = graphs.Graph(
             _affinity(reader, row.index, grid[0] * grid[1]), grid, _cells(reader, row.index)
         )
-        pairs = from_graph(graph, size, SolveSpec(**_solving(self.config)))
+        pairs = from_graph(graph, size, self.config.solve)
         return Solved(pairs, str(reader.column("sha256")[row.index]))
 
 

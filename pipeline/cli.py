@@ -5,6 +5,7 @@ Nothing heavy is imported before a command runs, so that `--help` answers at onc
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -15,11 +16,9 @@ import click
 
 from data.datasets import DATASETS, downloaded, generated
 from pipeline.commands import one_line_errors
-from pipeline.config import STAGE_KEYS, Config
+from pipeline.config import MACHINE, STAGE_KEYS, Config
 from pipeline.layout import STAGES, Layout
 from pipeline.options import config_options
-
-MACHINE = ("device", "batch_size")
 
 dataset_option = click.option(
     "--dataset", type=click.Choice(list(DATASETS)), required=True, help="Name of the data set."
@@ -56,7 +55,7 @@ def main(debug: bool, quiet: bool) -> None:
 
 
 def _layout(config: Config) -> Layout:
-    return Layout(config.datasets_root, config.results_root, config.k)
+    return Layout(config.datasets_root, config.results_root, config.solve.k)
 
 
 @main.command()
@@ -349,8 +348,9 @@ def centre_embeddings(table: Path, out: Path, vocabulary: str) -> None:
 
 @main.command("config")
 @click.option("--markdown", is_flag=True, help="Write the table of docs/configuration.md.")
+@click.option("--schema", is_flag=True, help="Write the JSON schema of all keys.")
 @click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
-def show_config(markdown: bool, settings: tuple[str, ...]) -> None:
+def show_config(markdown: bool, schema: bool, settings: tuple[str, ...]) -> None:
     """Check settings and print the resolved configuration as YAML."""
     import yaml
 
@@ -359,11 +359,14 @@ def show_config(markdown: bool, settings: tuple[str, ...]) -> None:
     if markdown:
         click.echo(configuration.markdown(), nl=False)
         return
+    if schema:
+        click.echo(json.dumps(configuration.json_schema(), indent=2))
+        return
     given = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
             raise click.BadParameter(f"{setting!r} is not KEY=VALUE")
-        given[key] = yaml.safe_load(value)
-    resolved = configuration.resolve(given).as_dict()
+        given[key] = value
+    resolved = configuration.resolve(given).flat()
     click.echo(yaml.safe_dump(resolved, sort_keys=False), nl=False)

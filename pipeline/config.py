@@ -1,36 +1,144 @@
-"""Configuration: YAML and overrides, checked against one schema, resolved to one frozen object.
+"""Configuration: YAML and overrides, resolved to the library's settings and a few of the pipeline.
 
-Each stage depends on some of the keys only (`STAGE_KEYS`). Snakemake hands a job just those that
-differ from their defaults, so a changed key reruns the stages it bears on and no others.
+Users see flat keys (`KEYS`), made from the fields of `Config` and of the specs in it. Each stage
+depends on some of the keys only (`STAGE_KEYS`). Snakemake hands a job just those that differ from
+their defaults, so a changed key reruns the stages it bears on and no others.
 """
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import functools
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import Field, StringConstraints
 
 from data.errors import SettingError
+from data.settings import Spec, expected, nearest
+from eigen.extractors.registry import check as check_extractor
+from eigen.extractors.registry import family
+from eigen.extractors.spec import DEVICE, ExtractorSpec
+from eigen.graphs.build import GraphSpec
+from eigen.masks import MaskSpec
+from eigen.picture import MAX_PATCHES
+from eigen.solvers.spec import SolveSpec
 
-SCHEMA_PATH = Path(__file__).parent / "schemas" / "config.schema.yaml"
 
-READING = ("extractor", "weights", "facet", "block", "max_patches", "autocast")
-PIXELS = (
-    "pixel_step",
-    "max_pixel_nodes",
-    "pixel_colour_width",
-    "pixel_feature_power",
-    "pixel_links",
-)
-GRAPH = ("graph", "neighbours", "colour", "colour_weight", *PIXELS)
-SOLVING = ("k", "drop_trivial", "solver", "tolerance", "seed")
-MASKING = ("datasets_root", "k", "mask_method", "upsampling")
+class MachineSpec(Spec):
+    """Settings that decide how fast a result is computed, and its rounding: no part of it."""
+
+    device: Annotated[str, StringConstraints(pattern=DEVICE)] = Field(
+        "auto", description="auto, cpu, cuda or cuda:N. auto takes a GPU where there is one."
+    )
+    batch_size: int = Field(
+        16,
+        ge=1,
+        description="Images of one size that go through the network at once on a GPU. On the CPU"
+        " it is one.",
+    )
+
+
+class Config(Spec):
+    """The resolved configuration."""
+
+    datasets_root: str = Field(
+        "datasets",
+        description="Folder of the data sets; VOC2012/ and COCO2014/ are in it, and the masks go"
+        " there.",
+    )
+    results_root: str = Field("results", description="Folder for all other results.")
+    folder: str | None = Field(
+        None, description="A folder of your own images, for the target `folder`."
+    )
+    photos: Literal["all", "listed"] = Field(
+        "all",
+        description="Take every image of the data set's folders, or only those that its lists or"
+        " masks name.",
+    )
+    shard_size: int = Field(
+        256, ge=1, le=100_000, description="Images per shard; a shard is one job."
+    )
+    strict: bool = Field(False, description="Fail at the end if an image was quarantined.")
+    path: Literal["fused", "staged"] = Field(
+        "fused",
+        description="fused keeps features and graphs in memory; staged writes them to temporary"
+        " files, one job per stage. Both give the same bytes.",
+    )
+    extractor: ExtractorSpec = ExtractorSpec()
+    demo_extractor: str = Field(
+        "lowlevel8",
+        description="Extractor for the data sets of the demo, which runs with nothing downloaded.",
+    )
+    max_patches: int = Field(
+        MAX_PATCHES,
+        ge=16,
+        le=100_000,
+        description="Patches per image; a larger image is reduced before features are extracted.",
+    )
+    machine: MachineSpec = MachineSpec()
+    graph: GraphSpec = GraphSpec()
+    solve: SolveSpec = SolveSpec()
+    masks: MaskSpec = MaskSpec()
+    report_photos: int = Field(200, ge=1, le=2000, description="Most images that the report shows.")
+    world_photos: int = Field(560, ge=20, le=100_000, description="Images of the generated world.")
+
+    def flat(self, *keys: str) -> dict[str, Any]:
+        """Values by key; all of them, or those of `keys`."""
+        return {key: KEYS[key].of(self) for key in keys or KEYS}
+
+
+_NAMES = {
+    "extractor.name": "extractor",
+    "graph.kind": "graph",
+    "graph.pixels.step": "pixel_step",
+    "graph.pixels.max_nodes": "max_pixel_nodes",
+    "graph.pixels.colour_width": "pixel_colour_width",
+    "graph.pixels.feature_power": "pixel_feature_power",
+    "graph.pixels.links": "pixel_links",
+    "masks.method": "mask_method",
+}
+"""Published names of the keys that are not called as their field is."""
+
+ALIASES = {"top_k": "k"}  # Snakemake's --config refuses keys of one letter
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of the configuration: a field of `Config`, or of a spec in it."""
+
+    name: str
+    path: tuple[str, ...]
+    schema: Mapping[str, Any]
+
+    def of(self, config: Config) -> Any:
+        """Value of the key in `config`."""
+        return functools.reduce(getattr, self.path, config)
+
+
+def _fields(model: type[Spec], path: tuple[str, ...] = ()) -> Iterator[Key]:
+    properties = model.model_json_schema()["properties"]
+    for field, info in model.model_fields.items():
+        here = (*path, field)
+        if isinstance(info.default, Spec):
+            yield from _fields(type(info.default), here)
+        else:
+            yield Key(_NAMES.get(".".join(here), field), here, properties[field])
+
+
+KEYS = {key.name: key for key in _fields(Config)}
+
+
+def _keys_of(field: str) -> tuple[str, ...]:
+    return tuple(name for name, key in KEYS.items() if key.path[0] == field)
+
+
+READING = (*_keys_of("extractor"), "max_patches")
+GRAPH = _keys_of("graph")
+SOLVING = _keys_of("solve")
+MASKING = ("datasets_root", "k", *_keys_of("masks"))
+MACHINE = _keys_of("machine")
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "photos": ("results_root", "world_photos", "seed"),
     "manifest": ("datasets_root", "results_root", "folder", "photos", "shard_size"),
@@ -44,119 +152,86 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
 }
 """Keys that decide what a stage writes, and where."""
 
-
-@dataclass(frozen=True)
-class Config:
-    """The resolved configuration; the fields are the keys of `schemas/config.schema.yaml`."""
-
-    datasets_root: str
-    results_root: str
-    folder: str | None
-    photos: str
-    shard_size: int
-    strict: bool
-    extractor: str
-    demo_extractor: str
-    weights: str | None
-    facet: str
-    block: int
-    max_patches: int
-    autocast: str
-    device: str
-    batch_size: int
-    path: str
-    graph: str
-    neighbours: int | None
-    colour: str
-    colour_weight: float
-    pixel_step: int
-    max_pixel_nodes: int
-    pixel_colour_width: float
-    pixel_feature_power: float
-    pixel_links: int
-    k: int
-    drop_trivial: bool
-    solver: str
-    tolerance: float
-    seed: int
-    mask_method: str
-    upsampling: str
-    report_photos: int
-    world_photos: int
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@functools.cache
-def properties() -> dict[str, dict[str, Any]]:
-    """Schema of each key, in the order of the schema file."""
-    return yaml.safe_load(SCHEMA_PATH.read_text())["properties"]
+IDENTITY = {
+    "features": READING,
+    "laplacian": GRAPH,
+    "eigenvectors": SOLVING,
+    "fused": (*READING, *GRAPH, *SOLVING),
+}
+"""Keys that decide the numbers that a stage writes; stored with them."""
 
 
 def defaults() -> dict[str, Any]:
     """Default of each key."""
-    return {key: entry["default"] for key, entry in properties().items()}
+    return Config().flat()
 
 
 def resolve(overrides: Mapping[str, Any]) -> Config:
     """Fill in defaults and check.
 
+    Text is read as YAML reads it where a key wants something else: `strict=true`, `weights=null`.
+
     Raises
     ------
     SettingError
-        A key that the schema does not have (with the nearest one that it has), or a value of
-        another type or out of range.
+        A key that does not exist (with the nearest one that does), a value of another type or out
+        of range, or one that has no effect with the others.
     """
-    for key in overrides:
-        if key not in properties():
-            near = difflib.get_close_matches(key, properties(), n=1)
-            hint = (
-                f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(properties())}"
-            )
-            raise SettingError(f"configuration key {key!r} does not exist; {hint}")
-    given = {key: _number(key, value) for key, value in overrides.items()}
-    for key, value in given.items():
-        _check(key, value)
-    return Config(**{**defaults(), **given})
+    settings: dict[str, Any] = {}
+    for given in sorted(overrides, key=lambda name: name in ALIASES):  # an alias overrides the file
+        name = ALIASES.get(given, given)
+        if name not in KEYS:
+            raise SettingError(f"configuration key {name!r} does not exist; {nearest(name, KEYS)}")
+        settings[name] = _typed(KEYS[name], overrides[given])
+    config = _build(Config, (), settings)
+    check_extractor(config.extractor)
+    family(config.demo_extractor, "demo_extractor")
+    return config
 
 
-def _number(key: str, value: Any) -> Any:
-    """A number that YAML takes for a word: it wants 1.0e-5 where people write 1e-5."""
-    if properties()[key]["type"] == "number" and isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            return float(value)
-    return value
+def _build(model: type[Spec], path: tuple[str, ...], settings: Mapping[str, Any]) -> Any:
+    values = {}
+    for field, info in model.model_fields.items():
+        here = (*path, field)
+        if isinstance(info.default, Spec):
+            values[field] = _build(type(info.default), here, settings)
+        elif (name := _NAMES.get(".".join(here), field)) in settings:
+            values[field] = settings[name]
+    depth = len(path)
+    inside = [key for key in KEYS.values() if key.path[:depth] == path]
+    return model.named(values, {".".join(key.path[depth:]): key.name for key in inside})
 
 
-def _check(key: str, value: Any) -> None:
-    import jsonschema
+_NULL = ("", "~", "null", "Null", "NULL")
 
+
+def _typed(key: Key, value: Any) -> Any:
+    """The value that YAML takes a text for, and numbers as people write them (1e-5, not 1.0e-5)."""
+    if not isinstance(value, str):
+        return value
+    if value in _NULL:
+        return None
+    if "string" in _types(key):
+        return value
     try:
-        jsonschema.validate(value, properties()[key])
-    except jsonschema.ValidationError as error:
-        raise SettingError(
-            f"configuration key {key!r}: {error.message}; {describe(key)}"
-        ) from error
+        parsed = yaml.safe_load(value)
+        return float(parsed) if isinstance(parsed, str) else parsed
+    except (yaml.YAMLError, ValueError):
+        return value
+
+
+def _types(key: Key) -> set[str]:
+    return {part.get("type", "string") for part in key.schema.get("anyOf", [key.schema])}
+
+
+def is_flag(key: str) -> bool:
+    """Whether a key is true or false."""
+    return "boolean" in _types(KEYS[key])
 
 
 def describe(key: str) -> str:
     """Range and default of a key, in words."""
-    entry = properties()[key]
-    kinds = entry["type"] if isinstance(entry["type"], list) else [entry["type"]]
-    parts = [" or ".join(entry["enum"]) if "enum" in entry else " or ".join(kinds)]
-    bounds = [
-        text.format(entry[bound])
-        for bound, text in (
-            ("minimum", "from {}"),
-            ("exclusiveMinimum", "above {}"),
-            ("maximum", "to {}"),
-        )
-        if bound in entry
-    ]
-    parts.append(" ".join(bounds))
-    parts.append(f"default {yaml_scalar(entry['default'])}")
-    return ", ".join(part for part in parts if part)
+    return f"{expected(KEYS[key].schema)}; default {yaml_scalar(KEYS[key].schema['default'])}"
 
 
 def yaml_scalar(value: Any) -> str:
@@ -171,32 +246,44 @@ def options(config: Config, stage: str) -> list[str]:
     ['--k', '7']
     """
     words = []
-    for key in STAGE_KEYS[stage]:
-        value = getattr(config, key)
-        if value == properties()[key]["default"]:
+    for key, value in config.flat(*STAGE_KEYS[stage]).items():
+        if value == KEYS[key].schema["default"]:
             continue
         name = "--" + key.replace("_", "-")
         if isinstance(value, bool):
             words.append(name if value else name.replace("--", "--no-", 1))
         else:
-            words += [name, str(value)]
+            words += [name, "null" if value is None else str(value)]
     return words
 
 
+def json_schema() -> dict[str, Any]:
+    """JSON schema of the flat keys, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "eigenshape configuration",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {name: dict(key.schema) for name, key in KEYS.items()},
+    }
+
+
 def markdown() -> str:
-    """`docs/configuration.md`: one row a key."""
-    rows = [
-        f"| `{key}` | {' '.join(entry['description'].split())} | {describe(key)} |"
-        for key, entry in properties().items()
-    ]
+    """`docs/configuration.md`: one row per key."""
+    rows = [f"| `{key}` | {KEYS[key].schema['description']} | {describe(key)} |" for key in KEYS]
     return "\n".join([_HEADER, *rows, ""])
 
 
 _HEADER = """# Configuration
 
 Keys of `config/config.yaml`, of `--config KEY=VALUE` and (with dashes) of
-`python -m pipeline STAGE`. A key that does not exist is refused by name. This page is written by
-`python -m pipeline config --markdown > docs/configuration.md`.
+`python -m pipeline STAGE`. A key that does not exist is refused by name, and so is a setting that
+has no effect with the others (`neighbours` with `graph=pixel`). Values mean what YAML means by
+them: `strict=true`, `weights=null`. Snakemake's `--config` refuses keys of one letter: write
+`top_k=7` for `k` there.
+
+This page is written by `python -m pipeline config --markdown > docs/configuration.md`, from the
+settings of the library; `python -m pipeline config --schema` writes them as a JSON schema.
 
 | key | meaning | values |
 |---|---|---|"""

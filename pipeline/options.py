@@ -1,4 +1,4 @@
-"""Command-line options made from the configuration's schema, so that neither can forget a key."""
+"""Command-line options made from the configuration's keys, so that neither can forget one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Any
 
 import click
 
-from pipeline.config import Config, describe, properties, resolve
-
-_TYPES = {"string": str, "integer": int, "number": float}
+from pipeline.config import KEYS, Config, describe, is_flag, resolve
 
 
 def config_options(*keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -33,14 +31,12 @@ def config_options(*keys: str) -> Callable[[Callable[..., None]], Callable[..., 
 
 
 def _option(key: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    entry = properties()[key]
-    kinds = entry["type"] if isinstance(entry["type"], list) else [entry["type"]]
     name = "--" + key.replace("_", "-")
-    help_text = f"{' '.join(entry['description'].split())}  [{describe(key)}]"
-    if "boolean" in kinds:
-        return click.option(f"{name}/--no-{name[2:]}", key, default=None, help=help_text)
-    kind: Any = click.Choice(entry["enum"]) if "enum" in entry else _TYPES[kinds[0]]
-    return click.option(name, key, type=kind, default=None, help=help_text)
+    text = f"{KEYS[key].schema['description']}  [{describe(key)}]"
+    if is_flag(key):
+        return click.option(f"{name}/--no-{name[2:]}", key, default=None, help=text)
+    # Text, which `resolve` reads as it reads that of a file: `null` is none, 1e-5 a number.
+    return click.option(name, key, default=None, help=text)
 
 
 __all__ = ["Config", "config_options"]

@@ -5,7 +5,6 @@ Plain Python, so that it is tested without Snakemake; `pipeline/rules/*.smk` hol
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import shlex
 import shutil
@@ -14,8 +13,11 @@ from typing import Any
 
 from data.datasets import DATASETS, downloaded, generated
 from data.errors import DatasetError, EigenshapeError
+from eigen.extractors.registry import check_weights, family
+from eigen.extractors.spec import ExtractorSpec
 from pipeline import config as configuration
 from pipeline import manifest
+from pipeline.config import Config
 from pipeline.layout import STAGES, Layout, shard_name
 from pipeline.stages.manifest import tree_for
 
@@ -35,12 +37,10 @@ class Plan:
     """
 
     def __init__(self, settings: Mapping[str, Any]):
-        settings = dict(settings)
-        if "top_k" in settings:
-            # Snakemake's --config refuses keys of one letter.
-            settings["k"] = settings.pop("top_k")
         self.config = configuration.resolve(settings)
-        self.layout = Layout(self.config.datasets_root, self.config.results_root, self.config.k)
+        self.layout = Layout(
+            self.config.datasets_root, self.config.results_root, self.config.solve.k
+        )
 
     @functools.cache  # noqa: B019 - one object a run
     def entries(self, dataset: str) -> list[manifest.Entry]:
@@ -94,6 +94,8 @@ class Plan:
 
         def inputs(wildcards: Any) -> list[str]:
             try:
+                for dataset in datasets:
+                    check_weights(self.config_for(dataset).extractor)
                 return [path for dataset in datasets for path in self._results(dataset)]
             except EigenshapeError as error:
                 raise error.with_traceback(None) from None  # its message is all a user needs
@@ -101,7 +103,7 @@ class Plan:
         return inputs
 
     def check(self, words: Sequence[str]) -> None:
-        """List the images of every data set whose target is named on the command line.
+        """Check extractor and images of every data set whose target is on the command line.
 
         Raises
         ------
@@ -111,6 +113,7 @@ class Plan:
         by_target = {dataset.target: dataset for dataset in DATASETS.values()}
         for before, word in zip(["", *words], words, strict=False):
             if word in by_target and before not in ("-d", "--directory"):
+                check_weights(self.config_for(by_target[word].name).extractor)
                 self.entries(by_target[word].name)
 
     def _results(self, dataset: str) -> list[str]:
@@ -141,15 +144,33 @@ class Plan:
         """
 
         def words(wildcards: Any) -> str:
-            config = self.config
-            if DATASETS[wildcards.dataset].generator is not None:
-                config = dataclasses.replace(config, extractor=config.demo_extractor)
+            config = self.config_for(wildcards.dataset)
+            if "extractor" in configuration.STAGE_KEYS[stage]:
+                check_weights(config.extractor)
             return shlex.join(configuration.options(config, stage))
 
         return words
 
-    def gpus(self) -> int:
-        """GPUs that a job with a network asks for."""
-        if self.config.extractor.startswith("lowlevel") or self.config.device == "cpu":
-            return 0
-        return int(self.config.device.startswith("cuda") or shutil.which("nvidia-smi") is not None)
+    def config_for(self, dataset: str) -> Config:
+        """The configuration for a data set: generated ones have an extractor of their own.
+
+        Of the settings for the extractor it takes those that have an effect on it.
+        """
+        config = self.config
+        if DATASETS[dataset].generator is None or config.demo_extractor == config.extractor.name:
+            return config
+        shared = config.extractor.model_dump(include=set(family(config.demo_extractor).options))
+        extractor = ExtractorSpec(name=config.demo_extractor, **shared)
+        return config.model_copy(update={"extractor": extractor})
+
+    def gpus(self, wildcards: Any) -> int:
+        """Resource function: GPUs that a job asks for which extracts features of a data set."""
+        network = family(self.config_for(wildcards.dataset).extractor.name).network
+        return self.training_gpus() if network else 0
+
+    def training_gpus(self) -> int:
+        """GPUs that a job asks for which trains or scores a network."""
+        device = self.config.machine.device
+        if device == "auto":
+            return int(shutil.which("nvidia-smi") is not None)
+        return int(device != "cpu")

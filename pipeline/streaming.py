@@ -25,8 +25,7 @@ from eigen.extractors.contract import cells_of
 from eigen.graphs.build import GraphSpec
 from eigen.picture import from_solution, reduced
 from eigen.solvers.solution import Solution
-from eigen.solvers.spec import SolveSpec
-from pipeline.chain import Solved, _solving, extractor_for, graph_spec
+from pipeline.chain import Solved, extractor_for
 from pipeline.config import Config
 from pipeline.manifest import Entry
 from pipeline.outcome import Outcome, quarantined
@@ -41,7 +40,7 @@ BATCHES_IN_WINDOW = 8
 def streams(config: Config) -> bool:
     """Whether photos of this configuration are streamed: a network on a GPU, dense patch graphs."""
     on_gpu = extractor_for(config).device.startswith("cuda")
-    return on_gpu and graph_spec(config) == GraphSpec() and config.solver in ("auto", "batched")
+    return on_gpu and config.graph == GraphSpec() and config.solve.solver in ("auto", "batched")
 
 
 @dataclass(frozen=True)
@@ -78,12 +77,12 @@ def stream(entries: Iterable[Entry], config: Config, *, workers: int) -> Iterato
     extractor = cast("ViT", extractor_for(config))
     decode = Decode(extractor.patch, config.max_patches)
     decoded = run_ordered(decode, entries, workers=workers)
-    window_size = config.batch_size * BATCHES_IN_WINDOW
+    window_size = config.machine.batch_size * BATCHES_IN_WINDOW
     # One thread each: what they set for all of PyTorch (TF32) would be unset under another's feet.
     with ThreadPoolExecutor(1, "features") as extracting, ThreadPoolExecutor(1, "solve") as solving:
         ahead: Future[list[Outcome[Solved]]] | None = None
         while window := list(islice(decoded, window_size)):
-            features = extracting.submit(_extract, window, extractor, config.batch_size)
+            features = extracting.submit(_extract, window, extractor, config.machine.batch_size)
             current = solving.submit(_solve, window, features, extractor, config)
             if ahead is not None:
                 yield from ahead.result()
@@ -107,13 +106,7 @@ def _solve(
 
     started = time.perf_counter()
     features = extracting.result()
-    solved = iter(
-        solve_batch(
-            features,
-            SolveSpec(**_solving(config)),
-            device=extractor.device,
-        )
-    )
+    solved = iter(solve_batch(features, config.solve, device=extractor.device))
     share = (time.perf_counter() - started) / max(1, len(features))
     return [
         _outcome(outcome, None if outcome.value is None else next(solved), extractor, share)

@@ -64,15 +64,17 @@ def single_threaded() -> Iterator[None]:
     from threadpoolctl import threadpool_limits
 
     torch = sys.modules.get("torch")
-    before = cv2.getNumThreads(), torch and torch.get_num_threads()
-    cv2.setNumThreads(1)
-    with threadpool_limits(1):
+    opencv_threads, torch_threads = cv2.getNumThreads(), torch and torch.get_num_threads()
+    try:
+        cv2.setNumThreads(1)
         if torch:
             torch.set_num_threads(1)
-        yield
-    cv2.setNumThreads(before[0])
-    if torch:
-        torch.set_num_threads(before[1])
+        with threadpool_limits(1):
+            yield
+    finally:
+        cv2.setNumThreads(opencv_threads)
+        if torch:
+            torch.set_num_threads(torch_threads)
 
 
 _for_life = contextlib.ExitStack()
@@ -94,8 +96,8 @@ def _in_processes(
             yield from _in_flight(lambda item: pool.submit(task, item), items, workers)
         except BrokenProcessPool as error:
             raise RunError(
-                f"one of {workers} worker processes was killed, as a rule because the machine's "
-                "memory was full; give the same command again with fewer workers"
+                f"one of {workers} worker processes was killed, usually because it ran out of "
+                "memory; run the same command again with fewer workers"
             ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

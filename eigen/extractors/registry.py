@@ -118,8 +118,8 @@ def names() -> list[str]:
     return [*REGISTRY, *sorted(_plugins())]
 
 
-def family(name: str) -> Family:
-    """The family that makes the extractor called `name`.
+def family(name: str, setting: str = "extractor") -> Family:
+    """The family that makes the extractor called `name`; `setting` is what messages call it.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def family(name: str) -> Family:
     if name in (plugins := _plugins()):
         return Family(_plugin(plugins[name]), BLOCKS, network=True)
     raise SettingError(
-        f"extractor: there is no {name!r}; {nearest(name, names())} (docs/extractors.md lists all,"
+        f"{setting}: there is no {name!r}; {nearest(name, names())} (docs/extractors.md lists all,"
         " timm:NAME takes networks of timm)"
     )
 

@@ -17,7 +17,7 @@ rule sazs_train:
         "jobs.yaml"
     threads: 4
     resources:
-        gpu=PLAN.gpus(),
+        gpu=PLAN.training_gpus(),
         mem_mb=16000,
     params:
         # Not declared: Snakemake removes the outputs of a killed job, and these files it goes on from.
@@ -45,7 +45,7 @@ rule sazs_test:
         "jobs.yaml"
     threads: 2
     resources:
-        gpu=PLAN.gpus(),
+        gpu=PLAN.training_gpus(),
         mem_mb=16000,
     params:
         folder=lambda wildcards, output: os.path.dirname(output[0]),

@@ -17,9 +17,9 @@ rule features:
         "jobs.yaml"
     threads: 1
     resources:
-        gpu=PLAN.gpus(),
-        device=CONFIG.device,
-        batch_size=CONFIG.batch_size,
+        gpu=PLAN.gpus,
+        device=CONFIG.machine.device,
+        batch_size=CONFIG.machine.batch_size,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
     params:
         photos=lambda wildcards: PLAN.digest(wildcards.dataset, wildcards.shard),

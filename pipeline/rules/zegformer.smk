@@ -27,7 +27,7 @@ rule zegformer_train:
         "jobs.yaml"
     threads: 8
     resources:
-        gpu=PLAN.gpus(),
+        gpu=PLAN.training_gpus(),
         mem_mb=32000,
     params:
         folder=lambda wildcards, output: os.path.dirname(output.weights),
@@ -55,7 +55,7 @@ rule zegformer_score:
         "jobs.yaml"
     threads: 8
     resources:
-        gpu=PLAN.gpus(),
+        gpu=PLAN.training_gpus(),
         mem_mb=32000,
     params:
         folder=subpath(output[0], ancestor=3),

@@ -17,6 +17,7 @@ from data.files import atomic_path
 from data.sealed import read_table, write_table
 from eigen.store import shards
 from pipeline import manifest
+from pipeline.layout import STAGES
 from pipeline.records import Record, read_all
 
 log = logging.getLogger(__name__)
@@ -118,8 +119,16 @@ def read_quarantine(path: Path) -> list[Quarantined]:
 
 
 def _write_provenance(path: Path, records: Sequence[Record]) -> None:
-    """The provenance of the shards; one entry for each that differs, as after a mixed rerun."""
-    distinct = {json.dumps(record.provenance, sort_keys=True): record for record in records}
+    """The provenance of the shards; one entry for each that differs, as after a mixed rerun.
+
+    The record of the last stage holds the settings of those before it.
+    """
+    last = {stages[-1] for stages in STAGES.values()}
+    distinct = {
+        json.dumps(record.provenance, sort_keys=True): record
+        for record in records
+        if record.stage in last
+    }
     with atomic_path(path) as temporary:
         text = json.dumps([record.provenance for record in distinct.values()], indent=1)
         temporary.write_text(text)

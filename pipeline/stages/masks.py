@@ -69,13 +69,13 @@ def run(
     paths = {entry.id: entry.path for entry in manifest.read(manifest_path, shard=number)}
     ids = source.ids()
     for id in paths.keys() - set(ids):
-        for stale in mask_paths(folder, id, config.k):
+        for stale in mask_paths(folder, id, config.solve.k):
             stale.unlink(missing_ok=True)
-    task = WriteMasks(shard, folder, config.mask_method, config.upsampling)
+    task = WriteMasks(shard, folder, config.masks.method, config.masks.upsampling)
     photos = [(index, id, paths[id]) for index, id in enumerate(ids)]
     written = run_ordered(task, photos, workers=workers)
     done = list(progress(written, len(photos), f"masks shard {number}"))
     os.sync()  # once, before the list says that thousands of small files are there
     with atomic_path(output) as temporary, temporary.open("w", newline="") as file:
         csv.writer(file).writerows([["id"], *([id] for id in done)])
-    log.info("masks shard %d: %d x %d -> %s", number, len(done), config.k, folder)
+    log.info("masks shard %d: %d x %d -> %s", number, len(done), config.solve.k, folder)

@@ -18,6 +18,6 @@ def run(dataset: str, folder: Path, done: Path, config: Config) -> None:
     generator = DATASETS[dataset].generator
     if generator is None:
         raise DatasetError(f"{dataset}: its images are not generated; download them")
-    generator.write(folder, config.world_photos, config.seed)
+    generator.write(folder, config.world_photos, config.solve.seed)
     with atomic_path(done):
         log.info("%s: images -> %s", dataset, folder)

@@ -87,7 +87,7 @@ def _seconds(records: Sequence[Record]) -> dict[str, float]:
 def _strip(id: str, path: str, pairs: shards.ShardFolder, config: Config) -> report.Strip:
     image, found = read_image(path), pairs[id]
     cut = eigen.masks.masks(
-        found, method=config.mask_method, upsampling=config.upsampling, image=image
+        found, method=config.masks.method, upsampling=config.masks.upsampling, image=image
     )
     return report.photo_strip(id, image, found, cut)
 

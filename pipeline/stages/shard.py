@@ -6,6 +6,7 @@ and one record. A photo that fails is entered in the record and the others go on
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import numpy as np
 from eigen.pairs import Cells
 from eigen.store import packed, shards
 from pipeline import chain, manifest, provenance
-from pipeline.config import Config
+from pipeline.config import IDENTITY, Config
 from pipeline.outcome import Outcome
 from pipeline.progress import progress
 from pipeline.records import Record, image_state
@@ -54,35 +55,36 @@ class Job:
 def fused(job: Job, config: Config) -> None:
     """Photos of the manifest -> eigenvector shard."""
     entries = manifest.read(job.manifest, shard=job.shard)
-    weights = _weights(config)
+    made_with = _made_with(config)
     if streams(config) and job.scheduler is None:
         outcomes = stream(entries, config, workers=job.workers)
     else:
         outcomes = _outcomes(job, chain.Fused(config), entries)
-    with _eigenvector_shard(job, config, weights) as append:
-        _fill(job, "fused", config, outcomes, _paths(entries), append, weights)
+    with _eigenvector_shard(job, made_with) as append:
+        _fill(job, "fused", made_with, outcomes, _paths(entries), append)
 
 
 def features(job: Job, config: Config) -> None:
     """Photos of the manifest -> features."""
     entries = manifest.read(job.manifest, shard=job.shard)
-    weights = _weights(config)
-    with packed.create(job.output, chain.FEATURES, weights) as writer:
+    made_with = _made_with(config, "features")
+    with packed.create(job.output, chain.FEATURES, made_with.attributes()) as writer:
 
         def append(id: str, photo: chain.PhotoFeatures) -> None:
-            arrays = {"features": photo.features}
-            geometry = _geometry(photo.size, photo.grid, photo.cells)
+            features = photo.features
+            arrays = {"features": features.rows}
+            geometry = _geometry(features.size, features.grid, features.cells)
             writer.append(arrays, id=id, sha256=photo.sha256, **geometry)
 
         outcomes = _outcomes(job, chain.ExtractFeatures(config), entries)
-        _fill(job, "features", config, outcomes, _paths(entries), append, weights)
+        _fill(job, "features", made_with, outcomes, _paths(entries), append)
 
 
 def laplacian(job: Job, config: Config, features: Path) -> None:
     """Features -> affinities W, of which the solver forms L = I - D^-1/2 W D^-1/2 as it goes."""
     source = packed.PackedReader(features, chain.FEATURES)
-    weights = _weights_of(source)
-    with packed.create(job.output, chain.LAPLACIANS, weights) as writer:
+    made_with = _made_with(config, "laplacian", source)
+    with packed.create(job.output, chain.LAPLACIANS, made_with.attributes()) as writer:
 
         def append(id: str, photo: chain.PhotoGraph) -> None:
             form, arrays = chain.affinity_arrays(photo.graph.W)
@@ -91,17 +93,17 @@ def laplacian(job: Job, config: Config, features: Path) -> None:
 
         rows = _rows(job, source)
         outcomes = _outcomes(job, chain.BuildGraph(config, features), rows)
-        _fill(job, "laplacian", config, outcomes, _paths(rows), append, weights)
+        _fill(job, "laplacian", made_with, outcomes, _paths(rows), append)
 
 
 def eigenvectors(job: Job, config: Config, laplacians: Path) -> None:
     """Affinities -> eigenvector shard."""
     source = packed.PackedReader(laplacians, chain.LAPLACIANS)
-    weights = _weights_of(source)
-    with _eigenvector_shard(job, config, weights) as append:
+    made_with = _made_with(config, "eigenvectors", source)
+    with _eigenvector_shard(job, made_with) as append:
         rows = _rows(job, source)
         outcomes = _outcomes(job, chain.SolveGraph(config, laplacians), rows)
-        _fill(job, "eigenvectors", config, outcomes, _paths(rows), append, weights)
+        _fill(job, "eigenvectors", made_with, outcomes, _paths(rows), append)
 
 
 def _outcomes(
@@ -113,20 +115,19 @@ def _outcomes(
 def _fill(
     job: Job,
     stage: str,
-    config: Config,
+    made_with: MadeWith,
     outcomes: Iterable[Outcome[Any]],
     paths: Mapping[str, str],
     append: Callable[[str, Any], None],
-    weights: Mapping[str, str],
 ) -> None:
-    """Append what was made of each image, enter it in the record, write the record.
+    """Append the result of each image, enter it in the record, write the record.
 
     `paths` has the file of each image that goes in, by id.
     """
-    made_with = provenance.collect(config.as_dict(), **weights)
+    collected = provenance.collect(made_with.config, **made_with.weights)
     # Before they are read: a file that changes meanwhile is newer than its record says.
     images = {id: image_state(path) for id, path in paths.items()}
-    record = Record(stage, images=images, provenance=made_with)
+    record = Record(stage, images=images, provenance=collected)
     for outcome in progress(outcomes, len(paths), f"{stage} shard {job.shard}"):
         record.add(outcome)
         if outcome.value is None:
@@ -150,23 +151,42 @@ def _paths(members: Iterable[manifest.Entry | chain.Row]) -> dict[str, str]:
 
 @contextmanager
 def _eigenvector_shard(
-    job: Job, config: Config, weights: Mapping[str, str]
+    job: Job, made_with: MadeWith
 ) -> Iterator[Callable[[str, chain.Solved], None]]:
     writer = shards.create(
-        job.output, config=config.as_dict(), software=provenance.software(), **weights
+        job.output,
+        config=made_with.config,
+        software=provenance.software(),
+        **made_with.weights,
     )
     with writer as append:
         yield lambda id, solved: append(id, solved.pairs, solved.sha256)
 
 
-def _weights(config: Config) -> dict[str, str]:
-    extractor = chain.extractor_for(config)
-    return {"extractor": extractor.name, "weights_sha256": extractor.weights_sha256 or ""}
+@dataclass(frozen=True)
+class MadeWith:
+    """The settings and weights that decided the numbers of a file, whichever job applied them."""
+
+    config: dict[str, Any]
+    weights: dict[str, str]
+
+    def attributes(self) -> dict[str, str]:
+        """What a packed file stores, for the job that goes on from it."""
+        return {"config": json.dumps(self.config, sort_keys=True), **self.weights}
 
 
-def _weights_of(source: packed.PackedReader) -> dict[str, str]:
+def _made_with(
+    config: Config, stage: str = "fused", source: packed.PackedReader | None = None
+) -> MadeWith:
+    """The settings of a stage, added to those of the stage before."""
+    own = config.flat(*IDENTITY[stage])
+    if source is None:
+        extractor = chain.extractor_for(config)
+        sha256 = extractor.weights_sha256 or ""
+        return MadeWith(own, {"extractor": extractor.name, "weights_sha256": sha256})
     attributes = source.attributes()
-    return {name: str(attributes[name]) for name in ("extractor", "weights_sha256")}
+    weights = {name: str(attributes[name]) for name in ("extractor", "weights_sha256")}
+    return MadeWith({**json.loads(attributes["config"]), **own}, weights)
 
 
 def _rows(job: Job, source: packed.PackedReader) -> list[chain.Row]:

@@ -13,13 +13,12 @@ import numpy as np
 from data.errors import DatasetError, ShardError
 from data.pictures import read_image_stamped
 from data.trees.folder import FolderTree
-from eigen.extractors.contract import cells_of
-from eigen.graphs.build import Graph, build
-from eigen.picture import reduced
+from eigen.graphs.build import Graph
+from eigen.picture import graph_of
 from eigen.store import shards
 from eigen.store.verify import Verdict, verify
 from pipeline import chain, manifest
-from pipeline.config import Config, resolve
+from pipeline.config import IDENTITY, Config, resolve
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def _check(found: shards.ShardFolder, id: str, path: Path, weights: str | None) 
         note = f"stored grid {pairs.grid}, this image gives {graph.grid}: another image"
         return Checked(id, None, False, note)
     verdict = verify(pairs, graph)
-    return Checked(id, verdict, verdict.holds(config.tolerance), "")
+    return Checked(id, verdict, verdict.holds(config.solve.tolerance), "")
 
 
 def _graph(shard: shards.Shard, image: np.ndarray, config: Config) -> Graph:
@@ -87,14 +86,12 @@ def _graph(shard: shards.Shard, image: np.ndarray, config: Config) -> Graph:
             f"{shard.path}: made with weights of SHA-256 {expected}, these have "
             f"{extractor.weights_sha256}; give the right file by --weights"
         )
-    seen = reduced(image, extractor.patch, config.max_patches)
-    grid = extractor.grid(seen.shape[:2])
-    cells = cells_of(extractor, image.shape[:2], seen.shape[:2])
-    return build(chain.graph_spec(config), extractor([seen])[0], grid, image, cells)
+    return graph_of(image, extractor, config.graph, config.max_patches)
 
 
 def _config_of(about: Mapping[str, Any], weights: str | None) -> Config:
-    settings = dict(about["config"])
+    # Shards of version 1 also name the machine and the folders of the run.
+    settings = {key: value for key, value in about["config"].items() if key in IDENTITY["fused"]}
     if weights is not None:
         settings["weights"] = weights
     return resolve(settings)

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from data.errors import DatasetError, EigenshapeError, SettingError
+from eigen import ExtractorSpec
 from pipeline.plan import Plan
 from tests.pictures import scene
 
@@ -82,9 +83,50 @@ def test_a_missing_tree_is_told_without_a_long_traceback(tmp_path):
 
 
 def test_jobs_without_a_network_ask_for_no_gpu():
-    assert Plan({"extractor": "lowlevel", "device": "cuda"}).gpus() == 0
-    assert Plan({"device": "cpu"}).gpus() == 0
-    assert Plan({"device": "cuda:1"}).gpus() == 1
+    """By what the extractor can do, whatever it is called, and which one the data set has."""
+
+    def gpus(settings, dataset="pascal"):
+        return Plan(settings).gpus(wildcards(dataset))
+
+    assert gpus({"extractor": "lowlevel", "device": "cuda"}) == 0
+    assert gpus({"device": "cpu"}) == 0
+    assert gpus({"device": "cuda:1"}) == 1
+    assert gpus({"device": "cuda"}, "world") == 0  # lowlevel8
+    assert gpus({"device": "cuda", "demo_extractor": "dino_vits8"}, "world") == 1
+    mixed = {"extractor": "lowlevel", "demo_extractor": "dino_vits8", "device": "cuda"}
+    assert (gpus(mixed), gpus(mixed, "samples")) == (0, 1)
+    assert Plan({"extractor": "lowlevel", "device": "cuda"}).training_gpus() == 1
+
+
+def test_the_demo_takes_the_settings_that_its_extractor_has_a_use_for():
+    settings = {"weights": "random:1", "facet": "query"}
+    assert Plan(settings).config_for("world").extractor == ExtractorSpec(name="lowlevel8")
+    own = Plan({**settings, "demo_extractor": "dino_vits8"}).config_for("world").extractor
+    assert (own.name, own.weights, own.facet) == ("dino_vits8", "random:1", "query")
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"weights": "absent.pth"}, "absent.pth: no such file"),
+        ({"extractor": "dinov3_vits16"}, "cannot be fetched by name"),
+        ({"weights": "random:x"}, "random:SEED"),
+    ],
+)
+def test_an_extractor_that_cannot_be_made_is_found_while_planning(settings, named):
+    plan = Plan(settings)
+    for ask in (plan.targets("pascal"), plan.options("fused"), plan.options("features")):
+        with pytest.raises(EigenshapeError, match=named):
+            ask(wildcards("pascal"))
+    assert plan.options("masks")(wildcards("pascal")) == ""
+    assert "lowlevel8" in plan.options("fused")(wildcards("world"))
+
+
+@pytest.mark.parametrize("key", ["extractor", "demo_extractor"])
+@pytest.mark.parametrize("name", ["dino_vits61", "timm:vit_smal_patch16_224"])
+def test_a_misspelt_extractor_is_found_while_planning(key, name):
+    with pytest.raises(SettingError, match="did you mean"):
+        Plan({key: name})
 
 
 @pytest.mark.parametrize("words", [["folder"], ["--cores", "1", "folder"], ["-n", "pascal_k5"]])

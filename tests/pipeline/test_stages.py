@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from data.errors import RunError, ShardError
 from data.pictures import read_image
 from eigen.store import shards
 from pipeline import manifest, workers
-from pipeline.config import resolve
+from pipeline.config import IDENTITY, STAGE_KEYS, resolve
 from pipeline.layout import STAGES, Layout
 from pipeline.records import read_all
 from pipeline.stages import index, masks, report, shard
@@ -27,7 +28,7 @@ class Run:
         self.config = resolve(
             {"folder": str(photos), "results_root": str(root), "extractor": "lowlevel", **settings}
         )
-        self.layout = Layout("unused", str(root), self.config.k)
+        self.layout = Layout("unused", str(root), self.config.solve.k)
 
     def path(self, name, *more):
         from pathlib import Path
@@ -93,7 +94,7 @@ def test_every_kind_of_picture_is_read_or_set_aside_with_its_reason(tmp_path):
     assert "fewer" in aside["one pixel"].reason
     assert aside["plain.png"].stage == "manifest"
     for id in good:
-        assert found[id].residual.max() <= run.config.tolerance
+        assert found[id].residual.max() <= run.config.solve.tolerance
     assert found["turned"].size == (128, 96)  # upright, as a viewer shows it
 
 
@@ -202,8 +203,34 @@ def test_how_it_was_made_lies_beside_the_result(photos, tmp_path):
     run = Run(photos, tmp_path, k=4)
     run.make()
     (made,) = json.loads(run.path("provenance").read_text())
-    assert made["config"] == run.config.as_dict()
+    assert made["config"] == run.config.flat(*IDENTITY["fused"])
     assert {"eigenshape", "numpy", "scipy", "python"} <= set(made["software"])
+
+
+def test_staged_jobs_store_the_settings_that_really_ran(photos, tmp_path):
+    """Each job is told its own keys only, as by Snakemake."""
+    settings = {"k": 4, "colour": "knn", "colour_weight": 2.0, "extractor": "lowlevel8"}
+    run = Run(photos, tmp_path, path="staged", **settings)
+    whole = run.config
+
+    def of_stage(stage):
+        keys = set(STAGE_KEYS[stage]) - {"results_root"}
+        return resolve(whole.flat(*keys))
+
+    folder = tmp_path / "job"
+    listed = Path(run.layout.manifest("folder"))
+    listing.run("folder", whole, run.layout, listed)
+
+    def job(stage):
+        return shard.Job(listed, 0, folder / f"{stage}.h5", folder / f"{stage}.json")
+
+    shard.features(job("features"), of_stage("features"))
+    shard.laplacian(job("laplacian"), of_stage("laplacian"), folder / "features.h5")
+    shard.eigenvectors(job("eigenvectors"), of_stage("eigenvectors"), folder / "laplacian.h5")
+    stored = dict(shards.Shard(folder / "eigenvectors.h5").attributes())
+    assert stored["config"] == whole.flat(*IDENTITY["fused"])
+    (record,) = read_all([folder / "eigenvectors.json"])
+    assert record.provenance["config"] == stored["config"]
 
 
 def test_the_report_shows_every_photo_and_the_quarantine(photos, tmp_path):

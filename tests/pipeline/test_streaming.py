@@ -41,7 +41,7 @@ def test_streaming_agrees_with_the_plain_path(entries):
         assert one.reason == other.reason
         if one.value is None:
             continue
-        assert other.value.pairs.residual.max() <= config.tolerance
+        assert other.value.pairs.residual.max() <= config.solve.tolerance
         assert other.value.pairs.size == one.value.pairs.size
         np.testing.assert_allclose(
             other.value.pairs.eigenvalues, one.value.pairs.eigenvalues, atol=1e-5
@@ -128,4 +128,4 @@ def test_a_gpu_streams(entries):
     assert streams(config)
     found = [o for o in stream(entries, config, workers=2) if o.value is not None]
     assert len(found) == 4
-    assert all(o.value.pairs.residual.max() <= config.tolerance for o in found)
+    assert all(o.value.pairs.residual.max() <= config.solve.tolerance for o in found)

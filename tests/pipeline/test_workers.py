@@ -98,3 +98,23 @@ def test_a_dask_scheduler_gives_the_same():
     ) as cluster:
         results = list(run_ordered(square, range(10), scheduler=cluster.scheduler_address))
     assert results == [n * n for n in range(10)]
+
+
+@pytest.mark.parametrize("where", ["inside", "in a task"])
+def test_thread_limits_end_with_an_error_too(where):
+    import cv2
+    import torch
+
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(3)
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            if where == "inside":
+                with single_threaded():
+                    raise ZeroDivisionError
+            list(run_ordered(fail_at_three, [3]))
+        assert (cv2.getNumThreads(), torch.get_num_threads()) == (3, 3)
+    finally:
+        cv2.setNumThreads(before[0])
+        torch.set_num_threads(before[1])
