@@ -7,29 +7,13 @@ machine load. Vectors are brought to pixels first and cut afterwards, so borders
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-from pydantic import Field
 
 from data.errors import SettingError
-from data.settings import OneOf, Spec
 from eigen.pairs import Eigenpairs
 from eigen.upsample import upsample_pairs
-
-
-class MaskSpec(Spec):
-    """How eigenvectors become masks."""
-
-    method: Annotated[str, OneOf(lambda: _METHODS)] = Field(
-        "zero",
-        description="How a mask is cut from an eigenvector, see docs/graphs.md; zero (v > 0) as"
-        " published.",
-    )
-    upsampling: Literal["bilinear", "guided"] = Field(
-        "bilinear", description="How an eigenvector is brought to the image's size."
-    )
 
 
 def masks(

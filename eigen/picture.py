@@ -13,14 +13,12 @@ from data.errors import SettingError
 from eigen.extractors import Extractor
 from eigen.extractors import extractor as make_extractor
 from eigen.extractors.contract import cells_of, patch_grid
+from eigen.extractors.spec import MAX_PATCHES
 from eigen.graphs.build import Graph, GraphSpec, build
 from eigen.pairs import Cells, Eigenpairs
 from eigen.solvers.solution import Solution
 from eigen.solvers.solve import solve
 from eigen.solvers.spec import SolveSpec
-
-MAX_PATCHES = 10_000
-"""The dense graph of so many patches takes 400 MB, and seconds to solve."""
 
 _SOLVE = SolveSpec()
 _extractor_named = functools.lru_cache(maxsize=4)(make_extractor)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from eigen.extractors.spec import ExtractorSpec
     from eigen.graphs.build import GraphSpec
     from eigen.graphs.pixels import PixelSpec
-    from eigen.masks import MaskSpec
+    from eigen.mask_spec import MaskSpec
     from eigen.pairs import Eigenpairs
     from eigen.solvers.spec import SolveSpec
     from eigen.store.shards import open as open_shards
@@ -51,7 +51,7 @@ _HOMES = {
     "EigenshapeError": ("data.errors", "EigenshapeError"),
     "Eigenpairs": ("eigen.pairs", "Eigenpairs"),
     "ExtractorSpec": ("eigen.extractors.spec", "ExtractorSpec"),
-    "MaskSpec": ("eigen.masks", "MaskSpec"),
+    "MaskSpec": ("eigen.mask_spec", "MaskSpec"),
     "SolveSpec": ("eigen.solvers.spec", "SolveSpec"),
     "GraphSpec": ("eigen.graphs.build", "GraphSpec"),
     "PixelSpec": ("eigen.graphs.pixels", "PixelSpec"),

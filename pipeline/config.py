@@ -19,10 +19,9 @@ from data.errors import SettingError
 from data.settings import Spec, expected, nearest
 from eigen.extractors.registry import check as check_extractor
 from eigen.extractors.registry import family
-from eigen.extractors.spec import DEVICE, ExtractorSpec
-from eigen.graphs.build import GraphSpec
-from eigen.masks import MaskSpec
-from eigen.picture import MAX_PATCHES
+from eigen.extractors.spec import DEVICE, MAX_PATCHES, ExtractorSpec
+from eigen.graphs.spec import GraphSpec
+from eigen.mask_spec import MaskSpec
 from eigen.solvers.spec import SolveSpec
 
 

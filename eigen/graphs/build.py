@@ -7,64 +7,20 @@ graph are pixels or the cells of a coarser grid. Every graph built here keeps th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
-from pydantic import Field
 
-from data.errors import GraphError, SettingError
-from data.settings import Spec, only_with
+from data.errors import GraphError
 from eigen.graphs import colour, cosine, pixels
 from eigen.graphs.affinity import Affinity, weighted_sum
-from eigen.graphs.pixels import PixelSpec
+from eigen.graphs.spec import GraphSpec
 from eigen.pairs import Cells
 from eigen.threads import one_pool
 
 # A dense float32 affinity of more nodes than this (1.6 GB) is not stored but computed in products.
 STORED_NODES = 20_000
-
-
-class GraphSpec(Spec):
-    """Which graph to build.
-
-    >>> GraphSpec(kind="pixel", pixels=PixelSpec(step=2)).pixels.links
-    30
-    """
-
-    kind: Literal["patch", "pixel"] = Field(
-        "patch", description="What the nodes are: the extractor's patches, or pixels."
-    )
-    neighbours: int | None = Field(
-        None,
-        ge=2,
-        description="Patch graph: largest similarities kept per row, the node's own included;"
-        " null keeps all.",
-        json_schema_extra=only_with(kind="patch"),
-    )
-    colour: Literal["none", "knn", "random_walk"] = Field(
-        "none",
-        description="Patch graph: colour affinity that is added, weighted by colour_weight.",
-        json_schema_extra=only_with(kind="patch"),
-    )
-    colour_weight: float = Field(
-        0.0,
-        ge=0,
-        description="Patch graph: weight (lambda) of the colour affinity, above 0 where there is"
-        " one; the largest feature similarity is 1.",
-        json_schema_extra=only_with(colour=["knn", "random_walk"]),
-    )
-    pixels: PixelSpec = Field(PixelSpec(), json_schema_extra=only_with(kind="pixel"))
-
-    def check(self, name: Callable[[str], str]) -> None:
-        """Refuse a colour affinity of weight 0."""
-        if self.colour != "none" and self.colour_weight == 0:
-            raise SettingError(
-                f"{name('colour')}: {self.colour!r} has no effect with {name('colour_weight')}=0;"
-                f" set {name('colour_weight')} (10 is the published choice)"
-            )
 
 
 @dataclass(frozen=True, eq=False)

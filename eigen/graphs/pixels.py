@@ -17,12 +17,11 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from pydantic import Field
 from scipy import sparse
 
-from data.settings import Spec
 from eigen.graphs.colour import nearest
 from eigen.graphs.cosine import check_features
+from eigen.graphs.spec import PixelSpec
 from eigen.pairs import Cells
 from eigen.upsample import upsample
 
@@ -38,37 +37,6 @@ PLACE, FEATURES = 0.3, 0.3
 LAB = 100.0
 # Principal components of the features that are interpolated; they hold what tells regions apart.
 COMPONENTS = 16
-
-
-class PixelSpec(Spec):
-    """Settings of the pixel graph."""
-
-    step: int = Field(
-        1, ge=1, description="Pixel graph: side of a node in pixels; 2 has a quarter of the nodes."
-    )
-    max_nodes: int = Field(
-        500_000,
-        ge=1,
-        description="Pixel graph: most nodes; a larger image gets the smallest step that keeps to"
-        " them.",
-    )
-    colour_width: float = Field(
-        5.0,
-        gt=0,
-        description="Pixel graph: colour difference in CIELAB units at which a weight falls to"
-        " exp(-1/2); smaller cuts at fainter edges. 2.3 units are a just noticeable difference.",
-    )
-    feature_power: float = Field(
-        2.0,
-        ge=0,
-        description="Pixel graph: exponent of the features' cosine similarity; 0 leaves features"
-        " out of the weights.",
-    )
-    links: int = Field(
-        30,
-        ge=0,
-        description="Pixel graph: blocks that each block is linked to; 0 for neighbours only.",
-    )
 
 
 def build(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import SettingError
-from eigen import ExtractorSpec, GraphSpec, MaskSpec, SolveSpec
+from eigen import ExtractorSpec, GraphSpec, MaskSpec, SolveSpec, masks
 from eigen.extractors.registry import REGISTRY, check, family
 from eigen.solvers.registry import SOLVERS
 from pipeline import config
@@ -127,6 +127,10 @@ def test_a_setting_without_effect_is_refused_with_the_name_of_its_key(settings, 
     settings = {k: v * 1000 if k == "max_pixel_nodes" else v for k, v in settings.items()}
     with pytest.raises(SettingError, match=rf"^{named}: .* has no effect with "):
         resolve(settings)
+
+
+def test_every_method_of_masks_is_a_choice():
+    assert KEYS["mask_method"].schema["enum"] == list(masks._METHODS)
 
 
 def test_every_key_is_documented():
