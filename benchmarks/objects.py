@@ -41,7 +41,7 @@ Find = Callable[[np.ndarray], list[Found]]
 
 
 def by_method(extractor: Extractor, method: str, *, refine: bool = True) -> Find:
-    spec = ObjectSpec(method, least_score=0, refine=refine)
+    spec = ObjectSpec(method=method, least_score=0, refine=refine)
 
     def find(image: np.ndarray) -> list[Found]:
         return [Found(o.box, o.mask, o.score) for o in objects(image, extractor, spec)]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from data.errors import SettingError
+from data.settings import OneOf, Spec, only_with
 from eigen.extractors import Extractor
 from eigen.extractors import extractor as make_extractor
 from eigen.extractors.contract import cells_of
@@ -27,59 +30,50 @@ from eigen.solvers.solve import solve
 from eigen.upsample import upsample
 
 METHODS = ("frame", "fiedler", "tokencut", "lost", "maskcut")
+SEVERAL = ("frame", "maskcut")
 TAU = {"tokencut": 0.2, "maskcut": 0.15}
 
 
-@dataclass(frozen=True)
-class ObjectSpec:
-    """How objects are found.
+class ObjectSpec(Spec):
+    """How objects are found in an image.
 
-    Attributes
-    ----------
-    method : {"frame", "fiedler", "tokencut", "lost", "maskcut"}
-        "frame": far from the frame of the image in commute time (`eigen.objects.frame`), any number
-        of objects from one decomposition. "maskcut": rounds of cuts (`eigen.objects.rounds`). The
-        others are the published rules for one object (`eigen.objects.rules`).
-    count : int
-        Objects wanted, at most.
-    pairs : int, 3 or more
-        Eigenpairs that "frame" uses, the constant one among them.
-    threshold : float, -1 to 1, optional
-        Cosine similarity that counts as alike in "tokencut" (0.2) and "maskcut" (0.15).
-    least_area : float, 0 to 1
-        Share of the image; smaller objects are left out.
-    least_score : float, 0 to 1
-        Objects of lower confidence are left out.
-    refine : bool
-        Move masks to the edges of the image by the pixel graph; else they are cut from the grid.
+    "frame" takes what is far from the frame of the image in commute time (`eigen.objects.frame`):
+    any number of objects from one decomposition. "maskcut" cuts in rounds (`eigen.objects.rounds`).
+    The others are the published rules for one object (`eigen.objects.rules`).
     """
 
-    method: str = "frame"
-    count: int = 1
-    pairs: int = 6
-    threshold: float | None = None
-    least_area: float = 0.01
-    least_score: float = 0.05
-    refine: bool = True
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise SettingError(
-                f"method: expected one of {', '.join(METHODS)}, found {self.method!r}"
-            )
-        for name, least in (("count", 1), ("pairs", 3)):
-            if getattr(self, name) < least:
-                raise SettingError(f"{name}: expected {least} or more, found {getattr(self, name)}")
-        for name in ("least_area", "least_score"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise SettingError(f"{name}: expected 0 to 1, found {getattr(self, name)}")
-        if self.threshold is not None and not -1 <= self.threshold <= 1:
-            raise SettingError(f"threshold: expected -1 to 1, found {self.threshold}")
-        if self.count > 1 and self.method not in ("frame", "maskcut"):
-            raise SettingError(
-                f"count: {self.method} finds one object, found {self.count}; "
-                "use the method frame or maskcut for several"
-            )
+    method: Annotated[str, OneOf(lambda: METHODS)] = Field(
+        "frame", description="Rule by which eigenvectors become objects, see docs/objects.md."
+    )
+    count: int = Field(
+        1,
+        ge=1,
+        description="Most objects per image.",
+        json_schema_extra=only_with(method=list(SEVERAL)),
+    )
+    pairs: int = Field(
+        6,
+        ge=3,
+        description="Eigenpairs that the method frame uses, the constant one among them.",
+        json_schema_extra=only_with(method="frame"),
+    )
+    threshold: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="Cosine similarity from which two patches count as alike; null takes the"
+        " published 0.2 (tokencut) or 0.15 (maskcut).",
+        json_schema_extra=only_with(method=["tokencut", "maskcut"]),
+    )
+    least_area: float = Field(
+        0.01, ge=0, le=1, description="Smaller shares of the image are no objects."
+    )
+    least_score: float = Field(
+        0.05, ge=0, le=1, description="Objects of lower confidence are left out."
+    )
+    refine: bool = Field(
+        True, description="Move masks to the edges of the image by diffusion on the pixel graph."
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from eigen.objects.graph import FLOOR, restricted, thresholded
 from eigen.objects.rounds import rounds
 from eigen.solvers.problem import NormalizedProblem
 from eigen.solvers.solve import solve
+from eigen.solvers.spec import SolveSpec
 from tests.eigen.objects.scenes import block, iou, planted, two_blobs
 
 GRID = (18, 24)
@@ -71,7 +72,9 @@ def test_each_round_solves_what_remains_as_posed():
     W = thresholded(planted(LARGE, SMALL, noise=0.3), 0.3)
     first, second = rounds(W, GRID, 2, tolerance=1e-5)
     rest = np.flatnonzero(~first.mask)
-    dense = solve(NormalizedProblem(restricted(W, rest)), 3, solver="dense").vectors[:, 1]
+    dense = solve(NormalizedProblem(restricted(W, rest)), SolveSpec(k=3, solver="dense")).vectors[
+        :, 1
+    ]
     ours = second.vector.ravel()[rest]
     cosine = abs(ours @ dense) / np.linalg.norm(ours) / np.linalg.norm(dense)
     assert cosine > 1 - 1e-5
@@ -115,7 +118,7 @@ def test_an_image_without_objects_has_none(method, kind):
         image += np.random.default_rng(0).normal(0, 3, image.shape)
     if kind == "lit":  # slow and faint shading, as of a wall
         image += np.linspace(0, 3, 160)[:, None]
-    assert objects(np.rint(image).astype(np.uint8), "lowlevel8", ObjectSpec(method)) == []
+    assert objects(np.rint(image).astype(np.uint8), "lowlevel8", ObjectSpec(method=method)) == []
 
 
 def test_confidence_tells_an_object_from_none():
@@ -155,9 +158,9 @@ def test_small_and_narrow_images(method, size):
     few = grid[0] * grid[1] < (6 if method == "frame" else 3)
     if few and method in ("frame", "fiedler") and not confidence.is_flat(image, grid):
         with pytest.raises(GraphError, match="ask for fewer"):
-            objects(image, made, ObjectSpec(method))
+            objects(image, made, ObjectSpec(method=method))
     else:
-        assert all(o.mask.shape == size for o in objects(image, made, ObjectSpec(method)))
+        assert all(o.mask.shape == size for o in objects(image, made, ObjectSpec(method=method)))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +171,7 @@ def test_small_and_narrow_images(method, size):
         ({"pairs": 2}, "pairs"),
         ({"least_area": 2}, "least_area"),
         ({"threshold": 3}, "threshold"),
-        ({"method": "lost", "count": 3}, "lost finds one object"),
+        ({"method": "lost", "count": 3}, "count: 3 has no effect with method=lost"),
     ],
 )
 def test_settings_out_of_range_are_refused(setting, message):

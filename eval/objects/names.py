@@ -1,0 +1,203 @@
+"""Names for masks that were found without any: what is in each, out of a list of classes.
+
+A namer takes an image and masks and returns a score per mask and class. Three are here: a packaged
+ImageNet classifier on crops of the masks, CLIP's image tower on the crops that ZegFormer's second
+stage takes, and any trained segmenter, by the vote of its pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.errors import DatasetError, VocabularyError
+from data.mask_sources import VOID, overlapping
+from eval.predict import IGNORE, Predict
+from eval.zegformer.crops import crops
+from models.clip.clip import CLIP
+from models.imagenet import ImagenetClassifier, class_names, synsets
+
+logger = logging.getLogger(__name__)
+
+CONTEXT = 0.15
+"""Margin around a mask that a crop shows, as a share of the mask's sides."""
+TEMPERATURE = 100.0
+"""CLIP's logit scale, as trained."""
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Namer(Protocol):
+    """What gives names: `names`, and scores (M, C) from 0 to 1 of masks (M, H, W) of an image."""
+
+    names: Sequence[str]
+
+    def __call__(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray: ...
+
+
+def voc_synsets() -> dict[str, list[str]]:
+    """The 20 classes of VOC, each with the ImageNet classes (WordNet ids) that belong to it."""
+    return json.loads(resources.files("data.text").joinpath("imagenet_voc.json").read_text("utf-8"))
+
+
+class ImagenetNamer:
+    """Names by an ImageNet classifier; a class is the sum of the ImageNet classes in it.
+
+    Parameters
+    ----------
+    classifier : ImagenetClassifier
+    groups : mapping of str to list of str, optional
+        Class -> WordNet ids or ImageNet names; by default each of the 1000 is a class of its own.
+
+    Raises
+    ------
+    VocabularyError
+        A word that is not among ImageNet's 1000 classes; names it.
+    """
+
+    def __init__(
+        self, classifier: ImagenetClassifier, groups: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        self._classifier = classifier
+        index = {word: i for words in (synsets(), class_names()) for i, word in enumerate(words)}
+        groups = {name: [name] for name in class_names()} if groups is None else groups
+        self.names = tuple(groups)
+        self._members = np.zeros((len(index), len(groups)), np.float32)[: len(synsets())]
+        for column, (name, words) in enumerate(groups.items()):
+            for word in words:
+                if word not in index:
+                    raise VocabularyError(
+                        f"{name}: {word!r} is none of ImageNet's 1000 classes, which this "
+                        "classifier knows; give their names or WordNet ids, or use CLIP weights"
+                    )
+                self._members[index[word], column] = 1
+
+    def __call__(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        views = [view for mask in masks for view in (boxed(image, mask), self._alone(image, mask))]
+        found = self._classifier.probabilities(views) @ self._members
+        return found.reshape(len(masks), 2, -1).mean(axis=1)
+
+    def _alone(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """The crop with everything outside the mask in the classifier's mean colour."""
+        colour = np.rint(np.multiply(self._classifier.mean, 255)).astype(np.uint8)
+        return boxed(np.where(mask[..., None], image, colour), mask)
+
+
+def boxed(image: np.ndarray, mask: np.ndarray, context: float = CONTEXT) -> np.ndarray:
+    """The part of the image around a mask, with a margin; all of it for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return image
+    spans = []
+    for first, last, length in (
+        (rows[0], rows[-1] + 1, mask.shape[0]),
+        (columns[0], columns[-1] + 1, mask.shape[1]),
+    ):
+        margin = round(context * int(last - first))
+        spans.append(slice(max(0, int(first) - margin), min(length, int(last) + margin)))
+    return image[spans[0], spans[1]]
+
+
+class ClipNamer:
+    """Names by CLIP's image tower: ZegFormer's second stage on any masks.
+
+    Parameters
+    ----------
+    clip : CLIP
+    embeddings : Tensor, (C, D)
+        Of the names, unit rows, in CLIP's space.
+    names : sequence of str
+    style : {"cropmask", "crop", "mask"}
+        See `eval.zegformer.crops`.
+
+    Raises
+    ------
+    VocabularyError
+        Embeddings of another width or number.
+    """
+
+    def __init__(
+        self, clip: CLIP, embeddings: Tensor, names: Sequence[str], *, style: str = "cropmask"
+    ) -> None:
+        width = clip.text_projection.shape[1]
+        if embeddings.shape != (len(names), width):
+            raise VocabularyError(
+                f"text embeddings: expected {len(names)} rows of {width} numbers, found "
+                f"{tuple(embeddings.shape)}"
+            )
+        self.names = tuple(names)
+        self._clip, self._embeddings, self._style = clip, embeddings, style
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        mean, std = (torch.tensor(v)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
+        pixels = (torch.from_numpy(image).permute(2, 0, 1) / 255 - mean) / std
+        logits = torch.where(torch.from_numpy(masks), 1.0, -1.0)
+        size = (image.shape[0], image.shape[1])
+        side = self._clip.image_size
+        views, row = crops(pixels, logits, size, side=side, style=self._style, geometry="corrected")
+        device = self._embeddings.device
+        found = self._clip.encode_image(views.to(device, self._clip.dtype)).float()
+        found = torch.nn.functional.normalize(found, dim=-1)
+        scores = (TEMPERATURE * found @ self._embeddings.float().T).softmax(dim=-1)
+        return scores[row.to(device)].cpu().numpy()
+
+
+class SegmenterNamer:
+    """Names by a trained SAZS or ZegFormer: the share of a mask's pixels that it gives each class.
+
+    Parameters
+    ----------
+    predict : callable
+        `eval.predict.with_zegformer` or `with_sazs`.
+    names : sequence of str
+        Classes in the order of its label maps.
+    """
+
+    def __init__(self, predict: Predict, names: Sequence[str]) -> None:
+        self._predict, self.names = predict, tuple(names)
+
+    def __call__(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        labels = self._predict(image).labels
+        scores = np.zeros((len(masks), len(self.names)), np.float32)
+        for row, mask in zip(scores, masks, strict=True):
+            inside = labels[mask]
+            counts = np.bincount(inside[inside != IGNORE], minlength=len(row))[: len(row)]
+            row[:] = counts / max(1, len(inside))
+        return scores
+
+
+def named_map(masks: np.ndarray, scores: np.ndarray, *, threshold: float = 0.0) -> np.ndarray:
+    """Label map (H, W) uint8 of the best class of each mask; 255 where no mask or score reaches.
+
+    Where masks overlap the smallest is on top, and the overlap is logged.
+
+    Parameters
+    ----------
+    masks : ndarray, shape (M, H, W), bool
+    scores : ndarray, shape (M, C)
+    threshold : float, 0 to 1
+        Masks whose best score is lower stay without a name.
+
+    Raises
+    ------
+    DatasetError
+        More than 255 classes, which 8 bits cannot hold.
+    """
+    if scores.shape[1] > VOID:
+        raise DatasetError(f"label maps of 8 bits hold 255 classes, found {scores.shape[1]}")
+    shared = overlapping(masks)
+    if shared:
+        logger.warning("masks overlap in %d pixels; the smaller mask is drawn on top", shared)
+    labels = np.full(masks.shape[1:], VOID, np.uint8)
+    for number in np.argsort(-masks.sum(axis=(1, 2)), kind="stable"):
+        if scores[number].max(initial=0.0) >= threshold:
+            labels[masks[number]] = scores[number].argmax()
+    return labels

