@@ -1,7 +1,7 @@
 """SAZS from the command line: `python sazs.py train ...`, `python sazs.py test ...`.
 
 The options of the published scripts, and ours. Options that have no effect, there or here, are
-accepted and said to have none.
+accepted and reported.
 """
 
 from __future__ import annotations
@@ -10,175 +10,146 @@ import functools
 import logging
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from data.errors import DatasetError, SettingError
+from data.sazs.options import DataOptions, RecipeOptions, Running, ScoringOptions, StartOptions
+from pipeline.click_options import typed_options
 from pipeline.commands import one_line_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from data.sazs.folds import Fold
     from data.text.vocabulary import Vocabulary
 
 PATH = click.Path(path_type=Path)
-HALVES = click.Choice(("none", "bf16", "fp16"))
 
-
-def option(*names: str, text: str = "", **settings: Any) -> Callable:
-    """A click option that shows its default."""
-    settings.setdefault("show_default", True)
-    return click.option(*names, help=text, **settings)
+NO_EFFECT = [
+    *(
+        "--classes -c",
+        "--phase",
+        "--load",
+        "--logpath",
+        "--test-suffix",
+        "--ran",
+        "--has_edge_head",
+    ),
+    *("--load-release!", "--with-gt!", "--ms!", "--bn-sync!", "--evaluate -e!"),
+]  # published options; those with ! take no value
+# Options of a training run, so that one command line can be given to both.
+NO_EFFECT_IN_TEST = [
+    *("--epochs", "--batch_size", "--lr", "--lr-mode", "--step", "--momentum", "--drate"),
+    *("--weight-decay --wd", "--crop-size -s", "--random-scale", "--random-rotate"),
+]
 
 
 def _note(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     if value:
-        click.echo(f"{parameter.opts[-1]} has no effect", err=True)
+        click.echo(f"{parameter.opts[0]} has no effect", err=True)
 
 
-def _idle(*names: str, **settings: Any) -> Callable:
-    return click.option(*names, expose_value=False, callback=_note, hidden=True, **settings)
-
-
-SHARED = [
-    option("-d", "--data-dir", default="datasets", type=PATH),
-    option("--benchmark", type=click.Choice(("pascal", "coco")), default="pascal"),
-    option("--fold", default=0, text="Fold of classes that is held out, 0 to 3."),
-    option("--filename", "out", default="output", type=PATH, text="Folder of the results."),
-    option("-j", "--workers", default=2, text="Processes that read samples."),
-    option("--names", type=PATH, text="Class names, one a line, in class-id order."),
-    option("--embeddings", default="ViT-B/32", text="CLIP by name or file, or a table (.npy ...)."),
-    option("--lists", type=PATH, text="Lists of (photo, class): our JSON, or a published folder."),
-    option("--validation-share", default=0.1, text="Training photos kept to choose weights by."),
-    option("--mode", type=click.Choice(("corrected", "reference")), default="corrected"),
-    option("--input-side", default=512, text="Square that tested photos are squashed to; 0: none."),
-    option("--device", default="auto", text="auto, cpu, cuda or cuda:N."),
-    option("--autocast", type=HALVES, default="none"),
-    option("-v", "--verbose", is_flag=True, show_default=False),
-    _idle("-c", "--classes"),
-    _idle("--phase"),
-    _idle("--load"),
-    _idle("--logpath"),
-    _idle("--test-suffix"),
-    _idle("--ran"),
-    _idle("--has_edge_head"),
-    _idle("--load-release", is_flag=True),
-    _idle("--with-gt", is_flag=True),
-    _idle("--ms", is_flag=True),
-    _idle("--bn-sync", is_flag=True),
-    _idle("-e", "--evaluate", is_flag=True),
-]
-
-TRAINING = [
-    option("--arch", default="vitl16_384", text="Network; `python sazs.py archs` lists them."),
-    option("--resume", type=PATH, text="Checkpoint to go on from; found in the folder by itself."),
-    option("--restart", is_flag=True, text="Do not go on from the folder's checkpoint."),
-    option("--pretrained", default="", text="Weights of a whole network to start from."),
-    option("--init", text="Start of the trunk: hub (where there is one), a file, or none."),
-    option(
-        "--epochs", type=int, text="As published for network and benchmark.", show_default=False
-    ),
-    option("--batch_size", default=6, text="SazsSamples a step and process."),
-    option("--accumulate", default=1, text="Batches whose mean gradient makes a step."),
-    option("--optimizer", type=click.Choice(("sgd", "adamw")), default="sgd"),
-    option("--lr", type=float, text="As published for network and benchmark.", show_default=False),
-    option("--lr-mode", type=click.Choice(("poly", "step")), default="poly"),
-    option("--step", default=200, text="Epochs between decays of --lr-mode step."),
-    option("--momentum", default=0.9),
-    option("--weight-decay", "--wd", default=1e-4),
-    option("--drate", type=float, text="Channel dropout of DRN.", show_default=False),
-    option("-s", "--crop-size", default=512),
-    option("--random-scale", default=2.0),
-    option("--random-rotate", default=10),
-    option("--reduce", default=1, text="Factor that photos are made smaller by before the crop."),
-    option("--shape-loss", type=click.Choice(("none", "reference", "fixed")), default="none"),
-    option("--regressor", default="", text="distance_measures_regressor.pth, for --shape-loss."),
-    option("--overlap", default=0.0, text="Weight of a Dice loss; for few photos."),
-    option("--seed", default=0),
-    option("--ema", default=0.0, text="Decay of the averaged weights; 0 keeps none."),
-    option("--channels-last", is_flag=True),
-    option("--compile", "compiled", is_flag=True, text="torch.compile the network."),
-    option("--save-every", default=0, text="Steps between checkpoints; 0: every epoch."),
-    option("--eig_dir", type=PATH, text="Has no effect on a training."),
-]
-
-TESTING = [
-    option("--arch", text="Network, where the weights do not say it.", show_default=False),
-    option("--resume", "weights", type=PATH, text="Weights to test."),
-    option("--untrained", is_flag=True, text="Test fresh weights of --arch: what chance gives."),
-    option("--pretrained", "weights_too", type=PATH, text="The same as --resume."),
-    option("--eig_dir", type=PATH, text="Eigenvectors: shards, or published PNGs."),
-    option("--fusion", default="projection", text="agreement, voting or projection."),
-    option(
-        "--missing-eig",
-        type=click.Choice(("error", "network")),
-        default="error",
-        text="Photos without eigenvectors: stop, or take the network's mask.",
-    ),
-    option("--seen", is_flag=True, text="Score the seen classes of the tested photos too."),
-    option("--pictures", default=6, text="Best and worst cases shown on the page, each."),
-]
-# A training's options, so that one command line can be given to both.
-UNUSED_IN_TEST = [
-    "--epochs", "--batch_size", "--lr", "--lr-mode", "--step", "--momentum", "--weight-decay",
-    "--drate", "--crop-size", "--random-scale", "--random-rotate",
-]  # fmt: skip
-
-
-def options(*groups: list[Callable]) -> Callable:
-    """Give a command all options of the groups."""
+def without_effect(*options: str) -> Callable[[Callable], Callable]:
+    """Accept options that have no effect, hidden from the help text, and report those given."""
 
     def decorate(command: Callable) -> Callable:
-        for add in reversed([add for group in groups for add in group]):
-            command = add(command)
+        for names in options:
+            command = click.option(
+                *names.removesuffix("!").split(),
+                **{"expose_value": False, "callback": _note, "hidden": True},
+                is_flag=names.endswith("!"),
+            )(command)
         return command
 
     return decorate
 
 
-def errors_in_one_line(command: Callable) -> Callable:
-    """Say in one line what a user can mend; anything unforeseen keeps its traceback."""
+def reported(command: Callable) -> Callable:
+    """Log progress, and report errors that the user can correct in one line."""
 
+    @click.option("-v", "--verbose", is_flag=True, help="Log every detail.")
     @functools.wraps(command)
-    def wrapped(**given: Any) -> None:
-        level = logging.INFO if given.pop("verbose") else logging.WARNING
+    def wrapped(verbose: bool, **given: Any) -> None:
+        level = logging.INFO if verbose else logging.WARNING
         logging.basicConfig(level=level, format="%(asctime)s %(message)s")
+        for floor in ("eval", "train"):
+            logging.getLogger(floor).setLevel(logging.INFO)
         with one_line_errors():
             command(**given)
 
     return wrapped
 
 
-def _vocabulary(given: dict[str, Any]) -> Vocabulary:
-    from data.sazs.splits import BENCHMARKS
-    from data.text.vocabulary import fewshot, from_file
+def _held_out(data: DataOptions, recipe: Mapping[str, Any]) -> DataOptions:
+    """The benchmark and fold that were held out in training, unless others are given.
 
-    rules = BENCHMARKS[given["benchmark"]]
-    unseen = rules.class_ids(given["fold"], "val")
-    if given["names"]:
-        return from_file(given["names"], expected=rules.classes).holding_out(unseen)
-    return fewshot(given["benchmark"], fold=given["fold"], spelling=given["mode"])
+    Raises
+    ------
+    SettingError
+        Others are given: seen classes would be reported as unseen.
+    """
+    found = {}
+    for name, default in (("benchmark", "pascal"), ("fold", 0)):
+        given, trained = getattr(data, name), recipe.get(name)
+        if trained is not None and given not in (None, trained):
+            raise SettingError(
+                f"--{name} {given}, but the weights were trained with {name} {trained}: classes "
+                f"that they have seen would count as unseen. Leave --{name} out, or give weights "
+                f"of {name} {given}"
+            )
+        found[name] = next(value for value in (given, trained, default) if value is not None)
+    return data.model_copy(update=found)
 
 
-def _texts(given: dict[str, Any], vocabulary: Vocabulary, device: Any) -> Tensor:
+def _vocabulary(data: DataOptions, recipe: Mapping[str, Any]) -> Vocabulary:
+    """The class names of --names, of the checkpoint, or of the benchmark; unseen as held out."""
+    from data.sazs.splits import benchmark_of
+    from data.text.vocabulary import fewshot, from_file, from_names
+
+    rules = benchmark_of(data.benchmark or "pascal")
+    unseen = rules.class_ids(data.fold or 0, "val")
+    stored = recipe.get("names")
+    if data.names:
+        vocabulary = from_file(data.names, expected=rules.classes)
+        if stored and list(vocabulary.names) != list(stored):
+            raise SettingError(
+                f"--names {data.names}: not the class names that the weights were trained with; "
+                "leave --names out"
+            )
+    elif stored:
+        vocabulary = from_names(stored, name="the checkpoint's classes")
+    else:
+        vocabulary = fewshot(rules.name, spelling=data.mode)
+    return vocabulary.holding_out(unseen)
+
+
+def _texts(
+    data: DataOptions, vocabulary: Vocabulary, device: Any, recipe: Mapping[str, Any]
+) -> Tensor:
+    import torch
+
     from models.sazs.texts import open_texts
 
+    if data.embeddings is None and recipe.get("texts"):
+        return torch.tensor(recipe["texts"])
     # Published features were made in half precision on a GPU.
-    half = given["mode"] == "reference" and device.type == "cuda"
-    return open_texts(given["embeddings"], vocabulary, half=half, device=device)
+    half = data.mode == "reference" and device.type == "cuda"
+    return open_texts(data.embeddings or "ViT-B/32", vocabulary, half=half, device=device)
 
 
-def _fold(given: dict[str, Any]):
+def _fold(data: DataOptions) -> Fold:
     from data.sazs.folds import open_fold
 
     return open_fold(
-        given["benchmark"],
-        given["data_dir"],
-        given["fold"],
-        lists=given["lists"],
-        validation_share=given["validation_share"],
+        data.benchmark or "pascal",
+        data.data_dir,
+        data.fold or 0,
+        lists=data.lists,
+        validation_share=data.validation_share,
     )
 
 
@@ -193,124 +164,116 @@ def archs() -> None:
     from models.sazs.networks import ARCHITECTURES
 
     for name, entry in ARCHITECTURES.items():
-        click.echo(f"{name:<14} starts from {entry.hub or 'fresh weights'}")
+        click.echo(f"{name:<14} starts from {entry.hub or 'randomly initialised weights'}")
 
 
 @main.command()
-@options(TRAINING, SHARED)
-@errors_in_one_line
-def train(**given: Any) -> None:
+@without_effect(*NO_EFFECT)
+@typed_options(recipe=RecipeOptions, running=Running, start=StartOptions, data=DataOptions)
+@reported
+def train(recipe: RecipeOptions, running: Running, start: StartOptions, data: DataOptions) -> None:
     """Train a network with one fold of classes held out."""
     from train import checkpoint, distributed
     from train.sazs import train as sazs
 
-    recipe = _recipe(given)
-    side = given["input_side"] or None
-    running = sazs.Running(
-        workers=given["workers"],
-        autocast=given["autocast"],
-        channels_last=given["channels_last"],
-        compile=given["compiled"],
-        ema=given["ema"],
-        save_every=given["save_every"],
-        input_side=side,
-    )
-    if given["eig_dir"]:
-        click.echo("--eig_dir has no effect on a training; give it to test", err=True)
-    with distributed.start(given["device"]) as world:
-        vocabulary = _vocabulary(given)
-        fold, texts = _fold(given), _texts(given, vocabulary, world.device)
-        out: Path = given["out"]
-        latest = out / checkpoint.LATEST
-        resume = given["resume"]
-        if resume is None and latest.is_file() and not given["restart"]:
+    data = _held_out(data, {})
+    full = sazs.complete(recipe, str(data.benchmark), data.mode)
+    if recipe.drop_rate is not None and not recipe.arch.startswith("drn"):
+        click.echo(f"--drate has no effect on {recipe.arch}", err=True)
+    if start.eig_dir:
+        click.echo("--eig_dir has no effect on training; give it to test", err=True)
+    with distributed.start(data.device) as world:
+        vocabulary = _vocabulary(data, {})
+        fold, texts = _fold(data), _texts(data, vocabulary, world.device, {})
+        latest = data.out / checkpoint.LATEST
+        resume = start.resume
+        if resume is None and latest.is_file() and not start.restart:
             resume = latest
-            click.echo(f"going on from {latest} (--restart begins anew)", err=True)
-        sazs.train(recipe, fold, texts, out, world, running=running, resume=resume)
+            click.echo(f"resuming from {latest} (--restart starts over)", err=True)
+        sazs.train(
+            full,
+            fold,
+            texts,
+            data.out,
+            world,
+            names=vocabulary.names,
+            running=running,
+            input_side=data.input_side or None,
+            resume=resume,
+        )
         if world.is_first:
-            best = out / checkpoint.BEST
-            weights = best if best.is_file() else out / checkpoint.FINAL
+            best = data.out / checkpoint.BEST
+            weights = best if best.is_file() else data.out / checkpoint.FINAL
             click.echo(f"trained; test it with: python sazs.py test --resume {weights} ...")
 
 
-def _recipe(given: dict[str, Any]):
-    from models.sazs.networks import ARCHITECTURES
-    from train.sazs import train as sazs
+def _network(options: ScoringOptions) -> tuple[Any, Mapping[str, Any]]:
+    """The network to test, and the recipe in its file."""
+    import torch
 
-    chosen = sazs.published_defaults(given["arch"], given["benchmark"])
-    known = ARCHITECTURES.get(given["arch"])
-    chosen["init"] = given["init"] or ("hub" if known is None or known.hub else "none")
-    asked = {"lr": given["lr"], "epochs": given["epochs"], "drop_rate": given["drate"]}
-    chosen |= {name: value for name, value in asked.items() if value is not None}
-    if given["drate"] is not None and not given["arch"].startswith("drn"):
-        click.echo(f"--drate has no effect on {given['arch']}", err=True)
-    same = (
-        "arch", "optimizer", "pretrained", "mode", "batch_size", "accumulate", "lr_mode", "step",
-        "momentum", "weight_decay", "shape_loss", "regressor", "overlap", "seed", "reduce",
-    )  # fmt: skip
-    return sazs.Recipe(
-        **chosen,
-        **{name: given[name] for name in same},
-        crop=given["crop_size"],
-        scale=given["random_scale"],
-        rotate=given["random_rotate"],
-    )
+    from models.sazs.load import load
+    from models.sazs.networks import build
+
+    if options.weights:
+        return load(options.weights, arch=options.arch)
+    if not (options.untrained and options.arch):
+        raise click.UsageError("give weights: --resume PATH, or --untrained --arch NAME")
+    torch.manual_seed(0)
+    return build(options.arch), {}
+
+
+def _require_files(fold: Fold) -> None:
+    missing = [problem for problem in fold.problems if problem.role == "val" and problem.missing]
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} test images have no image or label file "
+            f"({', '.join(problem.image for problem in missing[:5])}"
+            f"{', ...' if len(missing) > 5 else ''}; {missing[0].reason}): restore them, or give "
+            "--allow-missing to score the others, with the count stated"
+        )
 
 
 @main.command()
-@options(TESTING, [_idle(name) for name in UNUSED_IN_TEST], SHARED)
-@errors_in_one_line
-def test(**given: Any) -> None:
+@without_effect(*NO_EFFECT, *NO_EFFECT_IN_TEST)
+@typed_options(options=ScoringOptions, data=DataOptions)
+@reported
+def test(options: ScoringOptions, data: DataOptions) -> None:
     """Score weights on the held-out fold: network, fused, and the oracle's upper bound."""
-    import torch
-
     from eigen.device import torch_device
     from eigen.store.maps import EigenFolder
     from eval.sazs import scores as sazs_scores
     from eval.sazs.segmenter import SazsSegmenter
-    from models.sazs.load import load
-    from train.sazs import train as sazs
 
-    weights = given["weights"] or given["weights_too"]
-    if weights is None and not (given["untrained"] and given["arch"]):
-        raise click.UsageError("give weights: --resume PATH, or --untrained --arch NAME")
-    device = torch_device(given["device"])
-    if given["untrained"]:
-        torch.manual_seed(0)
-        model, recipe = sazs.start(sazs.Recipe(arch=given["arch"], init="none")), {}
-    else:
-        model, recipe = load(weights, arch=given["arch"])
+    device = torch_device(data.device)
+    model, recipe = _network(options)
+    data = _held_out(data, recipe)
     segmenter = SazsSegmenter(
-        model.to(device), side=given["input_side"] or None, autocast=given["autocast"]
+        model.to(device), side=data.input_side or None, autocast=options.autocast
     )
-    vocabulary, fold = _vocabulary(given), _fold(given)
-    eigen = EigenFolder(given["eig_dir"]) if given["eig_dir"] else None
-    if eigen and given["missing_eig"] == "error":
+    vocabulary, fold = _vocabulary(data, recipe), _fold(data)
+    if not options.allow_missing:
+        _require_files(fold)
+    eigen = EigenFolder(options.eig_dir) if options.eig_dir else None
+    if eigen and options.missing_eig == "error":
         eigen.require(item.photo for item in fold.test)
-    tested = sazs_scores.Subject(
-        fold,
-        segmenter,
-        vocabulary.names,
-        _texts(given, vocabulary, device).to(device),
-        eigen,
-        given["fusion"],
-    )
-    about = {"weights": str(weights), "recipe": dict(recipe), "command": shlex.join(sys.argv)}
+    texts = _texts(data, vocabulary, device, recipe).to(device)
+    tested = sazs_scores.Subject(fold, segmenter, vocabulary.names, texts, eigen, options.fusion)
+    shown = {key: value for key, value in recipe.items() if key not in ("names", "texts")}
+    about = {"weights": str(options.weights), "recipe": shown, "command": shlex.join(sys.argv)}
     results = sazs_scores.run(
-        tested, given["out"], about=about, pictures=given["pictures"], seen=given["seen"]
+        tested, data.out, about=about, pictures=options.pictures, seen=options.seen
     )
     click.echo(sazs_scores.text_table(results))
-    click.echo(f"{given['out'] / sazs_scores.SCORES}, {given['out'] / sazs_scores.PAGE}")
+    click.echo(f"{data.out / sazs_scores.SCORES}, {data.out / sazs_scores.PAGE}")
 
 
 @main.command()
-@option("-d", "--data-dir", type=PATH, required=True, text="Folder of the generated world.")
-@option("--eig_dir", type=PATH, required=True, text="Eigenvectors of its photos.")
-@option("--fold", default=0, text="Fold of classes that is held out, 0 to 3.")
-@option("--filename", "out", default="output", type=PATH, text="Folder of the results.")
-@option("--device", default="auto")
-@option("-v", "--verbose", is_flag=True, show_default=False)
-@errors_in_one_line
+@click.option("-d", "--data-dir", type=PATH, required=True, help="Folder of the generated world.")
+@click.option("--eig_dir", type=PATH, required=True, help="Eigenvectors of its images.")
+@click.option("--fold", default=0, type=click.IntRange(0, 3), help="Fold of classes held out.")
+@click.option("--filename", "out", default="output", type=PATH, help="Folder of the results.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@reported
 def demo(data_dir: Path, eig_dir: Path, fold: int, out: Path, device: str) -> None:
     """Train and score a small network on the generated world, in minutes on two cores."""
     import torch

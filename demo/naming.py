@@ -293,6 +293,8 @@ def _zegformer_predictor(
 
 
 def _sazs(args: argparse.Namespace, checkpoint: Checkpoint) -> Namer:
+    import torch
+
     from data.text.embeddings import load_embeddings
     from data.text.vocabulary import fewshot
     from eigen.device import torch_device
@@ -308,13 +310,18 @@ def _sazs(args: argparse.Namespace, checkpoint: Checkpoint) -> Namer:
         )
     where = _device_of(args.opts)
     model, recipe = load(checkpoint, arch=args.arch)
-    default = fewshot(recipe.get("benchmark", "pascal"), spelling=recipe.get("mode", "corrected"))
+    stored = torch.tensor(recipe["texts"]) if recipe.get("texts") else None
+    default = (
+        from_names(recipe["names"], name="the checkpoint's classes")
+        if recipe.get("names")
+        else fewshot(recipe.get("benchmark", "pascal"), spelling=recipe.get("mode", "corrected"))
+    )
     words = _listed(args.classes, default)
     table = args.embeddings
     known = default
-    if not table:
+    if not table and (stored is None or _unknown(words, default)):
         ClipSource(CLIP).path()  # absent: say so now
-    else:
+    elif table:
         rows = len(load_embeddings(table))
         with_others = [v for v in (words, default) if len(v) + 1 == rows]
         known = with_others[0] if with_others else _of_table(rows, table, words, default)
@@ -327,11 +334,17 @@ def _sazs(args: argparse.Namespace, checkpoint: Checkpoint) -> Namer:
         if table:
             rows = [0, *(1 + row for row in _rows(own, table, known))]
             texts = open_texts(table, known)[rows]
+        elif stored is not None and not _unknown(own, default):
+            texts = stored[[0, *(1 + place(name, default) for name in own.names)]]
         else:
             texts = open_texts(CLIP, own)
         return with_sazs(found, texts, threshold=args.confidence_threshold)
 
     return Namer(words, None, predictor)
+
+
+def _unknown(words: Vocabulary, known: Vocabulary) -> list[str]:
+    return [name for name in words.names if place(name, known) is None]
 
 
 def _device_of(opts: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -61,9 +61,18 @@ def readable_items(items: Sequence[Item]) -> tuple[list[Item], list[tuple[str, s
     return good, unread
 
 
+class Problem(NamedTuple):
+    """An image that is left out. `role` is "trn" or "val"; `missing`: a file of it is not there."""
+
+    role: str
+    image: str
+    reason: str
+    missing: bool
+
+
 @dataclass(frozen=True)
 class Fold:
-    """A benchmark's items with one fold held out.
+    """The items of a benchmark with one fold of classes held out.
 
     Attributes
     ----------
@@ -71,6 +80,7 @@ class Fold:
     test : items of unseen classes, each once
     seen_test : items of seen classes from the photos that are tested on, each once
     episodes : for each item of `test`, how often the published 1000 episodes have it
+    problems : images that cannot be used, of both roles
     """
 
     benchmark: Benchmark
@@ -80,6 +90,7 @@ class Fold:
     test: Sequence[Item]
     seen_test: Sequence[Item]
     episodes: np.ndarray
+    problems: Sequence[Problem] = ()
 
     @property
     def seen(self) -> list[int]:
@@ -111,20 +122,23 @@ def open_fold(
 
     Raises
     ------
-    DatasetError, DatasetError
+    DatasetError
         The data or the lists are missing; the fold does not exist.
     """
     rules = benchmark_of(benchmark)
-    rules.class_ids(fold, "val")  # a fold that does not exist is said before files are read
+    rules.class_ids(fold, "val")  # before files are read: is there such a fold?
     tree = open_tree(benchmark, data_dir)
     pairs = _read_lists(rules, tree, lists)
     places = _places(tree)
     kept, held = _split(pairs.train_pairs(fold), validation_share)
+    problems = _problems(tree, pairs)
     once = list(dict.fromkeys(pairs.test_pairs(fold)))
     seen = [
         ImageClass(name, c) for c in rules.class_ids(fold, "trn") for name in pairs.images["val"][c]
     ]
     published = Counter(episodes(pairs, fold, "published"))
+    for role, listed in (("trn", [*kept, *held]), ("val", [*once, *seen])):
+        problems += _absent(role, listed, places)
     return Fold(
         rules,
         fold,
@@ -132,8 +146,39 @@ def open_fold(
         _items(held, places),
         _items(once, places),
         _items(dict.fromkeys(seen), places),
-        np.array([published[pair] for pair in once]),
+        np.array([published[pair] for pair in once if pair.image in places]),
+        problems,
     )
+
+
+def _problems(tree: Tree, lists: Lists) -> list[Problem]:
+    """What was wrong when the lists were made from the label maps."""
+    if not lists.problems:
+        return []
+    files = {
+        image: (role, photo, mask)
+        for role, listed in tree.labelled().items()
+        for image, photo, mask in listed
+    }
+    found = []
+    for image, reason in lists.problems:
+        role, *paths = files.get(image, ("trn",))
+        found.append(Problem(role, image, reason, not all(path.is_file() for path in paths)))
+    return found
+
+
+def _absent(
+    role: str, listed: Sequence[ImageClass], places: Mapping[str, tuple[str, Path, Path]]
+) -> list[Problem]:
+    """Listed images that the tree does not have, or has without a label map."""
+    names = list(dict.fromkeys(pair.image for pair in listed))
+    absent = [name for name in names if name not in places]
+    if names and len(absent) == len(names):
+        raise DatasetError(
+            f"none of {len(names)} listed images is there (first: {absent[0]}); check the data "
+            "with `python -m pipeline check-data`, or use lists of your images"
+        )
+    return [Problem(role, name, "listed, but without image or label map", True) for name in absent]
 
 
 def _read_lists(rules: Benchmark, tree: Tree, lists: str | Path | None) -> Lists:
@@ -155,18 +200,12 @@ def _places(tree: Tree) -> dict[str, tuple[str, Path, Path]]:
     return places
 
 
-def _items(pairs: Iterable[ImageClass], places: dict[str, tuple[str, Path, Path]]) -> list[Item]:
-    pairs = list(pairs)
-    absent = [pair.image for pair in pairs if pair.image not in places]
-    if absent:
-        raise DatasetError(
-            f"{len(absent)} of {len(pairs)} listed photos are not there (first: {absent[0]}); "
-            "check the data with `python -m pipeline check-data`, or use lists of your photos"
-        )
+def _items(pairs: Iterable[ImageClass], places: Mapping[str, tuple[str, Path, Path]]) -> list[Item]:
     found = []
     for pair in pairs:
-        photo, image, label = places[pair.image]
-        found.append(Item(photo, pair.class_id, image, label))
+        if pair.image in places:
+            photo, image, label = places[pair.image]
+            found.append(Item(photo, pair.class_id, image, label))
     return found
 
 

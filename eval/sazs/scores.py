@@ -1,7 +1,7 @@
-"""A test of SAZS, from weights to files: `scores.json`, a table, and a page with pictures.
+"""A test of SAZS, from weights to files: `scores.json`, a table, and a page with images.
 
 The parameters of the fusion come from validation items of seen classes, where those have
-eigenvectors; otherwise the method's defaults are used, and the result says so.
+eigenvectors; otherwise they are the method's defaults, and the result records that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from data.files import atomic_path
+from data.files import atomic_path, without_nan
 from data.sazs.folds import Fold, Item
 from eigen.store.maps import EigenFolder
 from eval import report
@@ -24,7 +24,6 @@ from eval.figures import outlines
 from eval.sazs import fusion, oracle
 from eval.sazs.fusion import Method
 from eval.sazs.scoring import (
-    ANSWERS,
     PROTOCOLS,
     Counts,
     answer_figures,
@@ -108,25 +107,33 @@ def run(
         The content of `scores.json`.
     """
     fold = subject.fold
-    fuse, how = tuned(subject)
+    fuse, how = tuned(subject) if subject.eigen else (fusion.method(subject.method), {})
     counts = _counts(subject, fold.test, fuse)
+    left_out = [(p.image, p.reason) for p in fold.problems if p.role == "val"] + counts.unread
     results: dict[str, Any] = {
         "benchmark": fold.benchmark.name,
         "fold": fold.number,
-        "items": len(fold.test),
+        "items": int(counts.scored.sum()),
+        "left_out": left_out,
         "unseen": [subject.names[c] for c in fold.unseen],
-        "fusion": {"method": subject.method, **asdict(fuse), **how},  # type: ignore[call-overload]
-        "eigenvectors": str(subject.eigen.folder) if subject.eigen else None,
+        "fusion": None,
+        "eigenvectors": None,
         "scores": figures(counts, fold, subject.names),
-        "fused_minus_network": bootstrap(counts),
+        "fused_minus_network": None,
         "about": dict(about),
     }
+    if subject.eigen:
+        results |= {
+            "fusion": {"method": subject.method, **asdict(fuse), **how},  # type: ignore[call-overload]
+            "eigenvectors": str(subject.eigen.folder),
+            "fused_minus_network": bootstrap(counts),
+        }
     if seen:
         found = _counts(subject, fold.seen_test, fuse)
         once = np.ones(len(fold.seen_test), np.int64)
         results["seen"] = answer_figures(found, "corrected", once, fold, subject.names)
     with atomic_path(out / SCORES) as temporary:
-        temporary.write_text(json.dumps(results, indent=1) + "\n")
+        temporary.write_text(json.dumps(without_nan(results), indent=1) + "\n")
     write_page(subject, counts, results, fuse, out / PAGE, pictures=pictures)
     return results
 
@@ -163,12 +170,21 @@ def text_table(results: Mapping[str, Any]) -> str:
         words = "".join(f"{row[i]:<{width}}" for i, width in enumerate(widths))
         numbers = (cell if isinstance(cell, str) else f"{cell:.2f}" for cell in row[3:])
         lines.append(words + "".join(f"{number:>12}" for number in numbers))
-    gain = results["fused_minus_network"]
-    lines.append(
-        f"fused - network: {gain['gain']:+.2f} mIoU, 95 % of resampled tests between "
-        f"{gain['low']:+.2f} and {gain['high']:+.2f}"
-    )
-    return "\n".join(lines)
+    if gain := results["fused_minus_network"]:
+        lines.append(
+            f"fused - network: {gain['gain']:+.2f} mIoU, 95 % of resampled tests between "
+            f"{gain['low']:+.2f} and {gain['high']:+.2f}"
+        )
+    return "\n".join([*lines, scope(results)])
+
+
+def scope(results: Mapping[str, Any]) -> str:
+    """What the figures were computed on: items, and images that were left out."""
+    text = f"{results['items']} items"
+    if results["left_out"]:
+        first, reason = results["left_out"][0]
+        text += f"; {len(results['left_out'])} images left out (first: {first}: {reason})"
+    return text
 
 
 def write_page(
@@ -180,22 +196,24 @@ def write_page(
     *,
     pictures: int,
 ) -> None:
-    """Scores, scores per class, and pictures of the items that tell most, as one HTML file."""
-    fused, network = counts.item_iou("fused"), counts.item_iou("network")
-    cases = {
-        "Best cases": np.argsort(-fused, kind="stable"),
-        "Worst cases": np.argsort(fused, kind="stable"),
-    }
+    """Scores, scores per class, and images of the items that tell most, as one HTML file."""
+    network = counts.item_iou("network")
+    answer = counts.item_iou("fused") if subject.eigen else network
+    cases = {"Best cases": -answer, "Worst cases": answer}
     if subject.eigen is not None:
-        cases["Most gained by fusion"] = np.argsort(network - fused, kind="stable")
-        cases["Most lost by fusion"] = np.argsort(fused - network, kind="stable")
+        cases["Most gained by fusion"] = network - answer
+        cases["Most lost by fusion"] = answer - network
+    caption = f"Unseen classes, in percent; {scope(results)}."
     sections = [
-        report.table("Scores", COLUMNS, table(results), caption="Unseen classes, in percent."),
+        report.table("Scores", COLUMNS, table(results), caption=caption),
         _class_table(results),
     ]
-    columns = ["photo", "truth", "network", "fused", "mask the oracle takes"]
-    for title, order in cases.items():
-        chosen = [subject.fold.test[int(i)] for i in order[:pictures]]
+    columns = ["image", "truth", "network"]
+    if subject.eigen:
+        columns += ["fused", "mask the oracle takes"]
+    for title, rank in cases.items():
+        scored = [i for i in np.argsort(rank, kind="stable") if counts.scored[i]]
+        chosen = [subject.fold.test[int(i)] for i in scored[:pictures]]
         rows = _picture_rows(subject, chosen, fuse)
         sections.append(report.pictures(title, columns, rows))
     sections.append(report.configuration({k: results[k] for k in ("fusion", "about")}))
@@ -206,9 +224,9 @@ def write_page(
 def _class_table(results: Mapping[str, Any]) -> report.Section:
     answers = results["scores"]["one_pass"]["corrected"]
     names = answers["network"]["class_iou"]
-    rows = [[name, *(answers[a]["class_iou"][name] for a in ANSWERS)] for name in names]
+    rows = [[name, *(answers[a]["class_iou"][name] for a in answers)] for name in names]
     caption = "IoU in percent, each item once, void pixels left out."
-    return report.table("Classes", ["class", *ANSWERS], rows, caption=caption)
+    return report.table("Classes", ["class", *answers], rows, caption=caption)
 
 
 def _picture_rows(
@@ -220,8 +238,9 @@ def _picture_rows(
         fused = network if maps is None else fuse(margin, maps)
         index = -1 if maps is None else oracle.choose(network, maps.masks, truth, void)
         taken = network if maps is None or index < 0 else maps.masks[index]
-        images = [image, *(outlines(image, mask[None]) for mask in (truth, network, fused, taken))]
-        note = (
-            f"{subject.names[item.class_id]}; oracle: {'network' if index < 0 else f'mask {index}'}"
-        )
+        masks = [truth, network, fused, taken] if subject.eigen else [truth, network]
+        images = [image, *(outlines(image, mask[None]) for mask in masks)]
+        note = subject.names[item.class_id]
+        if subject.eigen:
+            note += f"; oracle: {'network' if index < 0 else f'mask {index}'}"
         yield report.PictureRow(item.photo, images, note)

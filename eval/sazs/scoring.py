@@ -1,4 +1,4 @@
-"""Scoring SAZS: three answers side by side, both protocols, both countings, in one pass.
+"""Score SAZS: three answers side by side, both protocols, both countings, in one pass.
 
 | answer | what it is |
 |---|---|
@@ -7,7 +7,8 @@
 | `oracle_upper_bound` | the better of network and eigen masks *by the label*: no method, a bound |
 
 Protocols: `one_pass` scores each test item once; `published` weighs it by how often the published
-1000 episodes have it. Countings: see `eval.sazs.metrics`.
+1000 episodes have it. Countings: see `eval.sazs.metrics`. Without eigenvectors there is the
+network's answer alone. Items whose image or label cannot be read are left out and named.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from data.errors import DatasetError, ImageError
+from data.progress import logged
 from data.sazs.folds import Fold, Item
 from eigen.store.maps import EigenFolder, EigenMaps
 from eval import boundary
@@ -36,7 +39,7 @@ PROTOCOLS = ("one_pass", "published")
 
 
 class Photo(NamedTuple):
-    """A photo of a scoring run: its items (one per class), pixels and eigenvectors."""
+    """An image of a scoring run: its items (one per class), pixels and eigenvectors."""
 
     items: list[tuple[int, Item]]
     image: np.ndarray
@@ -44,15 +47,30 @@ class Photo(NamedTuple):
 
 
 def photos(
-    items: Sequence[Item], eigen: EigenFolder | None, *, threads: int = 2
+    items: Sequence[Item],
+    eigen: EigenFolder | None,
+    *,
+    threads: int = 2,
+    unread: list[tuple[str, str]] | None = None,
 ) -> Iterator[Photo]:
-    """Read every photo of the items once, ahead of its use; items keep their number."""
+    """Read every image of the items once, ahead of its use; items keep their number.
+
+    With `unread`, images that cannot be read are added to it as (id, reason), and left out.
+    """
     ordered = sorted(enumerate(items), key=lambda numbered: numbered[1].photo)
     groups = [list(group) for _, group in groupby(ordered, key=lambda numbered: numbered[1].photo)]
 
-    def read(group: list[tuple[int, Item]]) -> Photo:
+    def read(group: list[tuple[int, Item]]) -> Photo | None:
         item = group[0][1]
-        image = item.read_image()
+        try:
+            image = item.read_image()
+            item.read_truth(image.shape[:2])
+        except (ImageError, DatasetError) as error:
+            if unread is None:
+                raise
+            log.warning("%s: left out: %s", item.photo, error)
+            unread.append((item.photo, str(error)))
+            return None
         known = eigen is not None and item.photo in eigen
         maps = eigen.maps(item.photo, image.shape[:2]) if eigen and known else None
         return Photo(group, image, maps)
@@ -62,8 +80,10 @@ def photos(
         for position in range(len(groups)):
             if position + 2 * threads < len(groups):
                 pending.append(pool.submit(read, groups[position + 2 * threads]))
-            yield pending[position].result()
+            photo = pending[position].result()
             pending[position] = None  # type: ignore[call-overload]
+            if photo is not None:
+                yield photo
 
 
 def margins(
@@ -73,9 +93,11 @@ def margins(
     eigen: EigenFolder | None = None,
     *,
     threads: int = 2,
+    unread: list[tuple[str, str]] | None = None,
 ) -> Iterator[tuple[int, Item, np.ndarray, EigenMaps | None]]:
-    """The network's margin for every item, with the item's number: features once per photo."""
-    for photo in photos(items, eigen, threads=threads):
+    """The network's margin for every item, with the item's number: features once per image."""
+    read = photos(items, eigen, threads=threads, unread=unread)
+    for photo in logged(read, len({item.photo for item in items}), "scoring", log):
         size = photo.image.shape[:2]
         features = segmenter.features(photo.image)
         for number, item in photo.items:
@@ -91,9 +113,16 @@ class Counts:
     areas : ndarray, (items, answers, countings, 4), int64
         Intersection and union, background and foreground each.
     outlines : ndarray, (items, answers, 4), int64
+    scored : ndarray, (items,), int64
+        1 for an item that was counted, 0 for one that was left out.
+    answers : the names in `ANSWERS` that were computed
+    unread : (id, reason) of images that were left out
     """
 
-    def __init__(self, items: Sequence[Item], *, reference: str) -> None:
+    def __init__(self, items: Sequence[Item], *, reference: str, answers: Sequence[str]) -> None:
+        self.answers = tuple(answers)
+        self.unread: list[tuple[str, str]] = []
+        self.scored = np.zeros(len(items), np.int64)
         self.class_ids = np.array([item.class_id for item in items], int)
         self.countings = ("corrected", reference)
         self.areas = np.zeros((len(items), len(ANSWERS), 2, 4), np.int64)
@@ -109,6 +138,7 @@ class Counts:
         void: np.ndarray,
     ) -> None:
         """Count the answers of item `number`; `masks` are the oracle's candidates."""
+        self.scored[number] = 1
         for c, counting in enumerate(self.countings):
             index = oracle.choose(network, masks, truth, void, counting=counting)
             bound = network if index < 0 else masks[index]
@@ -120,6 +150,12 @@ class Counts:
     def sum_parts(self, add: Callable[[np.ndarray], np.ndarray]) -> None:
         """Make the whole of parts; `add` sums an array over all processes."""
         self.areas, self.outlines = add(self.areas), add(self.outlines)
+        self.scored = add(self.scored)
+
+    @property
+    def classes(self) -> list[int]:
+        """Ids of the classes that were scored."""
+        return np.unique(self.class_ids[self.scored > 0]).tolist()
 
     def item_iou(self, name: str) -> np.ndarray:
         """Foreground IoU of each item under the corrected counting, in [0, 1]."""
@@ -128,7 +164,7 @@ class Counts:
 
     def tally(self, name: str, counting: str, times: np.ndarray, classes: int) -> Tally:
         """Counts per class, item i taken `times[i]` times."""
-        tally = Tally(classes)
+        tally, times = Tally(classes), times * self.scored
         a, c = ANSWERS.index(name), self.countings.index(counting)
         both = np.concatenate([self.areas[:, a, c], self.outlines[:, a]], axis=1)
         np.add.at(tally.counts, self.class_ids, both * times[:, None])
@@ -147,7 +183,7 @@ def count_answers(
     part: tuple[int, int] = (0, 1),
     threads: int = 2,
 ) -> Counts:
-    """Count all answers of all items.
+    """Count all answers of all items; without `eigen` the network's alone.
 
     Parameters
     ----------
@@ -160,20 +196,29 @@ def count_answers(
 
     Raises
     ------
-    DatasetError, ShardError, ImageError
-        Data that is missing or damaged; names the file.
+    DatasetError
+        No image of these items can be read.
+    ShardError
+        Eigenvectors that are damaged; names the file.
     """
-    counts = Counts(items, reference=reference)
+    answers = ANSWERS if eigen is not None else ANSWERS[:1]
+    counts = Counts(items, reference=reference, answers=answers)
     names = sorted({item.photo for item in items})[part[0] :: part[1]]
     mine = set(names)
     numbers = [number for number, item in enumerate(items) if item.photo in mine]
     chosen = [items[number] for number in numbers]
-    for place, item, margin, maps in margins(chosen, segmenter, texts, eigen, threads=threads):
+    for place, item, margin, maps in margins(
+        chosen, segmenter, texts, eigen, threads=threads, unread=counts.unread
+    ):
         truth, void = item.read_truth(margin.shape)
         network = margin > 0
         fused = network if maps is None else fusion(margin, maps)
         masks = network[None] if maps is None else maps.masks
         counts.add(numbers[place], network, fused, masks, truth, void)
+    if chosen and not counts.scored.any():
+        raise DatasetError(
+            f"none of {len(names)} test images can be read, among them {counts.unread[0][1]}"
+        )
     return counts
 
 
@@ -186,7 +231,7 @@ def figures(counts: Counts, fold: Fold, names: Sequence[str]) -> dict[str, Any]:
     names : class names by id
     """
     times = {"one_pass": np.ones(len(fold.test), np.int64), "published": fold.episodes}
-    absent = [names[c] for c in fold.unseen if c not in counts.class_ids]
+    absent = [names[c] for c in fold.unseen if c not in counts.classes]
     if absent:
         log.warning("no test item shows %s; means are over the other classes", ", ".join(absent))
     return {
@@ -202,9 +247,9 @@ def answer_figures(
     counts: Counts, counting: str, times: np.ndarray, fold: Fold, names: Sequence[str]
 ) -> dict[str, Any]:
     """Answer -> figures, in percent, with item i taken `times[i]` times."""
-    scored = np.unique(counts.class_ids).tolist()
+    scored = counts.classes
     found = {}
-    for name in ANSWERS:
+    for name in counts.answers:
         tally = counts.tally(name, counting, times, fold.benchmark.classes)
         iou = 100 * tally.class_iou(scored)
         found[name] = {
@@ -227,21 +272,20 @@ def bootstrap(counts: Counts, *, draws: int = 1000, seed: int = 0) -> dict[str, 
     Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
     rng = np.random.default_rng(seed)
-    scored = np.unique(counts.class_ids)
+    scored, items = counts.classes, np.flatnonzero(counts.scored)
 
     def gain(times: np.ndarray) -> float:
         tallies = [
-            counts.tally(name, "corrected", times, int(scored.max()) + 1)
-            for name in ("fused", "network")
+            counts.tally(name, "corrected", times, max(scored) + 1) for name in ("fused", "network")
         ]
         return tallies[0].miou(scored) - tallies[1].miou(scored)
 
-    n = len(counts.class_ids)
+    n, every = len(items), len(counts.scored)
     drawn = np.array(
-        [gain(np.bincount(rng.integers(n, size=n), minlength=n)) for _ in range(draws)]
+        [gain(np.bincount(items[rng.integers(n, size=n)], minlength=every)) for _ in range(draws)]
     )
     return {
-        "gain": gain(np.ones(n, np.int64)),
+        "gain": gain(counts.scored),
         "low": float(np.quantile(drawn, 0.025)),
         "high": float(np.quantile(drawn, 0.975)),
         "share_above_zero": float(np.mean(drawn > 0)),

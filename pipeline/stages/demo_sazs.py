@@ -16,6 +16,7 @@ from torch import Tensor
 
 from data.files import atomic_path
 from data.sazs.folds import Fold, open_fold
+from data.sazs.options import Recipe, Running
 from data.synthetic import world
 from eigen.store.maps import EigenFolder
 from eval.sazs import scores as sazs_scores
@@ -27,7 +28,7 @@ from train import checkpoint, distributed
 from train.sazs import train as sazs
 
 # Photos at half their size: a crop then shows most of a scene, and costs little.
-RECIPE = sazs.Recipe(
+RECIPE = Recipe(
     arch="drn_d_22_slim",
     init="none",
     epochs=10,
@@ -39,7 +40,8 @@ RECIPE = sazs.Recipe(
     rotate=0,
     reduce=2,
 )
-RUNNING = sazs.Running(workers=0, channels_last=True, input_side=144)
+RUNNING = Running(workers=0, channels_last=True)
+INPUT_SIDE = 144  # pixels
 SUMMARY = "summary.json"
 
 
@@ -77,11 +79,13 @@ def run(
             texts,
             out,
             here,
+            names=vocabulary.names,
             running=RUNNING,
+            input_side=INPUT_SIDE,
             resume=latest if latest.is_file() else None,
         )
         texts = texts.to(here.device)
-        segmenter = SazsSegmenter(model, side=RUNNING.input_side)
+        segmenter = SazsSegmenter(model, side=INPUT_SIDE)
         subject = sazs_scores.Subject(items, segmenter, vocabulary.names, texts, eigen)
         results = sazs_scores.run(
             subject, out, about={"recipe": "pipeline.stages.demo_sazs"}, seen=True
@@ -108,12 +112,12 @@ def _untrained_miou(fold: Fold, texts: Tensor, *, seeds: int = 3) -> float:
         model = sazs.start(RECIPE).to(texts.device)
         counts = count_answers(
             fold.test,
-            SazsSegmenter(model, side=RUNNING.input_side),
+            SazsSegmenter(model, side=INPUT_SIDE),
             texts,
             reference="reference_pascal",
             fusion=method("agreement"),
         )
         once = np.ones(len(fold.test), np.int64)
         tally = counts.tally("network", "corrected", once, fold.benchmark.classes)
-        found.append(tally.miou(np.unique(counts.class_ids)))
+        found.append(tally.miou(counts.classes))
     return float(np.mean(found))

@@ -1,7 +1,7 @@
-"""Training SAZS: a recipe, a fold of a benchmark and text embeddings become weights.
+"""Train SAZS: a recipe, a fold of a benchmark and text embeddings become weights.
 
-The defaults are those of the published instructions; what `mode="corrected"` does otherwise than
-the published code is listed in docs/protocols.md.
+The defaults are those of the published instructions; where `mode="corrected"` differs from the
+published code is listed in docs/protocols.md.
 
 Liu et al., "Delving into Shape-aware Zero-shot Semantic Segmentation", CVPR 2023.
 """
@@ -9,8 +9,7 @@ Liu et al., "Delving into Shape-aware Zero-shot Semantic Segmentation", CVPR 202
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data.errors import SettingError
 from data.sazs.folds import Fold, readable_items
+from data.sazs.options import Recipe, RecipeOptions, Running
 from eval.sazs.fusion import method
 from eval.sazs.scoring import count_answers
 from eval.sazs.segmenter import SazsSegmenter
 from models.checkpoints import load_weights
 from models.sazs import networks as sazs
 from models.sazs.inverseform import load_regressor
+from train.checkpoint import BEST
 from train.distributed import World
 from train.engine import Evaluate, Loss, Settings, Training
 from train.sampling import BatchSampler
@@ -41,84 +41,6 @@ MEMORY_ADVICE = (
 )
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What decides the weights of a training, besides the data.
-
-    Attributes
-    ----------
-    arch : key of `models.sazs.networks.ARCHITECTURES`
-    init : "hub", a path, or "none": where the trunk starts from
-    pretrained : weights of a whole network to start from, instead of `init`
-    mode : "corrected" or "reference"
-    epochs, batch_size, accumulate : batch_size counts the samples of one process and step
-    optimizer : "sgd", as published, or "adamw", which leaves `momentum` out
-    lr, lr_mode, step, momentum, weight_decay : "poly" or "step" (x 0.1 every `step` epochs)
-    drop_rate : channel dropout of the DRN networks
-    crop, scale, rotate, reduce : see `train.sazs.samples.SazsSamples`
-    shape_loss, regressor, overlap : see `train.sazs.losses.JointLoss`
-    """
-
-    arch: str = "vitl16_384"
-    init: str = "hub"
-    pretrained: str = ""
-    mode: str = "corrected"
-    epochs: int = 20
-    batch_size: int = 6
-    accumulate: int = 1
-    optimizer: str = "sgd"
-    lr: float = 0.001
-    lr_mode: str = "poly"
-    step: int = 200
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    drop_rate: float = 0.9
-    crop: int = 512
-    scale: float = 2.0
-    rotate: int = 10
-    reduce: int = 1
-    shape_loss: str = "none"
-    regressor: str = ""
-    overlap: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.lr_mode not in ("poly", "step"):
-            raise SettingError(f"lr-mode {self.lr_mode!r}: expected poly or step")
-        if self.optimizer not in ("sgd", "adamw"):
-            raise SettingError(f"optimizer {self.optimizer!r}: expected sgd or adamw")
-        for name in ("epochs", "batch_size", "accumulate", "step", "reduce"):
-            if getattr(self, name) < 1:
-                raise SettingError(f"{name}: expected at least 1, found {getattr(self, name)}")
-        if self.arch.startswith("drn") and self.batch_size < 2:
-            raise SettingError(
-                "batch_size: the batch norm of DRN needs at least 2 samples a step while training"
-            )
-
-
-@dataclass(frozen=True)
-class Running:
-    """How a training is run, besides its recipe.
-
-    Attributes
-    ----------
-    workers : processes that read samples; 0 reads in this one
-    save_every : steps between resumable checkpoints; 0 saves after every epoch
-    validation_items : most items that are scored after an epoch
-    input_side : square that validation photos are squashed to; None keeps their size
-    autocast, channels_last, compile, ema : see `train.engine.Settings`
-    """
-
-    workers: int = 2
-    autocast: str = "none"
-    channels_last: bool = False
-    compile: bool = False
-    ema: float = 0.0
-    save_every: int = 0
-    validation_items: int = 400
-    input_side: int | None = 512
-
-
 def train(
     recipe: Recipe,
     fold: Fold,
@@ -126,7 +48,9 @@ def train(
     out: Path,
     world: World,
     *,
+    names: Sequence[str] = (),
     running: Running | None = None,
+    input_side: int | None = 512,
     resume: Path | None = None,
 ) -> nn.Module:
     """Train a network; its checkpoints, history and curves lie in `out`.
@@ -135,7 +59,9 @@ def train(
     ----------
     texts : Tensor, (1 + classes, 512), float32
         Row 0 "others", then the classes by id; rows of unseen classes are not looked at.
-    resume : path of a checkpoint to go on from
+    names : class names by id; kept in the checkpoints with `texts`
+    input_side : side of the square that validation images are squashed to; None keeps their size
+    resume : path of a checkpoint to resume from
 
     Returns
     -------
@@ -144,8 +70,7 @@ def train(
 
     Raises
     ------
-    SettingError, WeightsError, DivergenceError,
-    OutOfMemoryError, SettingError
+    SettingError, WeightsError, DivergenceError, OutOfMemoryError
     """
     running = running or Running()
     torch.manual_seed(recipe.seed)
@@ -174,21 +99,33 @@ def train(
         if recipe.lr_mode == "poly"
         else step_decay(recipe.step * steps_per_epoch),
         loss=_loss(recipe, texts.to(world.device), world),
-        settings=_settings(recipe, running, fold, out, steps, steps_per_epoch, world),
+        settings=_settings(
+            recipe, running, fold, out, steps, steps_per_epoch, world, names=names, texts=texts
+        ),
         world=world,
     )
     if resume is not None:
         training.resume(resume)
 
     quarantine = Quarantine(out, world.rank)
+    if world.is_first:
+        quarantine.note([(p.image, p.reason) for p in fold.problems if p.role == "trn"])
 
     def stream(first: int) -> Iterator[dict[str, Any]]:
         found = batches(samples, recipe.batch_size, world, workers=running.workers, start=first)
         return quarantine.sift(found)
 
-    training.run(stream, _evaluator(recipe, running, fold, texts, world, quarantine))
+    training.run(stream, _evaluator(recipe, running, input_side, fold, texts, world, quarantine))
     quarantine.log_count(world)
     return training.eval_model.eval()
+
+
+def complete(options: RecipeOptions, benchmark: str, mode: str) -> Recipe:
+    """The recipe of `options`, with the published values where none is given."""
+    known = sazs.ARCHITECTURES.get(options.arch)
+    published = published_defaults(options.arch, benchmark)
+    published["init"] = "hub" if known is None or known.hub else "none"
+    return options.completed(**published, mode=mode)
 
 
 def published_defaults(arch: str, benchmark: str) -> dict[str, Any]:
@@ -204,7 +141,7 @@ def start(recipe: Recipe, *, fresh: bool = False) -> nn.Module:
 
     Parameters
     ----------
-    fresh : leave out the published start, for weights that are loaded anyway
+    fresh : leave out the published start, for weights that will be loaded anyway
     """
     model = sazs.build(recipe.arch, drop_rate=recipe.drop_rate)
     if fresh:
@@ -249,9 +186,12 @@ def _settings(
     steps: int,
     steps_per_epoch: int,
     world: World,
+    *,
+    names: Sequence[str],
+    texts: Tensor,
 ) -> Settings:
     identity = {
-        **asdict(recipe),
+        **recipe.model_dump(),
         "benchmark": fold.benchmark.name,
         "fold": fold.number,
         "samples": len(fold.train),
@@ -270,7 +210,7 @@ def _settings(
         evaluate_every=steps_per_epoch,
         select="validation_miou",
         identity=identity,
-        recipe=identity,
+        recipe={**identity, "names": list(names), "texts": texts.tolist()},
         memory_advice=MEMORY_ADVICE,
     )
 
@@ -278,12 +218,13 @@ def _settings(
 def _evaluator(
     recipe: Recipe,
     running: Running,
+    input_side: int | None,
     fold: Fold,
     texts: Tensor,
     world: World,
     quarantine: Quarantine,
 ) -> Evaluate | None:
-    """Score after an epoch: seen classes on photos kept for it; as published, the test classes.
+    """Score after an epoch: seen classes on images kept for it; as published, the test classes.
 
     Items that cannot be read are found and left out now, not when the first epoch ends.
     """
@@ -294,7 +235,7 @@ def _evaluator(
     items, unread = readable_items(items)
     quarantine.note(unread)
     if not items:
-        log.warning("no items to validate on: the last weights will stand for the best")
+        log.warning("no items to validate on: there will be no %s", BEST)
         return None
     part = (world.rank, world.size)
     reference = f"reference_{fold.benchmark.name}"
@@ -302,7 +243,7 @@ def _evaluator(
     def evaluate(model: nn.Module) -> dict[str, float]:
         counts = count_answers(
             items,
-            SazsSegmenter(model, side=running.input_side, autocast=running.autocast),
+            SazsSegmenter(model, side=input_side, autocast=running.autocast),
             texts,
             reference=reference,
             fusion=method("agreement"),

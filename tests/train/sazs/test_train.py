@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,19 @@ from safetensors.torch import load_file
 
 import sazs as command_line
 from data import weight_files
+from data.datasets import open_tree
 from data.errors import SettingError
 from data.pictures import write_mask
 from data.sazs.folds import open_fold
+from data.sazs.options import (
+    DataOptions,
+    Recipe,
+    RecipeOptions,
+    Running,
+    ScoringOptions,
+    StartOptions,
+)
+from data.sazs.splits import generate
 from data.synthetic import world as generated
 from models.sazs import networks
 from train import checkpoint, history
@@ -93,8 +104,8 @@ def test_killed_training_goes_on_with_the_same_command_to_the_same_bits(
     with pytest.raises(Killed):
         run(*words)
     assert not (tmp_path / checkpoint.FINAL).exists()
-    monkeypatch.setattr(sazs, "score", real)
-    assert "going on from" in run(*words)
+    monkeypatch.setattr(sazs, "count_answers", real)
+    assert "resuming from" in run(*words)
     whole, parts = (load_file(folder / checkpoint.FINAL) for folder in (trained, tmp_path))
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
 
@@ -136,6 +147,117 @@ def test_test_command_reports_three_answers(world, trained, eigen, tmp_path):
     assert answers["oracle_upper_bound"]["miou"] >= answers["network"]["miou"]
 
 
+def test_without_eigenvectors_only_the_network_is_shown(world, trained, tmp_path):
+    weights = str(trained / checkpoint.BEST)
+    words = ["--input-side", "0", "--pictures", "1", *arguments(world, tmp_path)]
+    output = run("test", "--resume", weights, *words)
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    page = (tmp_path / "report.html").read_text()
+    for shown in (output, json.dumps(scores["scores"]), page.partition('id="configuration"')[0]):
+        assert "network" in shown and "fused" not in shown and "oracle" not in shown
+    assert scores["fused_minus_network"] is scores["fusion"] is None
+
+
+@pytest.mark.parametrize("extra", [["--fold", "1"], ["--benchmark", "coco"], ["--fold", "3"]])
+def test_classes_of_the_training_run_never_count_as_unseen(world, trained, tmp_path, extra):
+    weights = str(trained / checkpoint.BEST)
+    output = fails("test", "--resume", weights, *arguments(world, tmp_path, *extra))
+    assert f"{extra[0]} {extra[1]}, but the weights were trained with" in output
+
+
+def test_class_names_other_than_the_training_runs_are_refused(world, trained, tmp_path):
+    names = (world / "VOC2012" / "class_names.txt").read_text().splitlines()
+    (tmp_path / "names.txt").write_text("\n".join(reversed(names)))
+    words = arguments(world, tmp_path, "--names", str(tmp_path / "names.txt"))
+    output = fails("test", "--resume", str(trained / checkpoint.BEST), *words)
+    assert "not the class names that the weights were trained with" in output
+
+
+def test_fold_names_and_text_table_come_from_the_checkpoint(world, tmp_path):
+    """Also after the files that it was trained with are gone, on another machine."""
+    names, table = tmp_path / "names.txt", tmp_path / "table.npy"
+    names.write_text((world / "VOC2012" / "class_names.txt").read_text())
+    table.write_bytes((world / "VOC2012" / "text_embeddings.npy").read_bytes())
+    place = ["--data-dir", str(world), "--filename"]
+    given = ["--names", str(names), "--embeddings", str(table), "--fold", "2"]
+    run("train", *SMALL, "--epochs", "1", *given, *place, str(tmp_path / "out"))
+    moved = tmp_path / "elsewhere.safetensors"
+    (tmp_path / "out" / checkpoint.FINAL).rename(moved)
+    words = ["test", "--resume", str(moved), "--input-side", "0", "--pictures", "0", *place]
+    run(*words, str(tmp_path / "with"), "--names", str(names), "--embeddings", str(table))
+    names.unlink(), table.unlink()
+    run(*words, str(tmp_path / "without"))
+    first, second = (
+        json.loads((tmp_path / name / "scores.json").read_text()) for name in ("with", "without")
+    )
+    assert first["fold"] == second["fold"] == 2
+    assert first["scores"] == second["scores"] and first["unseen"] == second["unseen"]
+    assert "texts" not in second["about"]["recipe"]
+
+
+def copied(world: Path, out: Path) -> Path:
+    shutil.copytree(world, out, symlinks=True)
+    return out / "VOC2012"
+
+
+def test_missing_test_masks_stop_or_are_counted(world, trained, tmp_path):
+    voc = copied(world, tmp_path / "tree")
+    test = (voc / "ImageSets" / "Segmentation" / "val.txt").read_text().split()
+    for name in test[:3]:
+        (voc / "SegmentationClassAug" / f"{name}.png").unlink()
+    words = ["test", "--resume", str(trained / checkpoint.BEST), "--input-side", "0"]
+    words += ["--pictures", "1", *arguments(tmp_path / "tree", tmp_path / "out")]
+    output = fails(*words)
+    assert "3 test images have no image or label file" in output and test[0] in output
+    assert "3 images left out" in run(*words, "--allow-missing")
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert [name for name, _ in scores["left_out"]] == sorted(test[:3])
+    assert "3 images left out" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_test_images_that_cannot_be_read_are_left_out_named_and_counted(
+    world, trained, tmp_path, caplog
+):
+    voc = copied(world, tmp_path / "tree")
+    fold = open_fold("pascal", tmp_path / "tree", 0)
+    photo, label = (fold.test[i] for i in (0, -1))
+    assert photo.photo != label.photo
+    photo.image.write_bytes(photo.image.read_bytes()[:2000])
+    lists = tmp_path / "lists.json"
+    generate(open_tree("pascal", world), workers=1).save(lists)
+    label.label.write_bytes(b"")
+    words = ["test", "--resume", str(trained / checkpoint.BEST), "--input-side", "0"]
+    words += ["--pictures", "1", "--lists", str(lists)]
+    output = run(*words, *arguments(tmp_path / "tree", tmp_path / "out"))
+    assert "2 images left out" in output
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert {name for name, _ in scores["left_out"]} == {photo.photo, label.photo}
+    gone = {photo.photo, label.photo}
+    assert scores["items"] == sum(item.photo not in gone for item in fold.test)
+    assert voc.is_dir()
+
+
+def test_training_quarantines_images_without_masks(world, tmp_path):
+    voc = copied(world, tmp_path / "tree")
+    name = (voc / "ImageSets" / "Segmentation" / "trainaug.txt").read_text().split()[0]
+    (voc / "SegmentationClassAug" / f"{name}.png").unlink()
+    run("train", *SMALL, "--epochs", "1", *arguments(tmp_path / "tree", tmp_path / "out"))
+    assert f"{name},train," in (tmp_path / "out" / "quarantine.csv").read_text()
+
+
+def test_every_option_is_made_of_its_setting():
+    """Names, ranges, choices and defaults of the command line are those of the typed records."""
+    for command, models in (
+        (command_line.train, (RecipeOptions, Running, StartOptions, DataOptions)),
+        (command_line.test, (ScoringOptions, DataOptions)),
+    ):
+        options = {option.name: option for option in command.params}
+        for model in models:
+            for name, field in model.model_fields.items():
+                assert options[name].default == field.default, name
+                assert options[name].help == field.description, name
+
+
 def test_untrained_network_is_scored_as_chance(world, tmp_path):
     words = ["--untrained", "--input-side", "0", "--pictures", "0", *arguments(world, tmp_path)]
     assert "--untrained --arch NAME" in fails("test", *words)
@@ -160,15 +282,15 @@ def test_missing_eigenvectors_stop_the_test_or_are_left_out(world, trained, eige
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--fold", "4"], "expected 0 to 3"),
+        (["--fold", "4"], "4 is not in the range 0<=x<=3"),
         (["--arch", "resnet50"], "choose vitl16_384"),
         (["--crop-size", "100"], "multiple of 16"),
         (["--batch_size", "1"], "at least 2 samples"),
-        (["--epochs", "0"], "expected at least 1"),
+        (["--epochs", "0"], "0 is not in the range x>=1"),
         (["--shape-loss", "fixed"], "distance_measures_regressor"),
         (["--data-dir", "nowhere"], "nowhere"),
         (["--device", "cuda:77"], "--device cpu"),
-        (["--pretrained", "nothing.pth"], "no such checkpoint"),
+        (["--pretrained", "nothing.pth"], "no such file"),
         (["--init", "hub"], "has no published start"),
     ],
 )
@@ -202,7 +324,7 @@ def test_truncated_weights_are_named(world, trained, tmp_path):
         damaged.write_bytes((trained / name).read_bytes()[:100_000])
         output = fails("test", "--resume", str(damaged), *arguments(world, tmp_path))
         assert str(damaged) in output
-        assert "truncated or damaged: copy it again" in output
+        assert "truncated or damaged: download it again" in output
 
 
 def test_loss_that_explodes_stops_at_once(world, tmp_path):
@@ -233,7 +355,7 @@ train --arch vitl16_384 --fold 3 --batch_size 6 --random-scale 2 --random-rotate
 def test_published_command_line_is_accepted(monkeypatch, tmp_path):
     seen = {}
     monkeypatch.setattr(sazs, "train", lambda recipe, *given, **named: seen.update(r=recipe))
-    monkeypatch.setattr(command_line, "_fold", lambda given: None)
+    monkeypatch.setattr(command_line, "_fold", lambda *given: None)
     monkeypatch.setattr(command_line, "_texts", lambda *given: torch.zeros(1))
     output = run(*shlex.split(PUBLISHED), "--filename", str(tmp_path))
     recipe = seen["r"]
@@ -305,14 +427,16 @@ def test_defaults_are_the_published_recipes(arch, benchmark, expected):
 def test_optimisers_are_those_asked_for():
     model = torch.nn.Linear(2, 2)
     sgd, adamw = (
-        sazs._optimizer(sazs.Recipe(optimizer=name, lr=0.5, weight_decay=0.25), model)
+        sazs._optimizer(Recipe(optimizer=name, lr=0.5, weight_decay=0.25), model)
         for name in ("sgd", "adamw")
     )
     assert (type(sgd), sgd.defaults["momentum"]) == (torch.optim.SGD, 0.9)
     assert type(adamw) is torch.optim.AdamW
     assert all(o.defaults["lr"] == 0.5 and o.defaults["weight_decay"] == 0.25 for o in (sgd, adamw))
-    with pytest.raises(SettingError, match="expected sgd or adamw"):
-        sazs.Recipe(optimizer="lamb")
+    with pytest.raises(
+        SettingError, match="optimizer: Input should be 'sgd' or 'adamw'; found 'lamb'"
+    ):
+        Recipe(optimizer="lamb")
 
 
 def label_map() -> np.ndarray:

@@ -1,0 +1,240 @@
+"""SAZS's settings as typed records: name, type, range, default and meaning of each, in one place.
+
+`python sazs.py` offers them under their published names (`pipeline.click_options`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from data.errors import SettingError
+
+Mode = Literal["corrected", "reference"]
+Autocast = Literal["none", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """The names of an option where they are not those of its field."""
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", names)
+
+
+class Options(BaseModel):
+    """A record of settings; a wrong one is a `SettingError` that names it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    if not TYPE_CHECKING:  # type checkers derive the signature from the fields
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                name = ".".join(map(str, first["loc"]))
+                reason = first["msg"].removeprefix("Value error, ")
+                given = f"; found {first['input']!r}" if name else ""
+                raise SettingError(f"{name}: {reason}{given}" if name else reason) from None
+
+
+class DataOptions(Options):
+    """Which images, classes and text embeddings; where results go; on which device."""
+
+    data_dir: Annotated[Path, Flag("-d", "--data-dir")] = Field(
+        default=Path("datasets"), description="Folder of the data sets."
+    )
+    benchmark: Literal["pascal", "coco"] | None = Field(
+        default=None, description="Default: the checkpoint's, else pascal."
+    )
+    fold: int | None = Field(
+        default=None,
+        ge=0,
+        le=3,
+        description="Fold of classes held out. Default: the checkpoint's, else 0.",
+    )
+    out: Annotated[Path, Flag("--filename")] = Field(
+        default=Path("output"), description="Folder of the results."
+    )
+    names: Path | None = Field(
+        default=None,
+        description="Class names, one per line, in class-id order. Default: the checkpoint's.",
+    )
+    embeddings: str | None = Field(
+        default=None,
+        description="CLIP by name or file, or a table (.npy ...). Default: the checkpoint's table, "
+        "else ViT-B/32.",
+    )
+    lists: Path | None = Field(
+        default=None, description="Lists of (image, class): our JSON, or a published folder."
+    )
+    validation_share: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of training images kept to choose weights by."
+    )
+    mode: Mode = Field(
+        default="corrected", description="As mended, or as published: docs/protocols.md."
+    )
+    input_side: int = Field(
+        default=512, ge=0, description="Square that tested images are squashed to; 0: none."
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+
+
+class _Recipe(Options):
+    """What decides the weights of a run and does not depend on network and benchmark."""
+
+    arch: str = Field(
+        default="vitl16_384", description="Network; `python sazs.py archs` lists them."
+    )
+    pretrained: str = Field(default="", description="Weights of a whole network to start from.")
+    batch_size: Annotated[int, Flag("--batch_size")] = Field(
+        default=6, ge=1, description="Samples per step and process."
+    )
+    accumulate: int = Field(
+        default=1, ge=1, description="Batches whose mean gradient makes a step."
+    )
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr_mode: Literal["poly", "step"] = "poly"
+    step: int = Field(default=200, ge=1, description="Epochs between decays of --lr-mode step.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Of sgd.")
+    weight_decay: Annotated[float, Flag("--weight-decay", "--wd")] = Field(default=1e-4, ge=0)
+    crop: Annotated[int, Flag("-s", "--crop-size")] = Field(
+        default=512, ge=16, description="Side of the crops, a multiple of 16."
+    )
+    scale: Annotated[float, Flag("--random-scale")] = Field(
+        default=2.0, ge=0, description="Largest factor of random scaling."
+    )
+    rotate: Annotated[int, Flag("--random-rotate")] = Field(
+        default=10, ge=0, le=180, description="Largest angle of random rotation, in degrees."
+    )
+    reduce: int = Field(
+        default=1, ge=1, description="Factor that images are reduced by before the crop."
+    )
+    shape_loss: Literal["none", "reference", "fixed"] = "none"
+    regressor: str = Field(
+        default="", description="distance_measures_regressor.pth, for --shape-loss."
+    )
+    overlap: float = Field(default=0.0, ge=0, description="Weight of a Dice loss; for few images.")
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_crop(self) -> _Recipe:
+        if self.crop % 16:
+            raise ValueError(
+                f"crop size {self.crop}: expected a multiple of 16, so that the output of every "
+                "network is an eighth of it"
+            )
+        if self.arch.startswith("drn") and self.batch_size < 2:
+            raise ValueError(
+                "batch_size: the batch norm of DRN needs at least 2 samples per step in training"
+            )
+        return self
+
+
+class Recipe(_Recipe):
+    """What decides the weights of a training run, besides the data.
+
+    `init` is "hub", a path, or "none": where the backbone starts from.
+    """
+
+    init: str = "hub"
+    mode: Mode = "corrected"
+    epochs: int = Field(default=20, ge=1)
+    lr: float = Field(default=0.001, gt=0)
+    drop_rate: float = Field(default=0.9, ge=0, lt=1)
+
+
+class RecipeOptions(_Recipe):
+    """A recipe in which None stands for what was published for network and benchmark."""
+
+    init: str | None = Field(
+        default=None,
+        description="Start of the backbone: hub (default where there is one), a file, or none.",
+    )
+    epochs: int | None = Field(
+        default=None, ge=1, description="Default: as published for network and benchmark."
+    )
+    lr: float | None = Field(
+        default=None, gt=0, description="Default: as published for network and benchmark."
+    )
+    drop_rate: Annotated[float | None, Flag("--drate")] = Field(
+        default=None, ge=0, lt=1, description="Channel dropout of the DRN networks."
+    )
+
+    def completed(self, **published: Any) -> Recipe:
+        """The recipe with `published` values where none was given."""
+        given = {key: value for key, value in self.model_dump().items() if value is not None}
+        return Recipe(**{**published, **given})
+
+
+class Running(Options):
+    """How a training run proceeds, besides its recipe."""
+
+    workers: Annotated[int, Flag("-j", "--workers")] = Field(
+        default=2, ge=0, description="Processes that read samples; 0 reads in the main one."
+    )
+    autocast: Autocast = "none"
+    channels_last: bool = False
+    compile: bool = Field(default=False, description="torch.compile the network.")
+    ema: float = Field(
+        default=0.0, ge=0, lt=1, description="Decay of the averaged weights; 0 keeps none."
+    )
+    save_every: int = Field(
+        default=0, ge=0, description="Steps between checkpoints; 0: every epoch."
+    )
+    validation_items: int = Field(
+        default=400, ge=0, description="Most items that are scored after an epoch."
+    )
+
+
+class StartOptions(Options):
+    """Whether a run resumes."""
+
+    resume: Path | None = Field(
+        default=None, description="Checkpoint to resume from; found in the folder by itself."
+    )
+    restart: bool = Field(default=False, description="Start over: ignore the folder's checkpoint.")
+    eig_dir: Annotated[Path | None, Flag("--eig_dir")] = Field(
+        default=None, description="Has no effect on training."
+    )
+
+
+class ScoringOptions(Options):
+    """What a test scores, and with what."""
+
+    arch: str | None = Field(default=None, description="Network, where the weights do not say it.")
+    weights: Annotated[Path | None, Flag("--resume", "--pretrained")] = Field(
+        default=None, description="Weights to test."
+    )
+    untrained: bool = Field(
+        default=False, description="Test randomly initialised weights of --arch: what chance gives."
+    )
+    eig_dir: Annotated[Path | None, Flag("--eig_dir")] = Field(
+        default=None, description="Eigenvectors: shards, or published PNGs."
+    )
+    fusion: str = Field(default="projection", description="agreement, voting or projection.")
+    missing_eig: Literal["error", "network"] = Field(
+        default="error",
+        description="Images without eigenvectors: stop, or take the network's mask.",
+    )
+    allow_missing: bool = Field(
+        default=False,
+        description="Score without the test images whose files are missing, and count them.",
+    )
+    seen: bool = Field(
+        default=False, description="Score the seen classes of the tested images too."
+    )
+    pictures: int = Field(
+        default=6, ge=0, description="Best and worst cases shown on the page, each."
+    )
+    autocast: Autocast = "none"
+    workers: Annotated[int, Flag("-j", "--workers")] = Field(
+        default=2, ge=0, description="No effect."
+    )
