@@ -132,23 +132,6 @@ def orientation(path: str | Path) -> int:
     return stated if stated in range(1, 9) else 1
 
 
-def write_mask(path: str | Path, mask: np.ndarray, *, durable: bool = True) -> None:
-    """Write a (H, W) bool mask as an 8-bit grey PNG of 0 and 255; `durable` as in `atomic_path`.
-
-    Raises
-    ------
-    ValueError
-        `mask` is not a two-dimensional array of bool.
-    OSError
-        The file cannot be written.
-    """
-    if mask.dtype != np.bool_ or mask.ndim != 2:
-        raise ValueError(
-            f"mask for {path}: expected (H, W) bool, found {mask.shape} {mask.dtype.name}"
-        )
-    write_png(path, mask.astype(np.uint8) * np.uint8(255), durable=durable)
-
-
 def write_png(path: str | Path, pixels: np.ndarray, *, durable: bool = True) -> None:
     """Write (H, W) uint8 or uint16, or (H, W, 3) uint8 RGB, as a PNG, whole or not at all."""
     with atomic_path(path, durable=durable) as temporary:

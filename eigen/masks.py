@@ -6,14 +6,17 @@ machine load. Vectors are brought to pixels first and cut afterwards, so borders
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
 
 from data.errors import SettingError
 from eigen.pairs import Eigenpairs
-from eigen.upsample import upsample_pairs
+from eigen.upsample import upsample_each
+
+STRIP_BYTES = 1 << 28
+"""Memory of `kmeans` for the planes of a strip of rows, and for its distances."""
 
 
 def masks(
@@ -50,18 +53,43 @@ def masks(
     SettingError
         `upsampling` is unknown, or needs an image of the size asked for.
     """
+    return np.stack(list(each_mask(pairs, size, method, upsampling=upsampling, image=image)))
+
+
+def each_mask(
+    pairs: Eigenpairs,
+    size: tuple[int, int] | None = None,
+    method: str = "zero",
+    *,
+    upsampling: str = "bilinear",
+    image: np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """As `masks`, one (H, W) mask at a time, in memory that does not grow with K."""
     if method not in _METHODS:
         raise SettingError(f"method: expected one of {', '.join(_METHODS)}, found {method!r}")
-    planes = upsample_pairs(pairs, size, method=upsampling, image=image)
-    return _METHODS[method](planes, pairs)
+    size = size or pairs.size
+    cells = pairs.cells.resized(pairs.size, size)
+
+    def planes(vectors: np.ndarray) -> Iterator[np.ndarray]:
+        return upsample_each(vectors, size, cells=cells, method=upsampling, image=image)
+
+    return _METHODS[method](pairs, size, planes)
 
 
-def _zero(planes: np.ndarray, pairs: Eigenpairs) -> np.ndarray:
-    return planes > 0
+Planes = Callable[[np.ndarray], Iterator[np.ndarray]]
+"""From vectors (K, h, w) to their planes (H, W), one by one."""
 
 
-def _otsu(planes: np.ndarray, pairs: Eigenpairs) -> np.ndarray:
-    return np.stack([plane > otsu_threshold(plane) for plane in planes])
+def _zero(pairs: Eigenpairs, size: tuple[int, int], planes: Planes) -> Iterator[np.ndarray]:
+    return (plane > 0 for plane in planes(pairs.vectors))
+
+
+def _otsu(pairs: Eigenpairs, size: tuple[int, int], planes: Planes) -> Iterator[np.ndarray]:
+    return (plane > otsu_threshold(plane) for plane in planes(pairs.vectors))
+
+
+def _components(pairs: Eigenpairs, size: tuple[int, int], planes: Planes) -> Iterator[np.ndarray]:
+    return (largest_component(plane > 0) for plane in planes(pairs.vectors))
 
 
 def otsu_threshold(values: np.ndarray) -> float:
@@ -81,10 +109,6 @@ def otsu_threshold(values: np.ndarray) -> float:
     return float(ordered[np.argmax(between)])
 
 
-def _components(planes: np.ndarray, pairs: Eigenpairs) -> np.ndarray:
-    return np.stack([largest_component(plane > 0) for plane in planes])
-
-
 def largest_component(mask: np.ndarray) -> np.ndarray:
     """Largest 4-connected component of a (H, W) bool mask; of equal ones the first in row order."""
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(
@@ -96,21 +120,38 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
     return mask & (labels == labels.flat[first])
 
 
-def _kmeans(planes: np.ndarray, pairs: Eigenpairs) -> np.ndarray:
+def _kmeans(pairs: Eigenpairs, size: tuple[int, int], planes: Planes) -> Iterator[np.ndarray]:
     flat = 1e-4 * np.abs(pairs.vectors).max()  # the constant vector is constant up to rounding
     informative = [k for k in range(pairs.k) if np.ptp(pairs.vectors[k]) > flat]
     if not informative:
-        return (np.arange(pairs.k) == 0)[:, None, None] & np.ones(planes.shape, bool)
-    nodes = np.moveaxis(pairs.vectors[informative], 0, -1)
-    centres = _kmeans_centres(nodes.reshape(-1, len(informative)).astype(np.float64), pairs.k)
-    pixels = np.moveaxis(planes[informative], 0, -1)
-    group = ((pixels[..., None, :] - centres) ** 2).sum(-1).argmin(-1)
+        return (np.full(size, k == 0) for k in range(pairs.k))
+    vectors = pairs.vectors[informative]
+    nodes = np.moveaxis(vectors, 0, -1).reshape(-1, len(informative)).astype(np.float64)
+    group = _nearest_centre(vectors, size, planes, _kmeans_centres(nodes, pairs.k))
     frame = np.concatenate([group[0], group[-1], group[1:-1, 0], group[1:-1, -1]])
     area = np.bincount(group.ravel(), minlength=pairs.k)
     background = np.bincount(frame, minlength=pairs.k).argmax()
     area[background] = group.size + 1
     order = np.argsort(-area, kind="stable")
-    return np.stack([group == k for k in order])
+    return (group == k for k in order)
+
+
+def _nearest_centre(
+    vectors: np.ndarray, size: tuple[int, int], planes: Planes, centres: np.ndarray
+) -> np.ndarray:
+    """Group (H, W) of each pixel, in strips of rows whose planes fit in memory together."""
+    group = np.empty(size, np.int16)
+    row_bytes = size[1] * len(vectors) * 4
+    strip = max(1, STRIP_BYTES // row_bytes)
+    step = max(1, STRIP_BYTES // (2 * row_bytes * len(centres)))
+    for start in range(0, size[0], strip):
+        stop = min(start + strip, size[0])
+        pixels = np.stack([plane[start:stop] for plane in planes(vectors)], axis=-1)
+        for first in range(0, stop - start, step):
+            difference = pixels[first : first + step, :, None] - centres
+            rows = slice(start + first, min(start + first + step, stop))
+            group[rows] = (difference**2).sum(-1).argmin(-1)
+    return group
 
 
 def _kmeans_centres(nodes: np.ndarray, k: int) -> np.ndarray:
@@ -123,7 +164,7 @@ def _kmeans_centres(nodes: np.ndarray, k: int) -> np.ndarray:
         return KMeans(min(k, distinct), n_init=10, random_state=0).fit(nodes).cluster_centers_
 
 
-_METHODS: dict[str, Callable[[np.ndarray, Eigenpairs], np.ndarray]] = {
+_METHODS: dict[str, Callable[[Eigenpairs, tuple[int, int], Planes], Iterator[np.ndarray]]] = {
     "zero": _zero,
     "otsu": _otsu,
     "kmeans": _kmeans,

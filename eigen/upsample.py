@@ -7,6 +7,8 @@ they cover beyond it is cut off. The output has the image's size exactly.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 
@@ -14,6 +16,8 @@ from data.errors import SettingError
 from eigen.pairs import Cells, Eigenpairs
 
 METHODS = ("bilinear", "guided")
+BAND_PIXELS = 2_000_000
+"""Pixels that the guided filter holds in memory at a time, with about 300 bytes each."""
 
 
 def upsample(
@@ -48,21 +52,36 @@ def upsample(
     SettingError
         Vectors that are not (K, h, w), an unknown method, or no image of that size to be guided by.
     """
+    pixels = np.empty((len(vectors), *size), np.float32)
+    planes = upsample_each(vectors, size, cells=cells, method=method, image=image)
+    for out, plane in zip(pixels, planes, strict=True):
+        out[:] = plane
+    return pixels
+
+
+def upsample_each(
+    vectors: np.ndarray,
+    size: tuple[int, int],
+    *,
+    cells: Cells | None = None,
+    method: str = "bilinear",
+    image: np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """As `upsample`, one (H, W) plane at a time: for images whose K planes do not fit in memory."""
     if vectors.ndim != 3 or 0 in vectors.shape[1:]:
         raise SettingError(f"vectors: expected shape (K, h, w), found {vectors.shape}")
     if method not in METHODS:
         raise SettingError(f"method: expected one of {', '.join(METHODS)}, found {method!r}")
     cells = cells or Cells.over(size, (vectors.shape[1], vectors.shape[2]))
-    pixels = np.empty((len(vectors), *size), np.float32)
-    for out, vector in zip(pixels, vectors, strict=True):
-        out[:] = _bilinear(np.asarray(vector, np.float32), size, cells)
-    if method == "bilinear" or not len(pixels):
-        return pixels
-    if image is None or image.shape != (*size, 3):
+    if method == "guided" and (image is None or image.shape != (*size, 3)):
         found = "none" if image is None else f"shape {image.shape}"
         raise SettingError(f"image: guided upsampling needs shape {(*size, 3)}, found {found}")
     radius = max(1, round(max(cells.height, cells.width)))
-    return guided_filter(image, pixels, radius=radius)
+    guide = _Guide(image, radius) if method == "guided" and image is not None else None
+    return (
+        plane if guide is None else guide(plane)
+        for plane in (_bilinear(np.asarray(v, np.float32), size, cells) for v in vectors)
+    )
 
 
 def upsample_pairs(
@@ -131,24 +150,57 @@ def guided_filter(
     ndarray, shape (K, H, W), float32
     """
 
-    def mean(plane: np.ndarray) -> np.ndarray:
-        window = (2 * radius + 1, 2 * radius + 1)
+    guide = _Guide(image, radius, epsilon)
+    return np.stack([guide(plane) for plane in planes]) if len(planes) else np.empty_like(planes)
+
+
+class _Guide:
+    """The part of `guided_filter` that depends on the image alone, in bands of rows.
+
+    A band is filtered with the rows around it that its windows reach, so that memory does not grow
+    with the image; of an image that is one band the statistics are kept for the next plane.
+    """
+
+    def __init__(self, image: np.ndarray, radius: int, epsilon: float = 1e-3):
+        self._image, self._radius, self._epsilon = image, radius, epsilon
+        self._rows = max(1, BAND_PIXELS // image.shape[1])
+        self._kept = self._statistics(image) if self._rows >= len(image) else None
+
+    def __call__(self, plane: np.ndarray) -> np.ndarray:
+        if self._kept is not None:
+            return self._filtered(plane, *self._kept)
+        filtered = np.empty_like(plane)
+        for start in range(0, len(plane), self._rows):
+            stop = min(start + self._rows, len(plane))
+            first, last = max(0, start - 2 * self._radius), stop + 2 * self._radius
+            statistics = self._statistics(self._image[first:last])
+            band = self._filtered(plane[first:last], *statistics)
+            filtered[start:stop] = band[start - first : stop - first]
+        return filtered
+
+    def _mean(self, plane: np.ndarray) -> np.ndarray:
+        window = (2 * self._radius + 1, 2 * self._radius + 1)
         return cv2.boxFilter(plane, cv2.CV_64F, window, borderType=cv2.BORDER_REPLICATE)
 
-    guide = image.astype(np.float64) / 255
-    guide_mean = mean(guide)
-    covariance = np.empty((*image.shape[:2], 3, 3))
-    for i in range(3):
-        for j in range(i, 3):
-            product = mean(guide[..., i] * guide[..., j])
-            covariance[..., i, j] = product - guide_mean[..., i] * guide_mean[..., j]
-            covariance[..., j, i] = covariance[..., i, j]
-    inverse = np.linalg.inv(covariance + epsilon * np.eye(3))
-    filtered = np.empty_like(planes)
-    for out, plane in zip(filtered, planes.astype(np.float64), strict=True):
-        plane_mean = mean(plane)
-        cross = mean(guide * plane[..., None]) - guide_mean * plane_mean[..., None]
+    def _statistics(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Guide, its windows' means, and the inverses of their covariances."""
+        guide = image.astype(np.float64) / 255
+        guide_mean = self._mean(guide)
+        covariance = np.empty((*image.shape[:2], 3, 3))
+        for i in range(3):
+            for j in range(i, 3):
+                product = self._mean(guide[..., i] * guide[..., j])
+                covariance[..., i, j] = product - guide_mean[..., i] * guide_mean[..., j]
+                covariance[..., j, i] = covariance[..., i, j]
+        return guide, guide_mean, np.linalg.inv(covariance + self._epsilon * np.eye(3))
+
+    def _filtered(
+        self, plane: np.ndarray, guide: np.ndarray, guide_mean: np.ndarray, inverse: np.ndarray
+    ) -> np.ndarray:
+        plane = plane.astype(np.float64)
+        plane_mean = self._mean(plane)
+        cross = self._mean(guide * plane[..., None]) - guide_mean * plane_mean[..., None]
         slope = np.einsum("hwij,hwj->hwi", inverse, cross)
         offset = plane_mean - np.einsum("hwi,hwi->hw", slope, guide_mean)
-        out[:] = np.einsum("hwi,hwi->hw", mean(slope), guide) + mean(offset)
-    return filtered
+        filtered = np.einsum("hwi,hwi->hw", self._mean(slope), guide) + self._mean(offset)
+        return filtered.astype(np.float32)

@@ -190,6 +190,8 @@ def index(config: Config, dataset: str) -> None:
         quarantine=Path(layout.quarantine(dataset)),
         provenance=Path(layout.provenance(dataset)),
         strict=config.strict,
+        masks=layout.masks(dataset),
+        mask_lists=Path(layout.mask_list(dataset, 0)).parent,
     )
 
 

@@ -80,6 +80,11 @@ class Config(Spec):
     graph: GraphSpec = GraphSpec()
     solve: SolveSpec = SolveSpec()
     masks: MaskSpec = MaskSpec()
+    overwrite_masks: bool = Field(
+        False,
+        description="Overwrite masks that another program wrote, or a run with other settings from"
+        " another results folder.",
+    )
     report_photos: int = Field(200, ge=1, le=2000, description="Most images that the report shows.")
     world_photos: int = Field(560, ge=20, le=100_000, description="Images of the generated world.")
 
@@ -145,7 +150,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "laplacian": ("results_root", *GRAPH),
     "eigenvectors": ("results_root", *SOLVING),
     "fused": ("results_root", *READING, *GRAPH, *SOLVING),
-    "masks": ("results_root", *MASKING),
+    "masks": ("results_root", *MASKING, "overwrite_masks"),
     "index": ("results_root", "path", "strict"),
     "report": ("results_root", *MASKING, "report_photos"),
 }

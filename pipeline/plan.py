@@ -6,19 +6,22 @@ Plain Python, so that it is tested without Snakemake; `pipeline/rules/*.smk` hol
 from __future__ import annotations
 
 import functools
+import os
 import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from data.datasets import DATASETS, downloaded, generated
-from data.errors import DatasetError, EigenshapeError
+from data.errors import DatasetError, EigenshapeError, RunError
 from eigen.extractors.registry import check_weights, family
 from eigen.extractors.spec import ExtractorSpec
 from pipeline import config as configuration
 from pipeline import manifest
 from pipeline.config import Config
 from pipeline.layout import STAGES, Layout, shard_name
+from pipeline.mask_files import missing
 from pipeline.stages.manifest import tree_for
 
 
@@ -118,6 +121,7 @@ class Plan:
 
     def _results(self, dataset: str) -> list[str]:
         layout = self.layout
+        self._forget_missing_masks(dataset)
         once = [layout.report(dataset), layout.index(dataset), layout.quarantine(dataset)]
         shards = [
             path
@@ -125,6 +129,22 @@ class Plan:
             for path in (layout.shard(dataset, "eigenvectors", n), layout.mask_list(dataset, n))
         ]
         return once + shards
+
+    def _forget_missing_masks(self, dataset: str) -> None:
+        """Remove lists of masks that are no longer all there, so that they are written again."""
+        lists = [Path(self.layout.mask_list(dataset, n)) for n in self.shards(dataset)]
+        lists = [path for path in lists if path.exists()]
+        folder = self.layout.masks(dataset)
+        present: set[str] = set()
+        if lists and folder.is_dir():
+            present = {entry.name for entry in os.scandir(folder)}
+        for path in lists:
+            try:
+                complete = not missing(path, present, self.config.solve.k)
+            except RunError:
+                complete = False
+            if not complete:
+                path.unlink(missing_ok=True)
 
     def present(self) -> list[str]:
         """Data sets whose photos are there; the ones made here if none is."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,22 +70,24 @@ class EigenFolder:
     def __init__(self, folder: str | Path) -> None:
         self.folder = mask_folder(folder)
         self._shards: Mapping[str, Eigenpairs] | None = None
-        self._pngs: dict[str, int] = {}
+        self._pngs: dict[str, set[int]] = {}
         if (self.folder / shards.MANIFEST).is_file():
             self._shards = shards.open(self.folder)
         elif self.folder.is_dir():
-            self._pngs = _count_pngs(self.folder)
+            self._pngs = _list_pngs(self.folder)
         if self._shards is None and not self._pngs:
             raise ShardError(
                 f"{self.folder}: expected shards with {shards.MANIFEST} or files ID_k0.png; make "
                 "them with the pipeline (snakemake pascal_k5) or leave --eig_dir out"
             )
-        self._k = max(self._pngs.values(), default=0)
+        # How many most images have: a stray mask must not make all others incomplete.
+        counts = Counter(_leading(indices) for indices in self._pngs.values())
+        self._k = max(counts, key=lambda k: (counts[k] if k else 0, k), default=0)
 
-    def __contains__(self, photo_id: str) -> bool:
+    def __contains__(self, photo_id: object) -> bool:
         if self._shards is not None:
             return photo_id in self._shards
-        return self._pngs.get(photo_id) == self._k
+        return self._k > 0 and set(range(self._k)) <= self._pngs.get(str(photo_id), set())
 
     def missing(self, photo_ids: Iterable[str]) -> list[str]:
         """Those of the ids whose eigenvectors are not all here, each once, sorted."""
@@ -116,7 +118,7 @@ class EigenFolder:
             self.require([photo_id])
         if self._shards is not None:
             return EigenMaps.of_pairs(self._shards[photo_id], size)
-        binary = np.stack([read_label(self._png(photo_id, k)) == 255 for k in range(self._k)])
+        binary = np.stack([read_mask(self._png(photo_id, k)) for k in range(self._k)])
         if binary.shape[1:] != size:
             raise ShardError(
                 f"{self._png(photo_id, 0)}: is {binary.shape[1:]}, expected the photo's {size}; "
@@ -128,7 +130,36 @@ class EigenFolder:
         return self.folder / f"{photo_id}_k{k}.png"
 
 
-def _count_pngs(folder: Path) -> dict[str, int]:
-    """Photo id -> how many `_k` files it has."""
-    found = (re.fullmatch(r"(.+)_k\d+\.png", entry.name) for entry in os.scandir(folder))
-    return Counter(match[1] for match in found if match)
+def read_mask(path: Path) -> np.ndarray:
+    """A mask of two values as (H, W) bool: the larger is true; of one value, all true unless 0.
+
+    Raises
+    ------
+    ShardError
+        More than two values: an image, or a mask that was resized or compressed with loss.
+    ImageError
+        As `data.pictures.read_label`.
+    """
+    values = read_label(path)
+    low, high = int(values.min()), int(values.max())
+    mask = values == high
+    if not (mask | (values == low)).all():
+        found = ", ".join(map(str, np.unique(values)[:4]))
+        raise ShardError(
+            f"{path}: expected a mask of two values, found {found}, ...; make it again"
+        )
+    return mask if low < high else np.full(values.shape, high > 0)
+
+
+def _list_pngs(folder: Path) -> dict[str, set[int]]:
+    """Image id -> indices of its `_k` files."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for entry in os.scandir(folder):
+        if match := re.fullmatch(r"([^.].*)_k(0|[1-9]\d*)\.png", entry.name):
+            found[match[1]].add(int(match[2]))
+    return dict(found)
+
+
+def _leading(indices: Collection[int]) -> int:
+    """How many of 0, 1, 2, ... there are before the first gap."""
+    return next(k for k in range(len(indices) + 1) if k not in indices)

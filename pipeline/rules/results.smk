@@ -15,7 +15,7 @@ rule masks:
         "jobs.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
     params:
         options=PLAN.options("masks"),
     shell:

@@ -18,6 +18,7 @@ from data.sealed import read_table, write_table
 from eigen.store import shards
 from pipeline import manifest
 from pipeline.layout import STAGES
+from pipeline.mask_files import remove_gone
 from pipeline.records import Record, read_all
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ def run(
     quarantine: Path,
     provenance: Path,
     strict: bool = False,
+    masks: Path | None = None,
+    mask_lists: Path | None = None,
 ) -> None:
     """Write the index of the shards, which lie in one folder.
 
@@ -49,6 +52,9 @@ def run(
     ----------
     shard_path, record_paths : callable
         From the number of a shard to its file, and to the records of the stages that made it.
+    masks, mask_lists : Path, optional
+        Folder of the masks, from which those of images that are gone are removed, and of the lists
+        of what was written there.
 
     Raises
     ------
@@ -69,6 +75,8 @@ def run(
     _write_provenance(provenance, records)
     _remove_others(shard_paths)
     shards.write_manifest(shard_path(0).parent, shard_paths)
+    if masks is not None and mask_lists is not None:
+        remove_gone(masks, mask_lists, set(done))
     log.info(
         "%d photos in, %d done, %d quarantined (%s)", len(entries), len(done), len(rows), quarantine
     )

@@ -1,54 +1,95 @@
-"""Stage `masks`: eigenvectors of a shard -> `{id}_k{0..K-1}.png`, 0 or 255, at the photo's size.
+"""Stage `masks`: eigenvectors of a shard -> `{id}_k{0..K-1}.png`, 0 or 255, at the image's size.
 
 The published test scripts read these. A list of what was written stands for the shard in the DAG.
+Each mask says what it was made of (`data.png`): `run`, a digest of the settings that decide it;
+`vector`, its index; `image`, the SHA-256 of the image file; `shard`. Masks that this results folder
+did not write are overwritten only where the configuration says so.
 """
 
 from __future__ import annotations
 
-import csv
+import hashlib
+import json
 import logging
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import eigen.masks
-from data.files import atomic_path
-from data.pictures import read_image, write_mask
+from data.errors import RunError, ShardError
+from data.pictures import read_image_stamped
+from data.png import write_mask
+from data.sealed import write_table
+from eigen.pairs import Eigenpairs
 from eigen.store.shards import Shard
 from pipeline import manifest
-from pipeline.config import Config
+from pipeline.config import IDENTITY, Config
+from pipeline.mask_files import (
+    COLUMNS,
+    mask_paths,
+    own_runs,
+    refuse_others,
+    remember_run,
+    remove,
+)
 from pipeline.progress import progress
 from pipeline.workers import run_ordered
 
 log = logging.getLogger(__name__)
 
 
-def mask_paths(folder: Path, id: str, k: int) -> list[Path]:
-    """Names of a photo's masks, as published."""
-    return [folder / f"{id}_k{number}.png" for number in range(k)]
+def run_digest(shard: Shard, config: Config) -> str:
+    """Digest of the settings and weights that decide the masks of a shard."""
+    about = shard.attributes()  # the hash of the weights counts, not where they are
+    keys = [key for key in IDENTITY["fused"] if key != "weights"]
+    settings = {key: about["config"].get(key) for key in keys}
+    identity = [settings, str(about["extractor"]), str(about["weights_sha256"])]
+    text = json.dumps([*identity, config.masks.method, config.masks.upsampling], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image of the shard: its eigenpairs, its file, the SHA-256 that the file had."""
+
+    id: str
+    pairs: Eigenpairs
+    path: str
+    sha256: str
 
 
 @dataclass(frozen=True)
 class WriteMasks:
-    """Masks of one photo of a shard, `(row, id, path of the photo)`, to PNG files."""
+    """Masks of one image to PNG files."""
 
-    shard: Path
     folder: Path
     method: str
     upsampling: str
+    about: Mapping[str, str]
 
-    def __call__(self, photo: tuple[int, str, str]) -> str:
-        index, id, path = photo
-        pairs = Shard(self.shard).pairs(index)
-        cut = eigen.masks.masks(
-            pairs,
+    def __call__(self, item: Item) -> tuple[str, str]:
+        cut = eigen.masks.each_mask(
+            item.pairs,
             method=self.method,
             upsampling=self.upsampling,
-            image=read_image(path) if self.upsampling == "guided" else None,
+            image=self._image(item) if self.upsampling == "guided" else None,
         )
-        for target, mask in zip(mask_paths(self.folder, id, pairs.k), cut, strict=True):
-            write_mask(target, mask, durable=False)
-        return id
+        paths = mask_paths(self.folder, item.id, item.pairs.k)
+        for vector, (path, mask) in enumerate(zip(paths, cut, strict=True)):
+            about = {**self.about, "vector": vector, "image": item.sha256}
+            write_mask(path, mask, about, durable=False)
+        return item.id, item.sha256
+
+    def _image(self, item: Item) -> Any:
+        image, stamp = read_image_stamped(item.path)
+        if item.sha256 and stamp.sha256 != item.sha256:
+            raise ShardError(
+                f"{item.path}: changed since its eigenvectors were computed; give the same command "
+                "again"
+            )
+        return image
 
 
 def run(
@@ -61,21 +102,42 @@ def run(
     *,
     workers: int = 1,
 ) -> None:
-    """Write the masks of a shard to `folder` and the list of their photos to `output`.
+    """Write the masks of a shard to `folder` and the list of their images to `output`.
 
-    Masks of photos of the shard that are now in quarantine are removed: they are from an older run.
+    Masks of images of the shard that are now in quarantine are removed: they are from an older run.
+
+    Raises
+    ------
+    RunError
+        The folder holds masks of these images that this results folder did not write, and
+        `overwrite_masks` is false; or the shard has images that the manifest does not list.
+    ShardError
+        The shard is damaged, or an image changed since.
     """
     source = Shard(shard)
     paths = {entry.id: entry.path for entry in manifest.read(manifest_path, shard=number)}
     ids = source.ids()
-    for id in paths.keys() - set(ids):
-        for stale in mask_paths(folder, id, config.solve.k):
-            stale.unlink(missing_ok=True)
-    task = WriteMasks(shard, folder, config.masks.method, config.masks.upsampling)
-    photos = [(index, id, paths[id]) for index, id in enumerate(ids)]
-    written = run_ordered(task, photos, workers=workers)
-    done = list(progress(written, len(photos), f"masks shard {number}"))
+    if unknown := sorted(set(ids) - set(paths)):
+        raise RunError(
+            f"{shard}: holds {unknown[0]}, which {manifest_path} does not list in this shard; give "
+            "the same command again to make it anew"
+        )
+    digest = run_digest(source, config)
+    own = own_runs(output.parent) | {digest}
+    if not config.overwrite_masks:
+        refuse_others(folder, ids, config.solve.k, own)
+    remember_run(output.parent, digest)
+    remove(folder, paths.keys() - set(ids), config.solve.k, own)
+    about = {"run": digest, "shard": shard.name}
+    task = WriteMasks(folder, config.masks.method, config.masks.upsampling, about)
+    written = run_ordered(task, _items(source, ids, paths), workers=workers)
+    done = list(progress(written, len(ids), f"masks shard {number}"))
     os.sync()  # once, before the list says that thousands of small files are there
-    with atomic_path(output) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows([["id"], *([id] for id in done)])
+    write_table(output, COLUMNS, ((id, sha256, digest) for id, sha256 in done))
     log.info("masks shard %d: %d x %d -> %s", number, len(done), config.solve.k, folder)
+
+
+def _items(source: Shard, ids: Iterable[str], paths: Mapping[str, str]) -> Iterator[Item]:
+    hashes = source.table().get("sha256", ())
+    for index, (id, sha256) in enumerate(zip(ids, hashes, strict=True)):
+        yield Item(id, source.pairs(index), paths[id], str(sha256))

@@ -11,7 +11,8 @@ from PIL import Image, PngImagePlugin
 from data import pictures
 from data.errors import ImageError
 from data.files import sha256
-from data.pictures import picture_size, read_image, read_image_stamped, read_label, write_mask
+from data.pictures import picture_size, read_image, read_image_stamped, read_label
+from data.png import write_mask
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data.errors import ShardError
-from data.pictures import write_mask
+from data.png import write_mask
 from data.sazs.folds import open_fold
 from data.synthetic import world
 from pipeline.stages import demo_sazs as sazs_demo

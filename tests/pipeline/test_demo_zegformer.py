@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from data.pictures import write_mask
+from data.png import write_mask
 from data.synthetic import world
 from eval.zegformer.metrics import without_nan
 from pipeline.stages import demo_zegformer as zegformer_demo

@@ -1,6 +1,5 @@
 """Stages on real files: what goes in comes out or is set aside with its reason."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -11,8 +10,9 @@ from PIL import Image
 
 from data.errors import RunError, ShardError
 from data.pictures import read_image
+from data.sealed import read_table
 from eigen.store import shards
-from pipeline import manifest, workers
+from pipeline import manifest, mask_files, workers
 from pipeline.config import IDENTITY, STAGE_KEYS, resolve
 from pipeline.layout import STAGES, Layout
 from pipeline.records import read_all
@@ -118,8 +118,8 @@ def test_masks_have_the_size_of_the_photo_and_two_values(photos, tmp_path):
             mask = cv2.imread(str(folder / f"{id}_k{k}.png"), cv2.IMREAD_UNCHANGED)
             assert mask.shape == size
             assert set(np.unique(mask)) <= {0, 255}
-    with run.path("mask_list", 0).open() as file:
-        assert [row["id"] for row in csv.DictReader(file)] == list(found)
+    listed = read_table(run.path("mask_list", 0), mask_files.COLUMNS, RunError)
+    assert [row["id"] for row in listed] == list(found)
 
 
 def same(one, other):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from data.errors import SettingError, ShardError
-from data.pictures import write_mask
+from data.png import write_mask
 from eigen.pairs import Cells, Eigenpairs
 from eigen.store import shards
 from eigen.store.maps import EigenFolder, EigenMaps

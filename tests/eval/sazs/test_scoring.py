@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from data.errors import DatasetError
-from data.pictures import write_mask, write_png
+from data.pictures import write_png
+from data.png import write_mask
 from data.sazs.folds import open_fold
 from eigen.store.maps import EigenFolder
 from eval.sazs import scores as sazs_scores

@@ -17,7 +17,7 @@ import sazs as command_line
 from data import weight_files
 from data.datasets import open_tree
 from data.errors import SettingError
-from data.pictures import write_mask
+from data.png import write_mask
 from data.sazs.folds import open_fold
 from data.sazs.options import (
     DataOptions,

@@ -1,0 +1,115 @@
+"""Files of masks: their names, whose they are, which are missing and which are left over.
+
+The masks of a data set may lie in a folder that others use too. A mask is ours if the digest of its
+run (`data.png.mask_origin`) is among those that this results folder remembers, in the folder
+`.runs` next to the lists of what was written.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from data.errors import RunError
+from data.png import mask_origin
+from data.sealed import read_table
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("id", "image", "run")
+"""Of the list of what was written: image, SHA-256 of its file, digest of the run."""
+
+_NAME = re.compile(r"([^.].*)_k(\d+)\.png")
+
+
+def mask_paths(folder: Path, id: str, k: int) -> list[Path]:
+    """Names of an image's masks, as published."""
+    return [folder / f"{id}_k{number}.png" for number in range(k)]
+
+
+def own_runs(lists: Path) -> set[str]:
+    """Digests of the settings with which masks were written from this results folder."""
+    folder = lists / ".runs"
+    return {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+
+
+def remember_run(lists: Path, digest: str) -> None:
+    """Enter a digest into `own_runs`."""
+    (lists / ".runs").mkdir(parents=True, exist_ok=True)
+    (lists / ".runs" / digest).touch()
+
+
+def refuse_others(folder: Path, ids: Iterable[str], k: int, own: Collection[str]) -> None:
+    """Raise `RunError` if masks of these images were not written from this results folder."""
+    others = [
+        path for id in ids for path in mask_paths(folder, id, k) if not _is_ours(path, own, True)
+    ]
+    if others:
+        raise RunError(
+            f"{folder}: {len(others)} masks of these images are not of this run (first: "
+            f"{others[0].name}, {_made_by(others[0])}); move them away, choose another "
+            "datasets_root, or set overwrite_masks=true"
+        )
+
+
+def _is_ours(path: Path, own: Collection[str], if_missing: bool) -> bool:
+    try:
+        origin = mask_origin(path)
+    except FileNotFoundError:
+        return if_missing
+    return origin is not None and origin.get("run") in own
+
+
+def _made_by(path: Path) -> str:
+    origin = mask_origin(path)
+    return "which another program made" if origin is None else f"of the run {origin.get('run')}"
+
+
+def remove(folder: Path, ids: Iterable[str], k: int, own: Collection[str]) -> None:
+    """Remove the masks of some images, as far as this results folder wrote them."""
+    for id in ids:
+        for path in mask_paths(folder, id, k):
+            if _is_ours(path, own, False):
+                path.unlink(missing_ok=True)
+
+
+def remove_gone(folder: Path, lists: Path, ids: Collection[str]) -> None:
+    """Remove masks of images that are not in `ids`; those of other origin are left and reported."""
+    if not folder.is_dir():
+        return
+    own, foreign = own_runs(lists), []
+    for entry in os.scandir(folder):
+        match = _NAME.fullmatch(entry.name)
+        if match is None or match[1] in ids:
+            continue
+        path = Path(entry.path)
+        if _is_ours(path, own, True):
+            path.unlink(missing_ok=True)
+        else:
+            foreign.append(entry.name)
+    if foreign:
+        log.warning(
+            "%s: left %d masks that belong to no image of this run (first: %s)",
+            folder,
+            len(foreign),
+            min(foreign),
+        )
+
+
+def missing(output: Path, present: Collection[str], k: int) -> list[str]:
+    """Images of a list whose masks are not all among the file names `present`.
+
+    Raises
+    ------
+    RunError
+        The list is damaged.
+    """
+    listed = read_table(output, COLUMNS, RunError)
+    return [
+        row["id"]
+        for row in listed
+        if any(path.name not in present for path in mask_paths(Path(), row["id"], k))
+    ]
