@@ -1,6 +1,6 @@
 """One pool of BLAS threads while a graph is built and solved.
 
-The wheels of NumPy and SciPy bring an OpenBLAS each, whose threads wait spinning. Where the
+The wheels of NumPy and SciPy each bring an OpenBLAS, whose threads spin while they wait. Where the
 products of a solver come from one and its small algebra from the other, the two pools take the
 cores from each other: on two cores a patch graph took one and a half to four times as long as it
 should. So SciPy's pool, which has the symmetric products, keeps its threads, and NumPy's is held to
@@ -21,12 +21,12 @@ def _pools() -> tuple[ThreadpoolController, ThreadpoolController]:
     """(NumPy's own BLAS, SciPy's own BLAS); both empty where they share one."""
     import scipy.linalg.blas  # noqa: F401  its BLAS is found only once it is loaded
 
-    found = ThreadpoolController()
+    controller = ThreadpoolController()
     paths = {
-        owner: [lib["filepath"] for lib in found.info() if f"{owner}.libs" in lib["filepath"]]
+        owner: [lib["filepath"] for lib in controller.info() if f"{owner}.libs" in lib["filepath"]]
         for owner in ("numpy", "scipy")
     }
-    return found.select(filepath=paths["numpy"]), found.select(filepath=paths["scipy"])
+    return controller.select(filepath=paths["numpy"]), controller.select(filepath=paths["scipy"])
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""The steps from a photo to its eigenpairs, as tasks for `pipeline.workers.run_ordered`.
+"""The steps from an image to its eigenpairs, as tasks for `pipeline.workers.run_ordered`.
 
-A task holds the configuration and no more, so it travels to a worker cheaply; the extractor is made
-once in each process.
+A task holds only the configuration, so it is cheap to send to a worker; each process makes the
+extractor once.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Solved:
 
 @dataclass(frozen=True)
 class Fused:
-    """Photo -> eigenpairs, nothing written in between."""
+    """Image -> eigenpairs, nothing written in between."""
 
     config: Config
 
@@ -65,7 +65,7 @@ class Fused:
 
 
 @dataclass(frozen=True)
-class PhotoFeatures:
+class ImageFeatures:
     """Features of an image, and the SHA-256 of its file."""
 
     features: Features
@@ -74,20 +74,20 @@ class PhotoFeatures:
 
 @dataclass(frozen=True)
 class ExtractFeatures:
-    """Photo -> features."""
+    """Image -> features."""
 
     config: Config
 
     @quarantined
-    def __call__(self, entry: Entry) -> PhotoFeatures:
+    def __call__(self, entry: Entry) -> ImageFeatures:
         image, stamp = read_image_stamped(entry.path)
         features = features_of(image, extractor_for(self.config), self.config.max_patches)
-        return PhotoFeatures(features, stamp.sha256)
+        return ImageFeatures(features, stamp.sha256)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A photo's row in a packed file, and where the photo is."""
+    """An image's row in a packed file, and the path of the image."""
 
     id: str
     index: int
@@ -95,7 +95,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class PhotoGraph:
+class ImageGraph:
     """Affinity of an image, its size, and the SHA-256 of its file."""
 
     graph: graphs.Graph
@@ -105,13 +105,13 @@ class PhotoGraph:
 
 @dataclass(frozen=True)
 class BuildGraph:
-    """Features of a file -> affinity. The photo is read again for its colours."""
+    """Features of a file -> affinity. The image is read again for its colours."""
 
     config: Config
     features: Path
 
     @quarantined
-    def __call__(self, row: Row) -> PhotoGraph:
+    def __call__(self, row: Row) -> ImageGraph:
         reader = _reader(self.features, FEATURES)
         start, stop = reader.column("offset")[row.index : row.index + 2]
         grid, size = _grid_and_size(reader, row.index)
@@ -121,7 +121,7 @@ class BuildGraph:
         if stamp.sha256 != (expected := str(reader.column("sha256")[row.index])):
             raise ImageError(row.path, "changed between two stages of one run")
         graph = graphs.build(self.config.graph, features, grid, image, cells)
-        return PhotoGraph(graph, size, expected)
+        return ImageGraph(graph, size, expected)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One job a GPU on a machine with several.
+"""One job per GPU on a machine with several.
 
 Snakemake counts GPUs but does not say which one a job gets. So a job that has not been given one
 (by SLURM or by hand, in CUDA_VISIBLE_DEVICES) takes the first whose lock file is free, and holds

@@ -1,4 +1,4 @@
-"""What became of a photo in a stage: a value, or quarantine with the reason."""
+"""The outcome of a stage for one image: a value, or quarantine with the reason."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any, Generic, TypeVar
 from data.errors import GraphError, ImageError
 from eigen.solvers.solution import ConvergenceError
 
-FAULTS_OF_A_PHOTO = (ImageError, GraphError, ConvergenceError)
-"""What quarantines a photo. Everything else is a fault of the run and ends it."""
+QUARANTINES = (ImageError, GraphError, ConvergenceError)
+"""Errors that quarantine an image. Any other ends the run."""
 
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[Value]):
-    """Result of a stage for one photo.
+    """Result of a stage for one image.
 
     Attributes
     ----------
     id : str
     value : object or None
-        None where the photo was quarantined.
+        None if the image was quarantined.
     reason : str
         Why it was; "" where it was not.
     seconds : float
@@ -39,7 +39,7 @@ class Outcome(Generic[Value]):
 
 
 def quarantined(task: Callable[..., Value]) -> Callable[..., Outcome[Value]]:
-    """Make a task over items with an `id` answer with an `Outcome`, the photo's faults caught."""
+    """Make a task over items with an `id` return an `Outcome`, catching the errors of an image."""
 
     @functools.wraps(task)
     def guarded(self: object, item: Any) -> Outcome[Value]:
@@ -47,7 +47,7 @@ def quarantined(task: Callable[..., Value]) -> Callable[..., Outcome[Value]]:
         value, reason = None, ""
         try:
             value = task(self, item)
-        except FAULTS_OF_A_PHOTO as error:
+        except QUARANTINES as error:
             reason = str(error)
         return Outcome(item.id, value, reason, time.perf_counter() - started)
 

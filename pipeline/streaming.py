@@ -1,11 +1,10 @@
-"""Photos to eigenpairs on a GPU that never waits: decode ahead, solve in batches, write behind.
+"""Images to eigenpairs on a GPU that never waits: decode ahead, solve in batches, write behind.
 
-Worker processes decode. Two threads feed the GPU, a window of photos at a time: one with features
+Worker processes decode. Two threads feed the GPU, one window of images at a time: one with features
 in batches of equal size, one with all the window's graphs at once (`eigen.solvers.batched`). The
 second needs the CPU now and then, for the small Ritz problems; meanwhile the GPU has the features
-of the next window to make, another is decoded and the last one written. Nothing but photos comes
-from the disk, nothing but shards goes there, and memory holds three windows whatever the number of
-photos.
+of the next window to make, another is decoded and the last one written. Only images are read
+from disk and only shards are written, and memory holds three windows whatever the number of images.
 """
 
 from __future__ import annotations
@@ -38,36 +37,36 @@ BATCHES_IN_WINDOW = 8
 
 
 def streams(config: Config) -> bool:
-    """Whether photos of this configuration are streamed: a network on a GPU, dense patch graphs."""
+    """Whether images of this configuration are streamed: a network on a GPU, dense patch graphs."""
     on_gpu = extractor_for(config).device.startswith("cuda")
     return on_gpu and config.graph == GraphSpec() and config.solve.solver in ("auto", "batched")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A decoded image: as the network sees it, its size (H, W), the SHA-256 of its file."""
+class Decoded:
+    """A decoded image: its pixels, reduced if need be; its own size (H, W); its file's SHA-256."""
 
-    seen: np.ndarray
+    pixels: np.ndarray
     size: tuple[int, int]
     sha256: str
 
 
 @dataclass(frozen=True)
 class Decode:
-    """Photo -> pixels. Needs the extractor's grid, not its weights."""
+    """Image file -> pixels. Needs the patch size, not the weights."""
 
     patch: int
     max_patches: int
 
     @quarantined
-    def __call__(self, entry: Entry) -> Picture:
+    def __call__(self, entry: Entry) -> Decoded:
         image, stamp = read_image_stamped(entry.path)
         size = image.shape[0], image.shape[1]
-        return Picture(reduced(image, self.patch, self.max_patches), size, stamp.sha256)
+        return Decoded(reduced(image, self.patch, self.max_patches), size, stamp.sha256)
 
 
 def stream(entries: Iterable[Entry], config: Config, *, workers: int) -> Iterator[Outcome[Solved]]:
-    """Eigenpairs of photos, in their order.
+    """Eigenpairs of images, in their order.
 
     Parameters
     ----------
@@ -91,13 +90,13 @@ def stream(entries: Iterable[Entry], config: Config, *, workers: int) -> Iterato
             yield from ahead.result()
 
 
-def _extract(window: Sequence[Outcome[Picture]], extractor: ViT, batch_size: int) -> list[Any]:
-    pictures = [outcome.value for outcome in window if outcome.value is not None]
-    return extract(pictures, extractor, batch_size)
+def _extract(window: Sequence[Outcome[Decoded]], extractor: ViT, batch_size: int) -> list[Any]:
+    images = [outcome.value for outcome in window if outcome.value is not None]
+    return extract(images, extractor, batch_size)
 
 
 def _solve(
-    window: Sequence[Outcome[Picture]],
+    window: Sequence[Outcome[Decoded]],
     extracting: Future[list[Any]],
     extractor: ViT,
     config: Config,
@@ -114,23 +113,23 @@ def _solve(
     ]
 
 
-def extract(pictures: Sequence[Picture], extractor: ViT, batch_size: int) -> list[Any]:
-    """Features of pictures of several sizes, by batches of one size, in the order given."""
+def extract(images: Sequence[Decoded], extractor: ViT, batch_size: int) -> list[Any]:
+    """Features of images of several sizes, in batches of one size, in the order given."""
     of_size = defaultdict(list)
-    for index, picture in enumerate(pictures):
-        of_size[picture.seen.shape].append(index)
-    features: list[Any] = [None] * len(pictures)
+    for index, image in enumerate(images):
+        of_size[image.pixels.shape].append(index)
+    features: list[Any] = [None] * len(images)
     for indices in of_size.values():
         for start in range(0, len(indices), batch_size):
             batch = indices[start : start + batch_size]
-            rows = extractor.features_tensor([pictures[i].seen for i in batch])
+            rows = extractor.features_tensor([images[i].pixels for i in batch])
             for index, row in zip(batch, rows, strict=True):
                 features[index] = row
     return features
 
 
 def _outcome(
-    decoded: Outcome[Picture],
+    decoded: Outcome[Decoded],
     result: Solution | Exception | None,
     extractor: ViT,
     share: float,
@@ -140,8 +139,8 @@ def _outcome(
         return Outcome(decoded.id, None, decoded.reason, decoded.seconds)
     if not isinstance(result, Solution):
         return Outcome(decoded.id, None, str(result), seconds)
-    grid = extractor.grid(decoded.value.seen.shape[:2])
+    grid = extractor.grid(decoded.value.pixels.shape[:2])
     size = decoded.value.size
-    cells = cells_of(extractor, size, decoded.value.seen.shape[:2])
+    cells = cells_of(extractor, size, decoded.value.pixels.shape[:2])
     solved = Solved(from_solution(result, grid, size, cells), decoded.value.sha256)
     return Outcome(decoded.id, solved, "", seconds)

@@ -1,7 +1,7 @@
 """Run a task over items, in order: in this process, in several, or on a dask cluster.
 
-Every worker computes with one thread, so a photo's numbers do not depend on how many workers there
-are or which of them it meets. Parallelism is over photos.
+Every worker computes with one thread, so an image's result does not depend on how many
+workers there are or which of them computes it. Parallelism is over images.
 """
 
 from __future__ import annotations

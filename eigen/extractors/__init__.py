@@ -1,13 +1,13 @@
-"""Extractors: picture in, one unit-length feature row per node of its patch grid out.
+"""Extractors: from an image to one unit-length feature row per node of its patch grid.
 
 Contract of every extractor, built in or plugged in (`contract.Extractor`):
 
 1. `grid((H, W))` is (h, w) = (max(1, H // patch), max(1, W // patch)); the strip right of and below
-   the last whole patch is not seen, and a picture smaller than one patch is extended by its last
+   the last whole patch is ignored, and an image smaller than one patch is extended by its last
    row and column.
-2. Calling it with B pictures, (H, W, 3) uint8 RGB, all of one size, gives (B, h*w, dim) float32,
-   row-major over the grid, every row of length 1 (also for a picture of one colour).
-3. A picture's rows do not depend on the pictures beside it: on the CPU byte for byte.
+2. Calling it with B images, (H, W, 3) uint8 RGB, all of one size, gives (B, h*w, dim) float32,
+   row-major over the grid, every row of length 1 (also for an image of one colour).
+3. An image's rows do not depend on the other images of its batch: on the CPU byte for byte.
 4. `config()` names everything that decides the numbers, the SHA-256 of the weights among it.
 
 `extractor(NAME)` makes one. `docs/extractors.md` lists the names and shows how to add one without

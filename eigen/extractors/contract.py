@@ -51,13 +51,13 @@ class Extractor(Protocol):
     def device(self) -> str: ...
 
     def grid(self, size: Size) -> Size:
-        """Node grid (h, w) of a picture of `size` (H, W) pixels."""
+        """Node grid (h, w) of an image of `size` (H, W) pixels."""
 
     def config(self) -> dict[str, Any]:
         """Everything that decides the numbers, as JSON can hold it."""
 
     def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Features (B, h*w, dim) float32, unit rows, of B pictures (H, W, 3) uint8 of one size."""
+        """Features (B, h*w, dim) float32, unit rows, of B images (H, W, 3) uint8 of one size."""
 
     def features_tensor(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """The same as a tensor that stays on the extractor's device."""
@@ -76,7 +76,7 @@ def cells_of(extractor: Extractor, size: Size, resized: Size | None = None) -> C
 
 
 def patch_grid(size: Size, patch: int) -> Size:
-    """Grid (h, w) of whole patches in a picture of `size` (H, W); at least 1 x 1."""
+    """Grid (h, w) of whole patches in an image of `size` (H, W); at least 1 x 1."""
     return max(1, size[0] // patch), max(1, size[1] // patch)
 
 
@@ -93,26 +93,26 @@ def whole_patches(image: np.ndarray, patch: int) -> np.ndarray:
 
 
 def checked_size(images: Sequence[np.ndarray]) -> Size:
-    """The one size (H, W) of a batch of pictures.
+    """The one size (H, W) of a batch of images.
 
     Raises
     ------
     SettingError
-        No picture, a picture that is not (H, W, 3) uint8 with a pixel in it, or pictures of several
+        No image, an image that is not (H, W, 3) uint8 with a pixel in it, or images of several
         sizes.
     """
     if len(images) == 0:
-        raise SettingError("no picture given; an extractor needs at least one")
+        raise SettingError("no image given; an extractor needs at least one")
     for index, image in enumerate(images):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise SettingError(
-                f"picture {index}: expected (H, W, 3) uint8, found {image.shape} {image.dtype};"
+                f"image {index}: expected (H, W, 3) uint8, found {image.shape} {image.dtype};"
                 " read it with data.pictures.read_image"
             )
     sizes = sorted({image.shape[:2] for image in images})
     if len(sizes) > 1:
         raise SettingError(
-            f"pictures of {len(sizes)} sizes in one batch ({sizes[0]}, {sizes[1]}, ...);"
+            f"images of {len(sizes)} sizes in one batch ({sizes[0]}, {sizes[1]}, ...);"
             " group them by size"
         )
     return sizes[0]

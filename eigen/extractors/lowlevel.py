@@ -2,7 +2,7 @@
 
 Each patch is described by four short vectors. Each vector goes through random Fourier features, so
 that the inner product of two patches is a weighted sum of four Gaussian kernels [1]: the affinity
-of normalised cuts [2] in the form X X^T that a patch graph wants. Most of the mean over the picture
+of normalised cuts [2] in the form X X^T that a patch graph wants. Most of the mean over the image
 is then taken away: without that every patch resembles every other and the graph is nearly constant.
 
 Gradients enter by the harmonics of their doubled angle (edges have no direction, only an
@@ -28,9 +28,9 @@ from eigen.extractors.contract import Size, checked_size, patch_grid, whole_patc
 if TYPE_CHECKING:
     import torch
 
-VERSION = 1  # raised whenever the same picture would get other numbers
+VERSION = 1  # raised whenever features of the same image change
 SCALES = 3  # full size, half, quarter
-# Share of the picture's mean that is taken away. All of it would leave a one-colour picture without
+# Share of the image's mean that is taken away. All of it would leave a one-colour image without
 # features.
 CENTRING = 0.95
 
@@ -54,7 +54,7 @@ WIDTH_LIGHTNESS = 30.0  # CIE L*, 0..100
 WIDTH_CHROMA = 15.0  # CIE a*, b*
 WIDTH_SPREAD = 0.5  # log(1 + standard deviation) of L*, a*, b* within a patch
 WIDTH_GRADIENT = 1.0  # log(1 + mean gradient of L* per pixel); harmonics relative to it
-WIDTH_PLACE = 0.14  # of the longer side of the picture
+WIDTH_PLACE = 0.14  # of the longer side of the image
 
 
 class LowLevel:
@@ -70,7 +70,7 @@ class LowLevel:
         self.name, self.patch = name, patch
 
     def grid(self, size: Size) -> Size:
-        """Node grid (h, w) of a picture of `size` (H, W) pixels."""
+        """Node grid (h, w) of an image of `size` (H, W) pixels."""
         return patch_grid(size, self.patch)
 
     def config(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class LowLevel:
         return {"name": self.name, "version": VERSION, "patch": self.patch}
 
     def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Features (B, h*w, dim) float32, unit rows, of B pictures (H, W, 3) uint8 of one size."""
+        """Features (B, h*w, dim) float32, unit rows, of B images (H, W, 3) uint8 of one size."""
         checked_size(images)
         return np.stack([_features(image, self.patch) for image in images])
 
@@ -90,7 +90,7 @@ class LowLevel:
 
 
 def _features(image: np.ndarray, patch: int) -> np.ndarray:
-    """(n, dim) float32 unit rows of one picture."""
+    """(n, dim) float32 unit rows of one image."""
     parts = described(image, patch)
     # The roots, because a weight is to scale inner products.
     rows = np.concatenate(
@@ -111,7 +111,7 @@ def described(image: np.ndarray, patch: int) -> dict[str, np.ndarray]:
     `gradients` strength and harmonics scale by scale, `place` row and column.
     """
     grid = patch_grid(image.shape[:2], patch)
-    # Integer conversion: the same bytes whatever instructions the processor has.
+    # Integer conversion: the same bytes whatever instructions the CPU has.
     lab = cv2.cvtColor(np.ascontiguousarray(whole_patches(image, patch)), cv2.COLOR_RGB2Lab)
     lab = lab.astype(np.float32)
     return {

@@ -241,7 +241,9 @@ def _plugins() -> dict[str, EntryPoint]:
     """Announced extractors by name; none may take the name of a built-in one."""
     announced = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
     for name in announced.keys() & REGISTRY.keys():
-        logger.warning("extractor %r of %s is hidden by ours", name, announced.pop(name).value)
+        logger.warning(
+            "extractor %r of %s is ignored: the name is built in", name, announced.pop(name).value
+        )
     return announced
 
 

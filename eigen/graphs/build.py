@@ -1,4 +1,4 @@
-"""From the features of a picture to the graph whose Laplacian is solved.
+"""Build the graph of an image, whose Laplacian is solved, from its features.
 
 Two kinds, one interface: nodes of a *patch* graph are the extractor's patches, those of a *pixel*
 graph are pixels or the cells of a coarser grid. Every graph built here keeps the contract of
@@ -40,7 +40,7 @@ def build(
     image: np.ndarray,
     cells: Cells | None = None,
 ) -> Graph:
-    """The graph of one picture.
+    """The graph of one image.
 
     Parameters
     ----------

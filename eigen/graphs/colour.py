@@ -49,7 +49,7 @@ def knn_affinity(
     neighbours : tuple of int
         k of each search; fewer where the grid has fewer nodes.
     position_weight : tuple of float, same length
-        a of each search; larger keeps neighbours closer in the picture.
+        a of each search; larger keeps neighbours closer in the image.
 
     Returns
     -------

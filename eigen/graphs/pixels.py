@@ -46,7 +46,7 @@ def build(
     image: np.ndarray,
     cells: Cells | None = None,
 ) -> tuple[sparse.csr_array, tuple[int, int]]:
-    """The pixel graph of one picture.
+    """The pixel graph of one image.
 
     Parameters
     ----------

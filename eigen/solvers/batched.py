@@ -2,12 +2,12 @@
 
 Block Lanczos as in `eigen.solvers.lanczos`, for a stack of graphs and without restarts. Products
 and orthogonalisation run in float32 on the device, the small Rayleigh-Ritz problems on the CPU in
-float64, residuals on the device in float64. A picture that misses the tolerance goes to the solvers
-of `eigen.solvers.solve`; so does one whose Krylov space is exhausted (a picture of one colour) or
+float64, residuals on the device in float64. An image that misses the tolerance goes to the solvers
+of `eigen.solvers.solve`; so does one whose Krylov space is exhausted (an image of one colour) or
 whose eigenvalues repeat as often as the block is wide.
 
-Pictures of several sizes are padded with nodes of degree 0, which stay 0 in every product. On a GPU
-a picture's numbers depend on the padding by rounding (about 1e-7). On the CPU each picture is
+Images of several sizes are padded with nodes of degree 0, which stay 0 in every product. On a GPU
+an image's result depends on the padding by rounding (about 1e-7). On the CPU each image is
 computed alone, so they do not depend on the batch at all.
 
 `torch.lobpcg` is not used (wrong for some starts: pytorch#101075), nor batched `eigh` on the GPU
@@ -62,7 +62,7 @@ def solve_batch(
     Returns
     -------
     list of Solution or exception
-        In the order given. A picture that cannot be solved has its `GraphError` or
+        In the order given. An image that cannot be solved has its `GraphError` or
         `ConvergenceError` in its place, so that it does not stop the others.
     """
     device = torch.device(device)
@@ -107,7 +107,7 @@ def batched(
 
 
 def _fitting(tensors: Sequence[torch.Tensor], k: int) -> list[int]:
-    """Indices of the pictures for a stack: not small, not for many pairs, with unit rows."""
+    """Indices of the images for a stack: not small, not for many pairs, with unit rows."""
     if LEAST_BASIS * (k + 1) > LOOKS[-1]:
         return []
     large = [i for i, x in enumerate(tensors) if x.ndim == 2 and len(x) > DENSE_NODES]
@@ -139,7 +139,7 @@ def full_precision() -> Iterator[None]:
 
 
 def _stacks(sizes: Mapping[int, int], device: torch.device) -> list[list[int]]:
-    """Indices of the pictures of each stack, similar sizes together; one a stack on the CPU."""
+    """Indices of the images of each stack, similar sizes together, one per stack on the CPU."""
     if device.type == "cpu":
         return [[i] for i in sizes]
     budget = MEMORY_PART * torch.cuda.mem_get_info(device)[0]

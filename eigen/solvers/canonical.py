@@ -102,7 +102,7 @@ def canonical_basis(
 
 
 def _beginning_with(first: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Orthonormal basis of as many vectors: `first`, then what the members span beside it."""
-    beside = members - np.outer(first, first @ members)
-    rest = np.linalg.svd(beside, full_matrices=False)[0][:, : members.shape[1] - 1]
+    """Orthonormal basis of as many vectors: `first`, then the rest of what the members span."""
+    orthogonal = members - np.outer(first, first @ members)
+    rest = np.linalg.svd(orthogonal, full_matrices=False)[0][:, : members.shape[1] - 1]
     return np.column_stack([first, rest])

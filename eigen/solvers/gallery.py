@@ -78,9 +78,9 @@ def _reflecting(n: int) -> sp.sparray:
 def barbell(n: int) -> KnownGraph:
     """Two complete graphs of n >= 3 nodes joined by an edge between nodes n - 1 and n.
 
-    n / (n - 1) for vectors that sum to zero over the nodes beside the bridge (2 (n - 2) times); the
-    other four belong to the walks between a bridge node and the rest of its side, which agree or
-    are opposite on the two sides.
+    n / (n - 1) for vectors that sum to zero over the nodes next to the bridge (2 (n - 2) times);
+    the other four belong to the walks between a bridge node and the rest of its side, which agree
+    or are opposite on the two sides.
     """
     bridge = sp.coo_array(([1.0, 1.0], ([n - 1, n], [n, n - 1])), shape=(2 * n, 2 * n))
     W = sp.block_diag([complete(n).W, complete(n).W]) + bridge

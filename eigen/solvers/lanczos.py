@@ -33,7 +33,7 @@ BLOCK = 2
 OPERATOR_BLOCK = 64
 # One node in so many is in the sample that an operator is started from.
 SAMPLE_SHARE, LEAST_SAMPLE, MOST_SAMPLED = 8, 1024, 4096
-# Blocks in the basis beside the vectors that a restart keeps: what a restart gains is a polynomial
+# Blocks in the basis next to the vectors that a restart keeps: what a restart gains is a polynomial
 # of that degree. An operator's blocks are wide, and each is a pass over everything.
 BASIS_BLOCKS, OPERATOR_BASIS_BLOCKS = 30, 8
 # Fewer vectors than this for each pair do not separate them: no need to look.
@@ -114,7 +114,7 @@ def _sampled(
     """A first block from a sample of the nodes, orthonormal, and its products with S.
 
     One pass gives the products and the degrees. None if the sample has no `block` independent
-    vectors beside the constant one (a picture of few colours).
+    vectors besides the constant one (an image of few colours).
     """
     share = min(problem.n // SAMPLE_SHARE, MOST_SAMPLED)
     sample = max(LEAST_SAMPLE, 2 * block, share)

@@ -1,4 +1,4 @@
-"""Eigenpairs from a single look at every pair of nodes, for affinities too large to multiply often.
+"""Eigenpairs from a single pass over all pairs of nodes, for affinities too large for several.
 
 Vectors of a sample are extended to all nodes (`eigen.solvers.nystrom`). Then one pass over W gives
 three things at once: the degrees, the best vectors of the span (Rayleigh-Ritz), and their
@@ -43,14 +43,14 @@ def one_pass(
     Returns
     -------
     Solution
-        `residual` says how near the pairs are; nothing is refused for being far.
+        `residual` tells how accurate the pairs are; none is refused.
 
     Raises
     ------
     SettingError
         Sizes that do not fit each other.
     LinAlgError
-        As `ritz`: the picture has fewer colours than pairs were asked for.
+        As `ritz`: the image has fewer colours than pairs were asked for.
     """
     n = W.shape[0]
     if sample is None:
@@ -96,5 +96,5 @@ def ritz(
     theta, y = theta[::-1][:k], y[:, ::-1][:, :k]
     v = canonical_vectors(1 - theta, basis @ y, root[:, 0], seed=seed, dtype=guess.dtype)
     u = unit_vectors(v, root[:, 0])
-    # The vectors as they are handed back lie in the span: their product needs no pass of its own.
+    # The vectors as they are handed back lie in the span: their product needs no further pass.
     return measured("one_pass", v, u, products @ (basis.T @ u))

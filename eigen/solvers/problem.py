@@ -16,7 +16,7 @@ from eigen.graphs import affinity
 from eigen.graphs.affinity import Affinity, TriangleAffinity
 from eigen.graphs.cosine import CosineAffinity
 
-# A vector this short beside the longest is the rounding of a zero.
+# A vector this short relative to the longest is the rounding of a zero.
 NO_LENGTH = 1e-5
 # Directions shorter than a tenth of the vectors, squared: the rounding of their products would be
 # ten times as large, so they are left out.
@@ -83,13 +83,13 @@ class NormalizedProblem:
 
     @property
     def joins_neighbours(self) -> bool:
-        """Whether a sparse W joins every node to those beside and below it on the grid."""
+        """Whether a sparse W joins every node to its right and lower neighbours on the grid."""
         if self.grid is None or not isinstance(self.W, sp.csr_array):
             return False
         width = self.grid[1]
         inside = np.arange(1, self.n) % width != 0
-        beside, below = self.W.diagonal(1), self.W.diagonal(width)
-        return bool(np.all(beside[inside] > 0) and np.all(below > 0))
+        right, below = self.W.diagonal(1), self.W.diagonal(width)
+        return bool(np.all(right[inside] > 0) and np.all(below > 0))
 
     @property
     def reach(self) -> int:

@@ -1,7 +1,7 @@
 """Stages over one shard: `fused`, or `features`, `laplacian` and `eigenvectors` one by one.
 
-Each reads the photos of a shard, or what the stage before made of them, and writes one packed file
-and one record. A photo that fails is entered in the record and the others go on.
+Each reads the images of a shard, or the file of the stage before, and writes one packed file and
+one record. An image that fails is entered in the record and the others continue.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Job:
 
 
 def fused(job: Job, config: Config) -> None:
-    """Photos of the manifest -> eigenvector shard."""
+    """Images of the manifest -> eigenvector shard."""
     entries = manifest.read(job.manifest, shard=job.shard)
     made_with = _made_with(config)
     if streams(config) and job.scheduler is None:
@@ -65,12 +65,12 @@ def fused(job: Job, config: Config) -> None:
 
 
 def features(job: Job, config: Config) -> None:
-    """Photos of the manifest -> features."""
+    """Images of the manifest -> features."""
     entries = manifest.read(job.manifest, shard=job.shard)
     made_with = _made_with(config, "features")
     with packed.create(job.output, chain.FEATURES, made_with.attributes()) as writer:
 
-        def append(id: str, photo: chain.PhotoFeatures) -> None:
+        def append(id: str, photo: chain.ImageFeatures) -> None:
             features = photo.features
             arrays = {"features": features.rows}
             geometry = _geometry(features.size, features.grid, features.cells)
@@ -86,7 +86,7 @@ def laplacian(job: Job, config: Config, features: Path) -> None:
     made_with = _made_with(config, "laplacian", source)
     with packed.create(job.output, chain.LAPLACIANS, made_with.attributes()) as writer:
 
-        def append(id: str, photo: chain.PhotoGraph) -> None:
+        def append(id: str, photo: chain.ImageGraph) -> None:
             form, arrays = chain.affinity_arrays(photo.graph.W)
             geometry = _geometry(photo.size, photo.graph.grid, photo.graph.cells)
             writer.append(arrays, id=id, sha256=photo.sha256, form=form, **geometry)
@@ -171,7 +171,7 @@ class MadeWith:
     weights: dict[str, str]
 
     def attributes(self) -> dict[str, str]:
-        """What a packed file stores, for the job that goes on from it."""
+        """What a packed file stores for the job that continues from it."""
         return {"config": json.dumps(self.config, sort_keys=True), **self.weights}
 
 
@@ -190,7 +190,7 @@ def _made_with(
 
 
 def _rows(job: Job, source: packed.PackedReader) -> list[chain.Row]:
-    """Photos that the stage before finished, with their paths from the manifest."""
+    """Images that the stage before finished, with their paths from the manifest."""
     if not source.attributes()["count"]:
         return []
     paths = {entry.id: entry.path for entry in manifest.read(job.manifest, shard=job.shard)}

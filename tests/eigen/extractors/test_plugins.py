@@ -84,4 +84,4 @@ def test_one_that_does_not_work_is_named_with_its_package(name: str, said: str):
 def test_a_built_in_name_cannot_be_taken_over(caplog: pytest.LogCaptureFixture):
     assert extractor("lowlevel").dim == 384
     assert names().count("lowlevel") == 1
-    assert "'lowlevel' of their_extractors:broken is hidden" in caplog.text
+    assert "'lowlevel' of their_extractors:broken is ignored" in caplog.text
