@@ -11,10 +11,15 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.commands import one_line_errors
+
+if TYPE_CHECKING:
+    from models.zegformer.settings import ZegFormerSettings
+    from train.distributed import World
 
 
 @click.command(
@@ -30,12 +35,13 @@ from pipeline.commands import one_line_errors
 @click.option("--num-machines", default=1, show_default=True)
 @click.option("--machine-rank", default=0, show_default=True, help="Number of this machine.")
 @click.option("--dist-url", default="", help="tcp://HOST:PORT of machine 0, for several machines.")
-@click.option("--resume", is_flag=True, help="Go on from OUTPUT_DIR.")
+@click.option("--resume", is_flag=True, help="Continue from the checkpoint in OUTPUT_DIR.")
+@click.option("--extend", is_flag=True, help="Resume with another SOLVER.MAX_ITER.")
 @click.option("--eval-only", is_flag=True, help="Score MODEL.WEIGHTS on DATASETS.TEST.")
 @click.option(
     "--fit-gpus",
     is_flag=True,
-    help="Batch, rate and iterations for these GPUs by a rule of thumb: 4 images a GPU.",
+    help="Batch, rate and iterations for these GPUs by a rule of thumb: 4 images per GPU.",
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.argument("opts", nargs=-1)
@@ -46,6 +52,7 @@ def main(
     machine_rank: int,
     dist_url: str,
     resume: bool,
+    extend: bool,
     eval_only: bool,
     fit_gpus: bool,
     debug: bool,
@@ -57,11 +64,13 @@ def main(
         return
     _log_to_terminal()
     with one_line_errors(debug=debug):
-        _run(config_file, opts, num_gpus * num_machines, resume, eval_only, fit_gpus)
+        gpus = num_gpus * num_machines
+        settings = _settings(config_file, opts, gpus if fit_gpus else None)
+        _run(settings, resume=resume, extend=extend, eval_only=eval_only)
 
 
 def _start_processes(num_gpus: int, num_machines: int, machine_rank: int, dist_url: str) -> None:
-    """Start this command again under torchrun, once a GPU."""
+    """Start this command again under torchrun, once per GPU."""
     from torch.distributed import run
 
     arguments = [f"--nproc-per-node={num_gpus}", f"--nnodes={num_machines}"]
@@ -88,42 +97,47 @@ def _log_to_terminal() -> None:
     logging.getLogger("PIL").setLevel(logging.WARNING)
 
 
-def _run(
-    config_file: Path,
-    opts: tuple[str, ...],
-    gpus: int,
-    resume: bool,
-    eval_only: bool,
-    fit_gpus: bool,
-) -> None:
-    from data import weight_files
-    from eval.zegformer.build import fit_gpus as fitted
-    from eval.zegformer.build import network
-    from eval.zegformer.classes import text_dim, trained_classes
+def _settings(config_file: Path, opts: tuple[str, ...], gpus: int | None) -> ZegFormerSettings:
+    """Settings of the file and the overrides, fitted to a number of GPUs if one is given."""
+    from eval.zegformer.build import fit_gpus
     from models.zegformer.config import load
-    from train import distributed
-    from train.zegformer.evaluate import evaluate
-    from train.zegformer.train import train
 
     settings = load(config_file, opts)
-    if fit_gpus:
-        settings = fitted(settings, gpus)
+    return settings if gpus is None else fit_gpus(settings, gpus)
+
+
+def _run(settings: ZegFormerSettings, *, resume: bool, extend: bool, eval_only: bool) -> None:
+    from eval.zegformer.page import text_table
+    from train import distributed
+    from train.zegformer.train import train
+
     out = Path(settings.OUTPUT_DIR)
     out.mkdir(parents=True, exist_ok=True)
     logging.getLogger().addHandler(logging.FileHandler(out / "log.txt"))
     with distributed.start(settings.MODEL.DEVICE) as world:
         if eval_only:
-            path = Path(settings.MODEL.WEIGHTS).expanduser()
-            checkpoint = weight_files.read(path) if path.is_file() else None
-            trained = trained_classes(checkpoint)
-            dim = text_dim(settings, trained)
-            model = network(settings, dim, trained=True, checkpoint=checkpoint).to(world.device)
-            figures = evaluate(settings, model, world, trained=trained, out=out)
+            figures = _evaluate(settings, world, out)
         else:
-            _, figures = train(settings, world, resume=resume)
-        if world.is_first:
+            _, figures = train(settings, world, resume=resume, extend=extend)
+        if world.is_first and figures:
+            click.echo(text_table(figures))
+            click.echo()
             click.echo(",".join(figures))
             click.echo(",".join(f"{value:.4f}" for value in figures.values()))
+
+
+def _evaluate(settings: ZegFormerSettings, world: World, out: Path) -> dict[str, float]:
+    from data import weight_files
+    from eval.zegformer.build import network
+    from eval.zegformer.classes import text_dim, trained_classes
+    from train.zegformer.evaluate import evaluate
+
+    path = Path(settings.MODEL.WEIGHTS).expanduser()
+    checkpoint = weight_files.read(path) if path.is_file() else None
+    trained = trained_classes(checkpoint)
+    dim = text_dim(settings, trained)
+    model = network(settings, dim, trained=True, checkpoint=checkpoint).to(world.device)
+    return evaluate(settings, model, world, trained=trained, out=out)
 
 
 if __name__ == "__main__":

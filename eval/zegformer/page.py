@@ -27,6 +27,28 @@ FIGURES = {
 }
 
 
+def text_table(figures: Mapping[str, float]) -> str:
+    """Figures in percent as lines of text, one column per test set ("{set}/" before the key)."""
+    columns: dict[str, dict[str, float]] = {}
+    for key, value in figures.items():
+        name, _, figure = key.rpartition("/")
+        columns.setdefault(name, {})[figure] = value
+    keys = list(dict.fromkeys(key for column in columns.values() for key in column))
+    labels = {key: FIGURES.get(key, key.replace("_", " ")) for key in keys}
+    width = max(map(len, labels.values()))
+    widths = {name: max(len(name), 8) for name in columns}
+    lines = []
+    if any(columns):
+        lines.append(" " * width + "".join(f"  {name:>{widths[name]}}" for name in columns))
+    for key in keys:
+        cells = (
+            f"{column[key]:>{widths[name]}.2f}" if key in column else " " * widths[name]
+            for name, column in columns.items()
+        )
+        lines.append(f"{labels[key]:<{width}}  {'  '.join(cells)}")
+    return "\n".join(lines)
+
+
 class Examples:
     """Keeps pictures of the first photos that are scored; handed to `gzs_scoring.score`."""
 

@@ -17,6 +17,7 @@ from data.pictures import read_image, read_label
 from data.text.vocabulary import from_names
 from demo import demo
 from demo.naming import Namer
+from eval.zegformer.classes import TrainedClasses
 from models.clip.clip import CLIP
 from models.sazs import networks as sazs
 from models.zegformer.config import flat, load
@@ -170,6 +171,30 @@ def test_a_checkpoint_brings_its_configuration(setting, tmp_path):
     words = ["--classes", "cat, dog, cow", "--embeddings", setting / "text.npy"]
     assert demo.main(list(map(str, ["--checkpoint", weights, *given, *words]))) == 0
     assert (tmp_path / "out" / "a.png").is_file()
+
+
+def test_a_checkpoint_with_a_table_needs_no_other_file(setting, tmp_path, caplog):
+    """Class names and text embeddings travel with it, wherever the files it was made from are."""
+    names = ("cat", "dog", "cow")
+    table = np.load(setting / "text.npy")
+    record = TrainedClasses(from_names(names).holding_out({2}), names[:2], table)
+    gone = tmp_path / "gone" / "text.npy"
+    settings = load(CONFIG, [*map(str, small()), "MODEL.TEXT_EMBEDDINGS", str(gone)])
+    recipe = {"config": flat(settings), **record.recipe()}
+    state = torch.load(setting / "model_final.pth", weights_only=True)["model"]
+    weight_files.write_safetensors(tmp_path / "moved.safetensors", state, recipe)
+    given = [
+        "--checkpoint",
+        tmp_path / "moved.safetensors",
+        "--input",
+        setting / "photos" / "a.jpg",
+    ]
+    given += ["--output", tmp_path / "out", "--overwrite", "--classes"]
+    assert demo.main(list(map(str, [*given, "dog, cow"]))) == 0
+    assert json.loads((tmp_path / "out" / "a.json").read_text())["classes"]
+    assert demo.main(list(map(str, [*given, "dragon"]))) == 1
+    assert "dragon: no text embedding in moved.safetensors" in caplog.text
+    assert "leave --embeddings out" not in caplog.text
 
 
 def test_typed_words_pass_clips_text_tower_once(tmp_path, setting, monkeypatch, caplog):

@@ -14,7 +14,7 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data.errors import SettingError
+from data.errors import SettingError, WeightsError
 from data.files import atomic_path
 from data.text.embeddings import load_embeddings
 from data.zegformer.transforms import Augmentation
@@ -57,9 +57,15 @@ _NOT_DECISIVE = {
 
 
 def train(
-    settings: ZegFormerSettings, world: World, *, resume: bool = False
+    settings: ZegFormerSettings, world: World, *, resume: bool = False, extend: bool = False
 ) -> tuple[nn.Module, dict[str, float]]:
     """Train from MODEL.WEIGHTS, or resume; leaves checkpoints and figures in OUTPUT_DIR.
+
+    Parameters
+    ----------
+    resume : continue from the latest checkpoint in OUTPUT_DIR, if there is one
+    extend : allow another SOLVER.MAX_ITER than that checkpoint's; the learning rate continues on
+        the schedule of the new one
 
     Returns
     -------
@@ -92,12 +98,12 @@ def train(
         _optimizer(settings, model),
         schedule=_schedule(settings),
         loss=_loss(settings, embeddings, classes.vocabulary.ignore),
-        settings=_engine_settings(settings, out, seed, world, record),
+        settings=_engine_settings(settings, out, seed, world, record, extend),
         world=world,
     )
     latest = out / checkpoint.LATEST
-    if resume and latest.is_file():
-        training.resume(latest)
+    if (resume or extend) and latest.is_file():
+        _resume(training, latest)
     quarantine = Quarantine(out, world.rank)
 
     def stream(start: int) -> Iterator[dict[str, Any]]:
@@ -126,6 +132,22 @@ def train(
     trained = training.eval_model
     # Resuming a run that had ended evaluates nothing.
     return trained, final or evaluate(settings, trained, world, trained=record, out=out)
+
+
+def _resume(training: Training, latest: Path) -> None:
+    try:
+        training.resume(latest)
+    except WeightsError as error:
+        if "SOLVER.MAX_ITER was" in str(error):
+            raise WeightsError(
+                f"{error}; --extend continues with another SOLVER.MAX_ITER"
+            ) from error
+        raise
+    if training.step > training.settings.steps:
+        raise SettingError(
+            f"SOLVER.MAX_ITER: expected at least {training.step}, the iterations that {latest} "
+            f"has, found {training.settings.steps}"
+        )
 
 
 def _images_per_process(settings: ZegFormerSettings, world: World) -> int:
@@ -202,7 +224,12 @@ def _schedule(settings: ZegFormerSettings) -> Schedule:
 
 
 def _engine_settings(
-    settings: ZegFormerSettings, out: Path, seed: int, world: World, record: TrainedClasses
+    settings: ZegFormerSettings,
+    out: Path,
+    seed: int,
+    world: World,
+    record: TrainedClasses,
+    extend: bool,
 ) -> Settings:
     solver = settings.SOLVER
     precision = solver.AMP.DTYPE if solver.AMP.ENABLED else "none"
@@ -210,6 +237,9 @@ def _engine_settings(
         log.info("SOLVER.AMP: float32 on the CPU, which does not train in fp16")
         precision = "none"
     values = flat(settings)
+    identity = _identity(values, seed, record)
+    if extend:
+        del identity["SOLVER.MAX_ITER"]
     return Settings(
         out=out,
         steps=solver.MAX_ITER,
@@ -220,9 +250,10 @@ def _engine_settings(
         save_every=solver.CHECKPOINT_PERIOD,
         evaluate_every=settings.TEST.EVAL_PERIOD,
         select=selected_figure(settings),
-        identity=_identity(values, seed, record),
+        identity=identity,
         recipe={
             "config": values,
+            "SOLVER.MAX_ITER": solver.MAX_ITER,
             "prompts": settings.MODEL.PROMPT_ENSEMBLE_TYPE,
             **record.recipe(),
         },

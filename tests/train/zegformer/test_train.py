@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from PIL import ExifTags, Image
 
 import train_net
+from data import weight_files
 from data.errors import DatasetError, SettingError, VocabularyError, WeightsError
 from data.pictures import read_label
 from data.text.vocabulary import builtin
@@ -25,7 +26,8 @@ from data.zegformer.prepare_sets import prepare
 from data.zegformer.sets import Pair
 from data.zegformer.transforms import Augmentation
 from eval.zegformer import build as zegformer_build
-from eval.zegformer.classes import named_classes
+from eval.zegformer.classes import NamedClasses, TrainedClasses, honest_split, named_classes
+from eval.zegformer.page import text_table
 from eval.zegformer.scoring import outline_matches
 from models.zegformer.config import load
 from models.zegformer.network import ZegFormer
@@ -353,3 +355,116 @@ def test_published_list_names_mean_the_built_in_classes(root, tmp_path):
     assert found.vocabulary.names == builtin("voc").subset("seen").names
     label = read_label(root / "VOCZERO/annotations_detectron2/train_seen/p0.png")
     assert set(np.unique(label)) == {0, 255}
+
+
+def test_resuming_with_other_settings_names_those_that_differ(root, tmp_path):
+    zegformer.train(configured(root, tmp_path), WORLD)
+    changes = {"SOLVER__BASE_LR": 5e-4, "INPUT__MIN_SIZE_TRAIN": "[40, 48]", "SEED": 7}
+    with pytest.raises(WeightsError) as error:
+        zegformer.train(configured(root, tmp_path, **changes), WORLD, resume=True)
+    message = str(error.value)
+    assert "SOLVER.BASE_LR was 0.0001, is 0.0005" in message
+    assert "INPUT.MIN_SIZE_TRAIN was [40, 56], is [40, 48]" in message
+    assert "SEED was 0, is 7" in message and message.count(" was ") == 3
+    # Where and how often things are written decides nothing.
+    moved = root / "moved.npy"
+    shutil.copy(root / "text.npy", moved)
+    free = {"SOLVER__CHECKPOINT_PERIOD": 1, "MODEL__TEXT_EMBEDDINGS": moved}
+    zegformer.train(configured(root, tmp_path, **free), WORLD, resume=True)
+
+
+def test_extending_a_run_is_an_option(root, tmp_path):
+    zegformer.train(configured(root, tmp_path), WORLD)
+    longer = configured(root, tmp_path, SOLVER__MAX_ITER=5)
+    with pytest.raises(WeightsError, match=r"MAX_ITER was 3, is 5.*--extend continues with"):
+        zegformer.train(longer, WORLD, resume=True)
+    zegformer.train(longer, WORLD, extend=True)
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "total" in row] == [1, 2, 3, 4, 5]
+    zegformer.train(longer, WORLD, resume=True)
+    with pytest.raises(SettingError, match=r"MAX_ITER: expected at least 5.*found 2"):
+        zegformer.train(configured(root, tmp_path, SOLVER__MAX_ITER=2), WORLD, extend=True)
+
+
+def test_of_several_test_sets_the_first_selects_the_best_weights(root, tmp_path, caplog):
+    tests = "('pascal_voc_val_all_sem_seg', 'pascal_voc_test_seen_sem_seg')"
+    config = configured(root, tmp_path, SOLVER__MAX_ITER=1, DATASETS__TEST=tests)
+    _, figures = zegformer.train(config, WORLD)
+    recipe = weight_files.read(tmp_path / "model_best.safetensors").recipe
+    key = "pascal_voc_val_all_sem_seg/mIoU"
+    assert recipe[key] == figures[key]
+    table = text_table(figures).splitlines()
+    assert "pascal_voc_val_all_sem_seg  pascal_voc_test_seen_sem_seg" in table[0]
+    assert f"{figures[key]:.2f}" in table[1]
+
+
+def test_without_test_sets_nothing_is_selected_or_scored(root, tmp_path):
+    config = configured(root, tmp_path, SOLVER__MAX_ITER=1, DATASETS__TEST="()")
+    assert zegformer.train(config, WORLD)[1] == {}
+    assert (tmp_path / "model_final.safetensors").is_file()
+
+
+def classes_file(path: Path, names: list[str], unseen: list[int]) -> Path:
+    path.write_text(json.dumps({"names": names, "unseen": unseen}))
+    return path
+
+
+@pytest.mark.parametrize("test", ["pascal_voc_val_all_sem_seg", "pascal_voc_val_unseen_sem_seg"])
+def test_classes_that_were_trained_on_are_never_scored_as_unseen(root, tmp_path, test):
+    names = [f"thing {i}" for i in range(20)]
+    ours = classes_file(tmp_path / "ours.json", names, [15, 16, 17, 18, 19])
+    theirs = classes_file(tmp_path / "theirs.json", names, [2, 3, 17, 18, 19])
+    key = "MODEL__SEM_SEG_HEAD__{}_CLASS_JSON"
+    changes = {key.format("TRAIN"): ours, "SOLVER__MAX_ITER": 1}
+    out = tmp_path / "out"
+    zegformer.train(configured(root, out, **changes), WORLD)
+    scored = {
+        "MODEL__WEIGHTS": out / "model_final.safetensors",
+        "DATASETS__TEST": f"['{test}']",
+    }
+    own, other = (
+        [*options(root, tmp_path / "s", **scored, **{key.format("TEST"): path})]
+        for path in (ours, theirs)
+    )
+    run = CliRunner().invoke
+    command = ["--config-file", str(BASE), "--eval-only"]
+    result = run(train_net.main, [*command, *other])
+    assert result.exit_code == 1
+    assert "trained on classes that this test calls unseen: thing 2, thing 3;" in result.output
+    result = run(train_net.main, [*command, *own], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    # Before training, not hours later.
+    with pytest.raises(SettingError, match="calls unseen: thing 2, thing 3"):
+        changes |= {key.format("TEST"): theirs, "DATASETS__TEST": f"['{test}']"}
+        zegformer.train(configured(root, tmp_path / "new", **changes), WORLD)
+
+
+def test_classes_of_another_set_with_trained_names_count_as_seen(caplog):
+    trained = TrainedClasses(builtin("coco_stuff"), builtin("coco_stuff").subset("seen").names)
+    full = builtin("ade20k_full")
+    classes = honest_split(NamedClasses(full, full, list(range(len(full)))), trained)
+    moved = full.unseen - classes.vocabulary.unseen
+    assert sorted(full.names[c] for c in moved) == ["plastic", "tie"]
+    assert "count as seen: " in caplog.text and "plastic" in caplog.text
+
+
+def test_images_that_do_not_fit_their_labels_are_left_out_of_scores(root, tmp_path):
+    own = tmp_path / "datasets"
+    shutil.copytree(root, own)
+    folder = own / "VOCZERO" / "images" / "val"
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    for name, exif in (("p3", turned), ("p2", Image.Exif())):
+        size = (60, 50) if name == "p3" else (33, 44)
+        (folder / f"{name}.jpg").unlink()
+        Image.new("RGB", size).save(folder / f"{name}.jpg", exif=exif)
+    config = configured(own, tmp_path / "out")
+    zegformer.evaluate(config, zegformer_build.network(config, 16), WORLD, out=tmp_path / "out")
+    made = tmp_path / "out/inference/pascal_voc_test_seen_sem_seg"
+    content = json.loads((made / "scores.json").read_text())
+    assert content["photos"] == 1 and [row["id"] for row in content["unread"]] == ["p2", "p3"]
+    assert "EXIF orientation 6" in content["unread"][1]["reason"]
+    assert ">p3<" not in (made / "report.html").read_text()
+    (folder / "p4.jpg").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"none of 3 images can be scored; the first: .*p2"):
+        zegformer.evaluate(config, zegformer_build.network(config, 16), WORLD)
