@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Name what is in your own photos, videos or camera, with a trained ZegFormer or SAZS.
+"""Name what is in images, videos or camera frames, with a trained ZegFormer or SAZS.
 
 python demo/demo.py --checkpoint model_final.safetensors --input a.jpg photos/ "more/*.png" \\
     --output out/ --classes "cat, sofa"
@@ -10,19 +10,20 @@ python demo/demo.py --checkpoint model_final.safetensors --video-input walk.mp4 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.errors import SettingError
-from demo.naming import add_options, exit_code, log_to_terminal, open_namer, split
+from demo.options import HELP, DemoCommand, Options, model_options, open_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,25 +37,7 @@ _ESCAPE = 27
 log = logging.getLogger("demo")
 
 
-def arguments(given: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--input", nargs="+", help="photos, folders of photos, or globs")
-    source.add_argument("--video-input", type=Path, help="a video file")
-    source.add_argument("--webcam", action="store_true", help="camera 0; Ctrl-C or Esc ends")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help=f"folder, or file for one photo or a video; else {DEFAULT_OUTPUT}",
-    )
-    parser.add_argument("--overwrite", action="store_true")
-    add_options(parser)
-    return parser.parse_args(given)
-
-
-def photos(inputs: list[str]) -> list[Path]:
+def photos(inputs: Sequence[str]) -> list[Path]:
     """The files that paths, folders and globs mean, in order, each once.
 
     Raises
@@ -79,7 +62,7 @@ def photos(inputs: list[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def places(args: argparse.Namespace, found: list[Path]) -> list[Path]:
+def places(output: Path | None, found: list[Path], *, overwrite: bool) -> list[Path]:
     """The overlay of each photo; what else is written lies beside it.
 
     Raises
@@ -87,7 +70,7 @@ def places(args: argparse.Namespace, found: list[Path]) -> list[Path]:
     SettingError
         One file for several photos, two photos for one file, or a file that exists.
     """
-    output = args.output or DEFAULT_OUTPUT
+    output = output or DEFAULT_OUTPUT
     if output.suffix and not output.is_dir():
         if output.suffix != ".png":
             raise SettingError(f"--output {output}: expected a folder, or a file that ends in .png")
@@ -105,7 +88,7 @@ def places(args: argparse.Namespace, found: list[Path]) -> list[Path]:
                 "in turn"
             )
         photo_of[path] = photo
-        if path.exists() and not args.overwrite:
+        if path.exists() and not overwrite:
             raise SettingError(f"{path} exists; give --overwrite or another --output")
     return own
 
@@ -139,8 +122,8 @@ def run_photos(found: list[Path], targets: list[Path], predict: Predict, own: Vo
 
 
 @contextlib.contextmanager
-def opened(args: argparse.Namespace) -> Iterator[Any]:
-    """The video or camera, as OpenCV's capture.
+def opened(video: Path | None) -> Iterator[Any]:
+    """The video, or camera 0, as OpenCV's capture.
 
     Raises
     ------
@@ -152,14 +135,14 @@ def opened(args: argparse.Namespace) -> Iterator[Any]:
     import cv2
 
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    if args.video_input and not args.video_input.is_file():
-        raise SettingError(f"--video-input {args.video_input} does not open: no such file")
-    capture = cv2.VideoCapture(0 if args.webcam else str(args.video_input))
+    if video is not None and not video.is_file():
+        raise SettingError(f"--video-input {video} does not open: no such file")
+    capture = cv2.VideoCapture(0 if video is None else str(video))
     if not capture.isOpened():
         raise SettingError(
             "--webcam: camera 0 does not open: absent, or used by another program"
-            if args.webcam
-            else f"--video-input {args.video_input} does not open: no video, or of a format this "
+            if video is None
+            else f"--video-input {video} does not open: no video, or of a format this "
             "OpenCV cannot decode"
         )
     try:
@@ -168,7 +151,7 @@ def opened(args: argparse.Namespace) -> Iterator[Any]:
         capture.release()
 
 
-def video_place(args: argparse.Namespace) -> Path | None:
+def video_place(output: Path | None, video: Path | None, *, overwrite: bool) -> Path | None:
     """The file for the named video; None means a window.
 
     Raises
@@ -178,17 +161,17 @@ def video_place(args: argparse.Namespace) -> Path | None:
     """
     from data.pictures import SUFFIXES
 
-    if args.output is None and os.environ.get("DISPLAY"):
+    if output is None and os.environ.get("DISPLAY"):
         return None
-    if args.output is None:
+    if output is None:
         log.info("no display: writing to %s", DEFAULT_OUTPUT)
-    place = args.output or DEFAULT_OUTPUT
-    stem = "webcam" if args.webcam else args.video_input.stem
+    place = output or DEFAULT_OUTPUT
+    stem = "webcam" if video is None else video.stem
     path = place if place.suffix and not place.is_dir() else place / f"{stem}.mp4"
     if path.suffix.lower() in SUFFIXES:
         raise SettingError(f"--output {path}: expected a folder, or a file that ends in .mp4")
     _check_folder(path.parent)
-    if path.exists() and not args.overwrite:
+    if path.exists() and not overwrite:
         raise SettingError(f"{path} exists; give --overwrite or another --output")
     return path
 
@@ -254,34 +237,42 @@ def _writer(path: Path, capture: Any, frame: np.ndarray) -> Any:
     return writer
 
 
-def run(args: argparse.Namespace) -> None:
-    """What can be wrong with input and output is said before the network is read."""
-    if not args.input:
-        with opened(args) as capture:
-            path = video_place(args)
-            predict, own = _predictor(args)
-            run_video(capture, path, predict, own)
+@click.command(cls=DemoCommand, help=__doc__, context_settings=HELP)
+@click.option("--input", "inputs", multiple=True, help="Images, folders of images, or globs.")
+@click.option("--video-input", "video", type=click.Path(path_type=Path), help="A video file.")
+@click.option("--webcam", is_flag=True, help="Camera 0; Ctrl-C or Esc ends.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help=f"Folder, or file for one image or a video; else {DEFAULT_OUTPUT}.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@model_options
+def main(
+    inputs: tuple[str, ...],
+    video: Path | None,
+    webcam: bool,
+    output: Path | None,
+    overwrite: bool,
+    options: Options,
+    seen: str | None,
+) -> None:
+    if (bool(inputs), video is not None, webcam).count(True) != 1:
+        raise click.UsageError("give one of --input, --video-input and --webcam")
+    # What can be wrong with input and output is reported before the network is read.
+    if not inputs:
+        with opened(video) as capture:
+            path = video_place(output, video, overwrite=overwrite)
+            model, words = open_words(options, seen)
+            run_video(capture, path, model.predictor(words), words)
         return
-    found = photos(args.input)
-    targets = places(args, found)
-    if args.output is None:
+    found = photos(inputs)
+    targets = places(output, found, overwrite=overwrite)
+    if output is None:
         log.info("no --output: writing to %s", DEFAULT_OUTPUT)
-    predict, own = _predictor(args)
-    run_photos(found, targets, predict, own)
-
-
-def _predictor(args: argparse.Namespace) -> tuple[Predict, Vocabulary]:
-    namer = open_namer(args)
-    seen = None if args.seen is None else split(args.seen)
-    own = namer.words if args.classes is None else namer.asked(namer.words.names, seen)
-    return namer.predictor(own), own
-
-
-def main(given: list[str] | None = None) -> int:
-    args = arguments(given)
-    log_to_terminal()
-    return exit_code(lambda: run(args), debug=args.debug)
+    model, words = open_words(options, seen)
+    run_photos(found, targets, model.predictor(words), words)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

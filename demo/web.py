@@ -9,7 +9,6 @@ The page answers on 127.0.0.1 alone and loads nothing from elsewhere.
 
 from __future__ import annotations
 
-import argparse
 import html
 import importlib.util
 import logging
@@ -19,18 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.errors import SettingError
-from demo.naming import (
-    Namer,
-    add_options,
-    exit_code,
-    is_foreseen,
-    log_to_terminal,
-    open_namer,
-    split,
-)
+from data.errors import EigenshapeError, SettingError
+from demo.options import HELP, DemoCommand, Options, model_options, open_words
+from eval.trained import Model, split
 
 if TYPE_CHECKING:
     import gradio
@@ -76,7 +70,7 @@ class Answer:
 class Page:
     """What stands behind the page: a network, and an extractor for eigenvectors."""
 
-    namer: Namer
+    model: Model
     extractor: Extractor
 
     def answer(self, path: str | None, words: str) -> Answer:
@@ -86,10 +80,10 @@ class Page:
                 raise SettingError("No photo yet: drop one, or choose a file.")
             own = self._asked(words)
             image, note = _read(path)
-            found = self.namer.predictor(own)(image)
+            found = self.model.predictor(own)(image)
             vectors, trouble = self._eigenvectors(image)
         except Exception as error:
-            if not is_foreseen(error):
+            if not isinstance(error, EigenshapeError | OSError):
                 log.exception("%s", path)
                 raise
             return Answer(said=_line(str(error)))
@@ -109,7 +103,7 @@ class Page:
             raise SettingError("No words: type what to look for, for example: cat, sofa")
         if len(names) > MOST_WORDS:
             raise SettingError(f"{len(names)} words: at most {MOST_WORDS} at a time.")
-        return self.namer.asked(names)
+        return self.model.vocabulary(names)
 
     def _eigenvectors(self, image: np.ndarray) -> tuple[tuple[tuple[np.ndarray, str], ...], str]:
         """Pictures with captions, or why there are none."""
@@ -119,7 +113,7 @@ class Page:
         try:
             pairs = eigenvectors(image, self.extractor, EIGENVECTORS, drop_trivial=True)
         except Exception as error:
-            if not is_foreseen(error):
+            if not isinstance(error, EigenshapeError | OSError):
                 raise
             return (), f"No eigenvectors: {error}"
         size = (image.shape[0], image.shape[1])
@@ -198,7 +192,7 @@ def build(page: Page, title: str) -> gradio.Blocks:
     """The page's controls, tied to `page`."""
     import gradio as gr
 
-    known = ", ".join(page.namer.words.names[:3])
+    known = ", ".join(page.model.words.names[:3])
 
     def asked(path: str | None, words: str) -> tuple[Any, ...]:
         found = page.answer(path, words)
@@ -277,31 +271,20 @@ class _Policy:
         await self.app(scope, receive, sent)
 
 
-def arguments(given: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--port", type=int, help="by default the first free one from 7860 on")
-    parser.add_argument("--extractor", default="lowlevel8", help="of the eigenvectors' features")
-    add_options(parser)
-    return parser.parse_args(given)
-
-
-def run(args: argparse.Namespace) -> None:
-    """Serve the page until it is interrupted."""
+@click.command(cls=DemoCommand, help=__doc__, context_settings=HELP)
+@click.option("--port", type=int, help="By default the first free one from 7860 on.")
+@click.option(
+    "--extractor", default="lowlevel8", show_default=True, help="Features of the eigenvectors."
+)
+@model_options
+def main(port: int | None, extractor: str, options: Options, seen: str | None) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     if importlib.util.find_spec("gradio") is None:
         raise SettingError("the page needs gradio: python -m pip install -e '.[web]'")
-    page = Page(open_namer(args), _extractor(args.extractor))
-    blocks = build(page, Path(args.checkpoint or "ZegFormer").name)
-    log.info("open %s in a browser; Ctrl-C ends", serve(blocks, args.port))
+    model, _ = open_words(options, seen)
+    blocks = build(Page(model, _extractor(extractor)), Path(model.source).name)
+    log.info("open %s in a browser; Ctrl-C ends", serve(blocks, port))
     blocks.block_thread()
-
-
-def main(given: list[str] | None = None) -> int:
-    args = arguments(given)
-    log_to_terminal()
-    return exit_code(lambda: run(args), debug=args.debug)
 
 
 def _extractor(name: str) -> Extractor:
@@ -311,4 +294,4 @@ def _extractor(name: str) -> Extractor:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

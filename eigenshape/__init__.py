@@ -25,48 +25,59 @@ if TYPE_CHECKING:
     from eigen.graphs.build import GraphSpec
     from eigen.graphs.pixels import PixelSpec
     from eigen.mask_spec import MaskSpec
-    from eigen.pairs import Eigenpairs
+    from eigen.pairs import Cells, Eigenpairs
     from eigen.solvers.spec import SolveSpec
     from eigen.store.shards import open as open_shards
     from eigenshape.functions import eigenvectors, eigenvectors_of, extractor
+    from eval.trained import Model, load, segment
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Cells",
     "Eigenpairs",
     "EigenshapeError",
     "ExtractorSpec",
     "GraphSpec",
     "MaskSpec",
+    "Model",
     "PixelSpec",
     "SolveSpec",
     "__version__",
     "eigenvectors",
     "eigenvectors_of",
     "extractor",
+    "load",
     "open_shards",
+    "segment",
 ]
 
 _HOMES = {
-    "EigenshapeError": ("data.errors", "EigenshapeError"),
+    "Cells": ("eigen.pairs", "Cells"),
     "Eigenpairs": ("eigen.pairs", "Eigenpairs"),
+    "EigenshapeError": ("data.errors", "EigenshapeError"),
     "ExtractorSpec": ("eigen.extractors.spec", "ExtractorSpec"),
-    "MaskSpec": ("eigen.mask_spec", "MaskSpec"),
-    "SolveSpec": ("eigen.solvers.spec", "SolveSpec"),
     "GraphSpec": ("eigen.graphs.build", "GraphSpec"),
+    "MaskSpec": ("eigen.mask_spec", "MaskSpec"),
+    "Model": ("eval.trained", "Model"),
     "PixelSpec": ("eigen.graphs.pixels", "PixelSpec"),
+    "SolveSpec": ("eigen.solvers.spec", "SolveSpec"),
     "eigenvectors": ("eigenshape.functions", "eigenvectors"),
     "eigenvectors_of": ("eigenshape.functions", "eigenvectors_of"),
     "extractor": ("eigenshape.functions", "extractor"),
+    "load": ("eval.trained", "load"),
     "open_shards": ("eigen.store.shards", "open"),
+    "segment": ("eval.trained", "segment"),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    require("data", "eigen")
     module, attribute = _HOMES[name]
+    require("data", "eigen")
+    if module.startswith("eval."):
+        require("models", "eval")
     value = getattr(importlib.import_module(module), attribute)
     globals()[name] = value
     return value

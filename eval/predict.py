@@ -1,30 +1,36 @@
-"""Own photos -> label maps with names, overlays and scores, with any of the two systems.
+"""Images to label maps with names, overlays and scores, with either system.
 
 A prediction names every pixel with a class, or leaves it unnamed (`IGNORE`) where the best score is
-below a threshold. Scores are those of the system and comparable within a photo only.
+below a threshold. Scores are those of the system, and comparable within one image only.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from data.errors import SettingError
 from data.files import atomic_path
+from data.pictures import IGNORE as _NARROW_IGNORE
 from data.pictures import write_png
 from data.text.vocabulary import Vocabulary
 from data.zegformer.transforms import test_image
+from eigen.pairs import Eigenpairs
+from eigen.store.maps import EigenMaps
 from eval.figures import label_overlay
+from eval.sazs.fusion import method
 from eval.sazs.segmenter import SazsSegmenter
 from eval.zegformer.per_pixel import PixelSegmenter
 from eval.zegformer.segmenter import Segmenter
 
 IGNORE = 65535
+"""Label of pixels that are not named; label maps with up to 255 classes are written with 255."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,10 @@ class Named:
     scores: dict[int, float]
 
 
-Predict = Callable[[np.ndarray], Named]
+class Predict(Protocol):
+    """From an image (H, W, 3) uint8, and its eigenpairs if they are to take part, to `Named`."""
+
+    def __call__(self, image: np.ndarray, eigenpairs: Eigenpairs | None = None) -> Named: ...
 
 
 def with_zegformer(
@@ -47,11 +56,17 @@ def with_zegformer(
 ) -> Predict:
     """Photos (H, W, 3) uint8 -> `Named`; `short`, `longest`: sides of the network's input."""
 
-    def predict(image: np.ndarray) -> Named:
+    def predict(image: np.ndarray, eigenpairs: Eigenpairs | None = None) -> Named:
         size = (image.shape[0], image.shape[1])
         view = test_image(image, short=short, longest=longest)
         pixels = torch.from_numpy(np.ascontiguousarray(view.transpose(2, 0, 1)))
-        best, labels = segmenter.named(pixels, size)
+        if eigenpairs is None:
+            best, labels = segmenter.named(pixels, size)
+        elif isinstance(segmenter, PixelSegmenter):
+            raise SettingError("eigenpairs: the per-pixel baseline has no masks to refine")
+        else:
+            maps = EigenMaps.of_pairs(eigenpairs, (view.shape[0], view.shape[1]))
+            best, labels = segmenter.named(pixels, size, maps)
         return _named(labels, best, threshold)
 
     return predict
@@ -60,11 +75,19 @@ def with_zegformer(
 def with_sazs(segmenter: SazsSegmenter, texts: Tensor, *, threshold: float) -> Predict:
     """As `with_zegformer`; texts (K + 1, D), row 0 "others". Its pixels stay unnamed."""
 
-    def predict(image: np.ndarray) -> Named:
+    fuse = method("projection")
+
+    def predict(image: np.ndarray, eigenpairs: Eigenpairs | None = None) -> Named:
         size = (image.shape[0], image.shape[1])
         margins = segmenter.margins(segmenter.features(image), texts, size)
-        best = torch.from_numpy(margins.max(axis=0))
-        return _named(torch.from_numpy(margins.argmax(axis=0)), best, max(threshold, 0.0))
+        masks = margins > 0
+        if eigenpairs is not None:
+            maps = EigenMaps.of_pairs(eigenpairs, size)
+            masks = np.stack([fuse(margin, maps) for margin in margins])
+        ranked = torch.from_numpy(np.where(masks, margins, -np.inf))
+        best, labels = ranked.max(dim=0)
+        # A fused mask may take in pixels of negative margin; no mask has those of minus infinity.
+        return _named(labels, best, max(threshold, float(np.finfo(np.float32).min)))
 
     return predict
 
@@ -93,7 +116,7 @@ def write(folder: Path, stem: str, image: np.ndarray, found: Named, vocabulary: 
     named = found.labels.size
     content = {
         "size": list(found.labels.shape),
-        "unnamed": 65535 if len(vocabulary) > 255 else 255,
+        "unnamed": IGNORE if len(vocabulary) > 255 else _NARROW_IGNORE,
         "classes": [
             {
                 "id": c,
@@ -109,4 +132,4 @@ def write(folder: Path, stem: str, image: np.ndarray, found: Named, vocabulary: 
 
 
 def _narrow(labels: np.ndarray) -> np.ndarray:
-    return np.where(labels == IGNORE, 255, labels).astype(np.uint8)
+    return np.where(labels == IGNORE, _NARROW_IGNORE, labels).astype(np.uint8)

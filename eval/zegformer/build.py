@@ -11,7 +11,6 @@ from torch import nn
 from data.weight_files import Checkpoint
 from eval.zegformer.classes import NamedClasses, TrainedClasses, clip_source, clip_text, text
 from eval.zegformer.per_pixel import PixelSegmenter
-from eval.zegformer.scoring import Predicts
 from eval.zegformer.segmenter import Classes, Scoring, Segmenter
 from models.clip.clip import CLIP
 from models.clip.prompts import templates
@@ -129,7 +128,7 @@ def segmenter(
     *,
     trained: TrainedClasses | None = None,
     clip: CLIP | None = None,
-) -> Predicts:
+) -> Segmenter | PixelSegmenter:
     """A segmenter of images into the given classes.
 
     Parameters

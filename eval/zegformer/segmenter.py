@@ -188,9 +188,14 @@ class Segmenter:
         return labels
 
     @torch.inference_mode()
-    def named(self, image: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Score, without calibration, and int64 id of the best class of each pixel at `size`."""
-        (found,) = self.segments([image])
+    def named(
+        self, image: Tensor, size: tuple[int, int], eigen: EigenMaps | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Score, without calibration, and int64 id of the best class of each pixel at `size`.
+
+        `eigen` are the eigenvectors at the size of `image`, used as `eigen_use` says.
+        """
+        (found,) = self.segments([image], None if eigen is None else [eigen])
         best, labels = self.best(found, size)
         seen = ~self.classes.unseen.to(labels.device)
         return gzs.uncalibrated(best, labels, seen=seen, gamma=self.scoring.gamma), labels

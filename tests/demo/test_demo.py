@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
 from data import weight_files
 from data.pictures import read_image, read_label
 from data.text.vocabulary import from_names
 from demo import demo
-from demo.naming import Namer
+from demo.options import DemoCommand
+from eval.trained import Model
 from eval.zegformer.classes import TrainedClasses
 from models.clip.clip import CLIP
 from models.sazs import networks as sazs
@@ -46,12 +49,22 @@ def setting(tmp_path_factory) -> Path:
     return folder
 
 
+def call(words: Sequence[str]) -> int:
+    """Exit status of the command; what it prints is logged."""
+    result = CliRunner().invoke(demo.main, list(words))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    if result.output:
+        logging.getLogger("demo").error(result.output.strip())
+    return result.exit_code
+
+
 def small() -> list[object]:
     return [part for pair in SMALL_ZEGFORMER.items() for part in pair]
 
 
 def run(setting: Path, *given: object, opts: Sequence[object] = ()) -> int:
-    return demo.main([
+    return call([
         "--config-file", str(CONFIG), "--checkpoint", str(setting / "model_final.pth"),
         "--classes", "cat, wild horse, sofa", "--embeddings", str(setting / "text.npy"),
         *map(str, given), "--opts", *map(str, opts or small()),
@@ -147,19 +160,45 @@ def test_the_start_of_a_training_is_no_network(setting, tmp_path, caplog, monkey
     monkeypatch.chdir(tmp_path)  # the default configuration is found from anywhere
     given = ["--input", setting / "photos", "--output", tmp_path / "out"]
     given += ["--embeddings", setting / "text.npy", "--classes", "cat, dog, cow"]
-    assert demo.main(list(map(str, given))) == 1
+    assert call(list(map(str, given))) == 1
     assert "R-50.pkl: the trunk that a training starts from" in caplog.text
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "trunk.pth")
     given += ["--opts", "MODEL.WEIGHTS", tmp_path / "trunk.pth"]
-    assert demo.main(list(map(str, given))) == 1
+    assert call(list(map(str, given))) == 1
     assert "trunk.pth: the trunk that a training starts from" in caplog.text
 
 
 def test_which_words_had_masks_is_found_by_name():
     trained = from_names(["cat", "couch, sofa", "tvmonitor"])
-    own = Namer(trained, trained, None).asked(["Sofa", "dragon", "tv monitor"])
-    assert own.unseen_ids == [1]
-    assert Namer(trained, trained, None).asked(["a", "b"], ["b"]).unseen_ids == [0]
+    model = Model("zegformer", "x", trained, trained, None)
+    assert model.vocabulary(["Sofa", "dragon", "tv monitor"]).unseen_ids == [1]
+    assert model.vocabulary(["a", "b"], ["b"]).unseen_ids == [0]
+
+
+@pytest.mark.parametrize(
+    ("given", "parsed"),
+    [
+        ("--input a b c --output o", "--input a --input b --input c --output o"),
+        ("--overwrite --input a", "--overwrite --input a"),
+        ("--input a --input b", "--input a --input b"),
+        ("--output o x --input a", "--output o x --input a"),
+        ("--input a b --opts K 1 L -2 --input c", "--input a --input b"
+         " --opts K --opts 1 --opts L --opts -2 --opts --input --opts c"),
+        ("--opts", ""),
+    ],
+)  # fmt: skip
+def test_options_with_several_values(given, parsed):
+    assert DemoCommand.expand(given.split()) == parsed.split()
+
+
+def test_one_source_is_needed(setting, tmp_path, caplog):
+    assert run(setting) == 2
+    assert "give one of --input, --video-input and --webcam" in caplog.text
+    assert run(setting, "--input", "a.jpg", "--webcam") == 2
+    assert run(setting, "--input", "--output", tmp_path) == 2 == call(["--input"])
+    assert "--input needs one or more values" in caplog.text
+    assert run(setting, "--no-such-option") == 2
+    assert call(["--help"]) == 0 and "KEY VALUE ..." in caplog.text
 
 
 def test_a_checkpoint_brings_its_configuration(setting, tmp_path):
@@ -169,7 +208,7 @@ def test_a_checkpoint_brings_its_configuration(setting, tmp_path):
     weight_files.write_safetensors(weights, state, {"config": flat(settings)})
     given = ["--input", setting / "photos" / "a.jpg", "--output", tmp_path / "out"]
     words = ["--classes", "cat, dog, cow", "--embeddings", setting / "text.npy"]
-    assert demo.main(list(map(str, ["--checkpoint", weights, *given, *words]))) == 0
+    assert call(list(map(str, ["--checkpoint", weights, *given, *words]))) == 0
     assert (tmp_path / "out" / "a.png").is_file()
 
 
@@ -190,9 +229,9 @@ def test_a_checkpoint_with_a_table_needs_no_other_file(setting, tmp_path, caplog
         setting / "photos" / "a.jpg",
     ]
     given += ["--output", tmp_path / "out", "--overwrite", "--classes"]
-    assert demo.main(list(map(str, [*given, "dog, cow"]))) == 0
+    assert call(list(map(str, [*given, "dog, cow"]))) == 0
     assert json.loads((tmp_path / "out" / "a.json").read_text())["classes"]
-    assert demo.main(list(map(str, [*given, "dragon"]))) == 1
+    assert call(list(map(str, [*given, "dragon"]))) == 1
     assert "dragon: no text embedding in moved.safetensors" in caplog.text
     assert "leave --embeddings out" not in caplog.text
 
@@ -211,11 +250,11 @@ def test_typed_words_pass_clips_text_tower_once(tmp_path, setting, monkeypatch, 
         "--classes", "a word that no list has, dragon", "--opts", *small(),
         "MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED", tmp_path / "clip.pt",
     ]  # fmt: skip
-    assert demo.main(list(map(str, given))) == 0
+    assert call(list(map(str, given))) == 0
     assert "clip.pt: " in caplog.text and "tensors loaded" in caplog.text
     first = (tmp_path / "out" / "a_labels.png").read_bytes()
     caplog.clear()
-    assert demo.main(list(map(str, given))) == 0
+    assert call(list(map(str, given))) == 0
     assert "clip.pt: " not in caplog.text
     assert (tmp_path / "out" / "a_labels.png").read_bytes() == first
 
@@ -245,9 +284,9 @@ def test_sazs_names_photos(setting, tmp_path, caplog):
         "--checkpoint", weights, "--input", setting / "photos" / "a.jpg", "--input-side", "64",
         "--classes", "cat, dog", "--embeddings", tmp_path / "text.npy", "--output", tmp_path / "o",
     ]  # fmt: skip
-    assert demo.main(list(map(str, given))) == 1
+    assert call(list(map(str, given))) == 1
     assert "give --arch" in caplog.text
-    assert demo.main(list(map(str, [*given, "--arch", "drn_d_22_slim"]))) == 0
+    assert call(list(map(str, [*given, "--arch", "drn_d_22_slim"]))) == 0
     assert read_label(tmp_path / "o" / "a_labels.png").shape == (40, 56)
 
 

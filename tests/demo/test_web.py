@@ -14,14 +14,15 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
 from data import weight_files
 from data.text.vocabulary import from_names
 from demo import web
-from demo.naming import Namer
 from eigen.extractors import extractor
 from eval.predict import IGNORE, Named
+from eval.trained import Model
 from eval.zegformer import build as zegformer_build
 from eval.zegformer.classes import CLIP_DIM
 from models.clip.clip import CLIP
@@ -57,7 +58,9 @@ def photo(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page():
-    return web.Page(Namer(from_names(["cat"]), None, left_half), extractor("lowlevel8"))
+    return web.Page(
+        Model("sazs", "x", from_names(["cat"]), None, left_half), extractor("lowlevel8")
+    )
 
 
 def test_a_photo_and_words_become_masks_legend_and_eigenvectors(page, photo):
@@ -105,10 +108,11 @@ def test_no_mask_and_no_eigenvectors_are_said(page, photo, tmp_path):
     assert "No eigenvectors" in found.said and found.overlay is not None
 
 
-def test_without_gradio_one_line_says_what_to_install(monkeypatch, caplog):
+def test_without_gradio_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert web.main(["--checkpoint", "gone.pth"]) == 1
-    assert "the page needs gradio: python -m pip install" in caplog.text
+    result = CliRunner().invoke(web.main, ["--checkpoint", "gone.pth"])
+    assert result.exit_code == 1
+    assert "the page needs gradio: python -m pip install" in result.output
 
 
 @contextlib.contextmanager

@@ -1,0 +1,132 @@
+"""What the two demos share: the options that say which network, and how they are parsed."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any
+
+import click
+
+from data.errors import SettingError
+from data.text.vocabulary import Vocabulary
+from eval.trained import DEFAULT_CONFIG, Model, Options, open_model, split
+from pipeline.commands import one_line_errors
+
+log = logging.getLogger("demo")
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+class DemoCommand(click.Command):
+    """A command whose `--input` takes several values, and whose `--opts` takes all that follow.
+
+    The published command lines have both; click's own options have one value each time.
+    """
+
+    @staticmethod
+    def expand(words: Sequence[str]) -> list[str]:
+        """`--input a b` as `--input a --input b`, and all that follows `--opts` likewise."""
+        first, last = list(words), []
+        if "--opts" in first:
+            place = first.index("--opts")
+            last = [part for word in first[place + 1 :] for part in ("--opts", word)]
+            del first[place:]
+        result: list[str] = []
+        option = ""
+        for word in first:
+            if word.startswith("-"):
+                option = word
+            elif option == "--input" and result[-1] != "--input":
+                result.append("--input")
+            if option != "--input" and result[-1:] == ["--input"]:
+                break
+            result.append(word)
+        if result[-1:] == ["--input"]:
+            raise click.BadOptionUsage("--input", "--input needs one or more values")
+        return result + last
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, self.expand(args))
+
+
+_OPTIONS = (
+    click.option("--checkpoint", help="Weights of ZegFormer or SAZS; else MODEL.WEIGHTS."),
+    click.option(
+        "--config-file",
+        "config",
+        help=f"ZegFormer's; by default the checkpoint's own, else {DEFAULT_CONFIG}.",
+    ),
+    click.option("--classes", help='"cat, sofa", or a file of names (.txt, .json).'),
+    click.option(
+        "--seen", help="Which of --classes had masks in training; by default found by name."
+    ),
+    click.option("--embeddings", help="Table of text embeddings (.npy) in place of CLIP."),
+    click.option("--arch", help="Network of a SAZS checkpoint that does not record it."),
+    click.option(
+        "--input-side",
+        type=click.IntRange(min=0),
+        default=512,
+        show_default=True,
+        help="SAZS: side in pixels of the square that images are resized to; 0: their own size.",
+    ),
+    click.option(
+        "--confidence-threshold",
+        "threshold",
+        type=float,
+        default=-float("inf"),
+        help="Pixels with a lower score stay unnamed.",
+    ),
+    click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+    click.option(
+        "--opts",
+        "overrides",
+        multiple=True,
+        metavar="KEY VALUE ...",
+        help="Settings of ZegFormer's configuration; must come last.",
+    ),
+)
+
+
+def model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that name a network; the command gets them as `options` and `seen`.
+
+    An error that a user can correct is reported as one line; with `--debug` it has its traceback.
+    """
+
+    @functools.wraps(command)
+    def with_options(*, debug: bool, **given: Any) -> None:
+        options = Options(**{field.name: given.pop(field.name) for field in fields(Options)})
+        _log_to_terminal()
+        with one_line_errors(debug=debug):
+            command(options=options, **given)
+
+    for option in reversed(_OPTIONS):
+        with_options = option(with_options)
+    return with_options
+
+
+def open_words(options: Options, seen: str | None) -> tuple[Model, Vocabulary]:
+    """The network that the options name, and the classes to look for.
+
+    Raises
+    ------
+    SettingError
+        `seen` is given for SAZS, of which nothing depends on it; also as `open_model`.
+    """
+    model = open_model(options)
+    if seen is not None and model.trained is None:
+        raise SettingError("--seen: only ZegFormer tells seen classes apart; leave it out")
+    if options.classes is None:
+        return model, model.words
+    return model, model.vocabulary(model.words.names, None if seen is None else split(seen))
+
+
+def _log_to_terminal() -> None:
+    """Log what is done to the terminal, without the messages of other libraries."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for name in ("PIL", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
