@@ -23,7 +23,7 @@ from typing import Any
 
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-_SLOTS = 8
+_SLOTS = 4
 
 
 @contextlib.contextmanager
@@ -61,21 +61,21 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         _remove_dead(path)
 
 
-def _slot(path: Path, number: int) -> Path:
+def _slots(path: Path) -> list[str]:
+    """Names of the temporary files of `path`: one per concurrent writer."""
     # The name is hashed because a dot, the slot and a long name may exceed what a folder can hold.
     digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
     suffix = path.suffix if len(path.suffix) <= 16 else ""
-    return path.with_name(f".tmp-{digest}-{number}{suffix}")
+    return [f"{path.parent}/.tmp-{digest}-{number}{suffix}" for number in range(_SLOTS)]
 
 
 def _claim(path: Path) -> tuple[Path, int]:
     """An empty temporary file for `path` and the descriptor that holds its lock."""
-    for number in range(_SLOTS):
-        temporary = _slot(path, number)
+    for temporary in _slots(path):
         while (lock := _lock(temporary, os.O_CREAT)) is not None:
             if _is_named(temporary, lock):
                 os.ftruncate(lock, 0)
-                return temporary, lock
+                return Path(temporary), lock
             os.close(lock)  # its writer published it between our opening and our locking it
     # Many writers of one file, or a file system without locks: a name that nobody else has.
     lock, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix[:16], dir=path.parent)
@@ -83,12 +83,12 @@ def _claim(path: Path) -> tuple[Path, int]:
     return Path(name), lock
 
 
-def _lock(temporary: Path, flags: int) -> int | None:
+def _lock(temporary: str, flags: int) -> int | None:
     """Open and lock a temporary file; None where another process holds it or it cannot be had."""
     try:
         descriptor = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | flags, 0o666)
     except OSError as error:
-        if temporary.is_symlink() or (error.errno == errno.EACCES and temporary.exists()):
+        if error.errno in (errno.EACCES, errno.ELOOP) and Path(temporary).lstat():
             return None  # another user's
         raise
     try:
@@ -96,27 +96,26 @@ def _lock(temporary: Path, flags: int) -> int | None:
     except OSError as error:
         os.close(descriptor)
         if error.errno in _NO_LOCKS and flags & os.O_CREAT:
-            temporary.unlink(missing_ok=True)
+            Path(temporary).unlink(missing_ok=True)
         return None
     return descriptor
 
 
-def _is_named(temporary: Path, descriptor: int) -> bool:
+def _is_named(temporary: str, descriptor: int) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), temporary.stat())
+        return os.path.samestat(os.fstat(descriptor), Path(temporary).stat())
     except FileNotFoundError:
         return False
 
 
 def _remove_dead(path: Path) -> None:
     """Remove the temporary files of `path` whose writers died."""
-    for number in range(_SLOTS):
-        temporary = _slot(path, number)
+    for temporary in _slots(path):
         with contextlib.suppress(OSError):
             if (lock := _lock(temporary, 0)) is None:
                 continue
             if _is_named(temporary, lock):
-                temporary.unlink()
+                Path(temporary).unlink()
             os.close(lock)
 
 

@@ -1,10 +1,12 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import SettingError
-from eigen.masks import largest_component, masks, otsu_threshold
+from eigen.masks import each_mask, largest_component, masks, otsu_threshold
 from eigen.pairs import Cells, Eigenpairs
 
 
@@ -117,3 +119,27 @@ def test_components_follow_each_vector():
 def test_unknown_method():
     with pytest.raises(SettingError, match=r"expected one of zero, otsu, .*'median'"):
         masks(quadrants(), method="median")
+
+
+@pytest.mark.parametrize("method", ["zero", "otsu", "components"])
+def test_memory_does_not_grow_with_the_number_of_vectors(method):
+    vectors = np.random.default_rng(0).standard_normal((24, 20, 30))
+    pairs = pairs_of(vectors, (600, 900))
+    plane = 600 * 900 * 4
+    tracemalloc.start()
+    for mask in each_mask(pairs, method=method):
+        assert mask.shape == (600, 900)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < (15 if method == "otsu" else 6) * plane  # 24 planes and their masks: 30
+
+
+def test_kmeans_and_the_guided_filter_are_the_same_in_strips(monkeypatch):
+    vectors = np.random.default_rng(0).standard_normal((4, 6, 8))
+    image = np.random.default_rng(1).integers(0, 256, (90, 121, 3), dtype=np.uint8)
+    pairs = pairs_of(vectors, (90, 121))
+    whole = masks(pairs, method="kmeans"), masks(pairs, upsampling="guided", image=image)
+    monkeypatch.setattr("eigen.masks.STRIP_BYTES", 121 * 4 * 4 * 7)
+    monkeypatch.setattr("eigen.upsample.BAND_PIXELS", 121 * 7)
+    np.testing.assert_array_equal(masks(pairs, method="kmeans"), whole[0])
+    np.testing.assert_array_equal(masks(pairs, upsampling="guided", image=image), whole[1])
