@@ -35,11 +35,14 @@ class EigenMaps:
         The vectors at the photo's size.
     eigenvalues : ndarray, shape (K,), float64
         Zeros where they are not known.
+    image : ndarray, shape (H, W, 3), uint8, optional
+        For methods that look at colours too.
     """
 
     masks: np.ndarray
     planes: np.ndarray
     eigenvalues: np.ndarray
+    image: np.ndarray | None = None
 
     @classmethod
     def of_pairs(cls, pairs: Eigenpairs, size: tuple[int, int]) -> EigenMaps:

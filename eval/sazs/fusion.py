@@ -9,6 +9,12 @@ mask. `GRIDS` lists the parameters worth trying; which to take is decided on see
 - `Voting`: pixels vote within segments of the eigen-embedding.
 - `Projection`: the class probability is smoothed in the span of the eigenvectors and their
   products, those of small eigenvalue damped least.
+- `Diffusion`: the class probability is smoothed on the graph of pixels, whose edges know the
+  colours of the image and its eigenvectors; see `eval.refine`.
+
+`Voting`, `Projection` and `Diffusion` cut what they made either at one half, or ("area") so that as
+many pixels are taken as the network took: a network is unsure of classes that it was not trained
+on, smoothing lowers its probabilities at the border of their objects, and one half shrinks them.
 
 Eigenvectors that are all constant say nothing, and no method then changes the network's mask.
 """
@@ -26,6 +32,7 @@ import numpy as np
 
 from data.errors import SettingError
 from eigen.store.maps import EigenMaps
+from eval.refine import diffused, graph_of
 from eval.sazs.metrics import Tally, count
 
 _FLOOR = 1e-3  # added to the diagonal of a projection: products may depend on each other
@@ -100,10 +107,12 @@ class Voting(Method):
     """Mix each pixel's probability with the mean over its segment of the eigen-embedding.
 
     segments : how many, by k-means on the planes. weight : share of the segment's mean.
+    cut : "half" or "area"
     """
 
     segments: int = 16
     weight: float = 0.5
+    cut: str = "half"
 
     evidence_of = ("segments",)
 
@@ -117,7 +126,22 @@ class Voting(Method):
         return (sums / np.maximum(np.bincount(labels.ravel()), 1))[labels]
 
     def decide(self, margin: np.ndarray, evidence: np.ndarray) -> np.ndarray:
-        return (1 - self.weight) * probability(margin) + self.weight * evidence > 0.5
+        return mixed(margin, evidence, weight=self.weight, cut=self.cut)
+
+
+def mixed(margin: np.ndarray, evidence: np.ndarray, *, weight: float, cut: str) -> np.ndarray:
+    """The mask (H, W) bool of the probability and what smoothing made of it, mixed and cut."""
+    found = (1 - weight) * probability(margin) + weight * evidence
+    if cut == "half":
+        return found > 0.5
+    area = int(np.count_nonzero(margin > 0))
+    if area in (0, margin.size) or np.ptp(found) == 0:
+        return margin > 0
+    # Among equals the network's own order decides.
+    order = np.lexsort((margin.ravel(), found.ravel()))
+    mask = np.zeros(margin.size, bool)
+    mask[order[-area:]] = True
+    return mask.reshape(margin.shape)
 
 
 def embed_segments(planes: np.ndarray, segments: int) -> np.ndarray:
@@ -176,6 +200,7 @@ class Projection(Method):
     weight: float = 0.5
     ridge: float = 0.1
     degree: int = 2
+    cut: str = "half"
 
     evidence_of = ("ridge", "degree")
 
@@ -193,7 +218,7 @@ class Projection(Method):
         return (own.mean() + coefficients @ basis).reshape(own.shape)
 
     def decide(self, margin: np.ndarray, evidence: np.ndarray) -> np.ndarray:
-        return (1 - self.weight) * probability(margin) + self.weight * evidence > 0.5
+        return mixed(margin, evidence, weight=self.weight, cut=self.cut)
 
 
 def _with_products(basis: np.ndarray, eigenvalues: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -207,17 +232,54 @@ def _with_products(basis: np.ndarray, eigenvalues: np.ndarray) -> tuple[np.ndarr
     )
 
 
+@dataclass(frozen=True)
+class Diffusion(Method):
+    """Mix each pixel's probability with what diffusion on the pixel graph makes of it.
+
+    mu : weight of the probability against smoothness. weight : share of the diffused map.
+    cut : "half" or "area"
+    """
+
+    mu: float = 0.1
+    weight: float = 1.0
+    cut: str = "area"
+
+    evidence_of = ("mu",)
+
+    def evidence(self, margin: np.ndarray, maps: EigenMaps) -> np.ndarray:
+        """The diffused probability."""
+        own = probability(margin)
+        planes = maps.planes[_varying(maps.planes)] if len(maps.planes) else maps.planes
+        if not len(planes) and maps.image is None:
+            return own
+        graph = graph_of(maps.image, planes, own.shape)
+        return diffused(own[None], graph, mu=self.mu)[0]
+
+    def decide(self, margin: np.ndarray, evidence: np.ndarray) -> np.ndarray:
+        return mixed(margin, evidence, weight=self.weight, cut=self.cut)
+
+
 METHODS: dict[str, Method] = {
     "agreement": Agreement(),
     "voting": Voting(),
     "projection": Projection(),
+    "diffusion": Diffusion(),
 }
 
 GRIDS: dict[str, dict[str, tuple]] = {
     "agreement": {"accept": (0.4, 0.5, 0.6, 0.7, 0.8)},
-    "voting": {"segments": (6, 8, 16), "weight": (0.3, 0.5, 0.7, 0.9, 1.0)},
+    "voting": {
+        "segments": (6, 8, 16),
+        "weight": (0.3, 0.5, 0.7, 0.9, 1.0),
+        "cut": ("half", "area"),
+    },
     # Not the degree: its choice took more items than there are to tune on (docs/fusion.md).
-    "projection": {"weight": (0.3, 0.5, 0.7, 0.9, 1.0), "ridge": (0.01, 0.1, 0.5)},
+    "projection": {
+        "weight": (0.3, 0.5, 0.7, 0.9, 1.0),
+        "ridge": (0.01, 0.1, 0.5),
+        "cut": ("half", "area"),
+    },
+    "diffusion": {"mu": (0.03, 0.1, 0.3), "weight": (0.7, 1.0), "cut": ("half", "area")},
 }
 
 

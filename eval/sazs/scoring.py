@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -73,6 +74,8 @@ def photos(
             return None
         known = eigen is not None and item.photo in eigen
         maps = eigen.maps(item.photo, image.shape[:2]) if eigen and known else None
+        if maps is not None:
+            maps = replace(maps, image=image)
         return Photo(group, image, maps)
 
     with ThreadPoolExecutor(threads) as pool:

@@ -6,6 +6,7 @@ Nothing here, and nothing it calls, takes a label: a prediction cannot depend on
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -114,7 +115,7 @@ def segment(
     masks = margins > 0
     if eigenpairs is not None:
         fuse = method(fusion) if isinstance(fusion, str) else fusion
-        maps = EigenMaps.of_pairs(eigenpairs, size)
+        maps = replace(EigenMaps.of_pairs(eigenpairs, size), image=image)
         masks = np.stack([fuse(own, maps) for own in margins])
     ranked = np.where(masks, margins, -np.inf)
     return np.where(masks.any(0), ranked.argmax(0) + 1, 0).astype(np.int32)

@@ -22,6 +22,7 @@ from data.errors import SettingError, WeightsError
 from data.sazs.transforms import MEAN, STD
 from models.sazs.dpt import DPTSegmenter
 from models.sazs.drn import DRNSegmenter
+from models.sazs.frozen import FrozenSegmenter
 from models.sazs.lowlevel import LowLevelSegmenter
 from models.sazs.vit import VisionTransformer
 
@@ -63,6 +64,7 @@ ARCHITECTURES = {
     "drn_d_22": Architecture(_drn("drn_d_22"), "http://dl.yf.io/drn/drn_d_22-4bd2f8ea.pth"),
     "drn_d_22_slim": Architecture(_drn("drn_d_22_slim"), ""),
     "drn_lowlevel8": Architecture(lambda drop_rate: LowLevelSegmenter(drop_rate=drop_rate), ""),
+    "lite2_frozen": Architecture(lambda drop_rate: FrozenSegmenter(drop_rate=drop_rate), ""),
 }
 
 

@@ -139,7 +139,7 @@ def test_nothing_that_predicts_can_take_a_label():
     for call in calls:
         names = inspect.signature(call).parameters
         assert not [n for n in names if any(word in n for word in label_words)], call
-    assert {f.name for f in fields(EigenMaps)} == {"masks", "planes", "eigenvalues"}
+    assert {f.name for f in fields(EigenMaps)} == {"masks", "planes", "eigenvalues", "image"}
 
 
 def write_pngs(folder, ids, k=3):
