@@ -17,6 +17,7 @@ import click
 import numpy as np
 import torch
 from PIL import Image
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,7 +27,6 @@ from models.clip.clip import CLIP, CONTEXT_LENGTH
 from models.sazs import networks as sazs
 from models.sazs.dpt import DPTSegmenter
 from models.sazs.inverseform import InverseNet
-from models.sazs.vit import Block
 from train.sazs.losses import JointLoss
 
 EPISODES, PAIRS, PHOTOS = 1000, 346, 345  # of PASCAL's fold 0
@@ -39,7 +39,7 @@ class DeadParts(nn.Module):
 
     def __init__(self, dim: int, depth: int, heads: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(dim, heads, qkv_bias=True) for _ in range(depth))
         self.readouts = nn.ModuleList(nn.Linear(2 * dim, dim) for _ in range(3))
         self.entries = nn.ModuleList(
             nn.Conv2d(c, 512, 3, padding=1, bias=False) for c in (dim, 512, dim, dim)
@@ -91,7 +91,7 @@ class Bench:
         if isinstance(self.model, DPTSegmenter):
             trunk = self.model.pretrained.model
             heads = trunk.blocks[0].attn.heads
-            self.dead = DeadParts(trunk.dim, len(trunk.blocks), heads).to(device)
+            self.dead = DeadParts(trunk.embed_dim, len(trunk.blocks), heads).to(device)
         rng = np.random.default_rng(0)
         self.images = torch.from_numpy(rng.integers(0, 255, (batch, size, size, 3)).astype("u1"))
         cells = (batch, size // 8, size // 8)
@@ -111,7 +111,7 @@ class Bench:
         edge, features = self.model(images)
         if self.dead is not None:
             h, w = images.shape[2] // 16, images.shape[3] // 16
-            dim = self.model.pretrained.model.dim
+            dim = self.model.pretrained.model.embed_dim
             tokens = torch.zeros(len(images), 1 + h * w, dim, device=self.device)
             self.dead(tokens, (h, w), features)
         return edge, features

@@ -13,12 +13,63 @@ from __future__ import annotations
 import re
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.sazs.vit import VisionTransformer
-
 FEATURES = 512  # channels of the text embeddings that the features are multiplied with
+
+
+class Backbone(VisionTransformer):
+    """The first `depth` blocks of timm's ViT; the tokens are not normalised at the end.
+
+    Parameters
+    ----------
+    patch : int
+        Patch side, in pixels.
+    dim, depth, heads : int
+        Width, number of blocks, attention heads.
+    grid : int
+        Side of the square grid of the stored position embedding (24 for 384-pixel weights).
+    """
+
+    cls_token: nn.Parameter
+    pos_embed: nn.Parameter
+
+    def __init__(self, *, patch: int, dim: int, depth: int, heads: int, grid: int) -> None:
+        super().__init__(
+            img_size=patch * grid,
+            patch_size=patch,
+            embed_dim=dim,
+            depth=depth,
+            num_heads=heads,
+            num_classes=0,
+            global_pool="",
+            final_norm=False,
+        )
+        self.grid = grid
+
+    def position(self, h: int, w: int) -> Tensor:
+        """Position embedding on an (h, w) grid, (1, 1 + h*w, dim), class row first.
+
+        The stored grid is resized bilinearly without corner alignment or antialiasing, as DPT does.
+        """
+        if (h, w) == (self.grid, self.grid):
+            return self.pos_embed
+        stored = self.pos_embed[:, 1:].unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
+        rows = F.interpolate(stored, size=(h, w), mode="bilinear", align_corners=False)
+        return torch.cat([self.pos_embed[:, :1], rows.flatten(2).transpose(1, 2)], dim=1)
+
+    def tokens(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Tokens after the last block, (B, 1 + h*w, dim), class token first, and the grid (h, w).
+
+        Odd sizes lose their right and lower strip: (h, w) = (H // patch, W // patch).
+        """
+        patches = self.patch_embed.proj(images)
+        h, w = patches.shape[-2:]
+        tokens = patches.flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), tokens], dim=1)
+        return self.blocks(tokens + self.position(h, w)), (h, w)
 
 
 class Readout(nn.Module):
@@ -54,10 +105,10 @@ class Reassemble(nn.ModuleDict):
 class Pretrained(nn.Module):
     """Trunk and the one branch that counts, under their published names."""
 
-    def __init__(self, trunk: VisionTransformer) -> None:
+    def __init__(self, trunk: Backbone) -> None:
         super().__init__()
         self.model = trunk
-        self.act_postprocess2 = Reassemble(trunk.dim)
+        self.act_postprocess2 = Reassemble(trunk.embed_dim)
 
 
 class DPTSegmenter(nn.Module):
@@ -65,13 +116,13 @@ class DPTSegmenter(nn.Module):
 
     Parameters
     ----------
-    trunk : VisionTransformer, patch 16
+    trunk : Backbone, patch 16
         Only its blocks up to the one that is read.
     freeze_trunk : bool
         Keep the trunk as it is (no gradient, evaluation mode): a head on frozen features.
     """
 
-    def __init__(self, trunk: VisionTransformer, *, freeze_trunk: bool = False) -> None:
+    def __init__(self, trunk: Backbone, *, freeze_trunk: bool = False) -> None:
         super().__init__()
         self.pretrained = Pretrained(trunk)
         self.edgeocr_cls_head = nn.Conv2d(FEATURES, 1, 1)
@@ -93,7 +144,7 @@ class DPTSegmenter(nn.Module):
         images : Tensor, (B, 3, H, W), normalised; H, W >= 16
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_trunk):
-            tokens, grid = self.pretrained.model(images)
+            tokens, grid = self.pretrained.model.tokens(images)
         features = self.pretrained.act_postprocess2(tokens, grid)
         return self.edgeocr_cls_head(features), features
 

@@ -20,11 +20,10 @@ from torch.nn import functional as F
 from data import weight_files
 from data.errors import SettingError, WeightsError
 from data.sazs.transforms import MEAN, STD
-from models.sazs.dpt import DPTSegmenter
+from models.sazs.dpt import Backbone, DPTSegmenter
 from models.sazs.drn import DRNSegmenter
 from models.sazs.frozen import FrozenSegmenter
 from models.sazs.lowlevel import LowLevelSegmenter
-from models.sazs.vit import VisionTransformer
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def _vit(
     dim: int, heads: int, depth: int, grid: int, *, freeze: bool = False
 ) -> Callable[[float], nn.Module]:
     def build(drop_rate: float) -> DPTSegmenter:
-        trunk = VisionTransformer(patch=16, dim=dim, depth=depth, heads=heads, grid=grid)
+        trunk = Backbone(patch=16, dim=dim, depth=depth, heads=heads, grid=grid)
         return DPTSegmenter(trunk, freeze_trunk=freeze)
 
     return build

@@ -48,6 +48,6 @@ def _vit(folder: Path, golden: Golden) -> Iterator[Case]:
         yield golden.case(f"edge{suffix}", edge, 4e-5)
         yield golden.case(f"features{suffix}", features, 4e-5)
         if name == "small":
-            tokens, grid = model.pretrained.model(picture)
+            tokens, grid = model.pretrained.model.tokens(picture)
             yield golden.case("block11", tokens, 4e-5)
             yield golden.case("pos", model.pretrained.model.position(*grid), 1e-6)

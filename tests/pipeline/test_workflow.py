@@ -177,9 +177,13 @@ def test_a_killed_run_is_finished_by_the_same_command(checkout, photos):
     process = snakemake(
         checkout, "--cores", 2, "pascal_k5", settings=settings, start_new_session=True
     )
-    time.sleep(5)
+    records, deadline = whole / "pascal" / "records", time.monotonic() + 120
+    while not any(records.glob("[!.]*.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run had ended before it was killed"
     run(checkout, "--cores", 2, "pascal_k5", settings=settings)
     found = dict(shards.open(whole / "pascal" / "eigenvectors", verify=True))
     assert list(found) == list(expected)

@@ -133,7 +133,7 @@ def test_trunk_agrees_with_timm(tmp_path):
     model.load_trunk(donor.state_dict())
     images = torch.rand(1, 3, 384, 384)
     with torch.no_grad():
-        ours, grid = model.pretrained.model(images)
+        ours, grid = model.pretrained.model.tokens(images)
         theirs = donor.forward_intermediates(
             images, indices=[5], norm=False, intermediates_only=True, output_fmt="NLC",
             return_prefix_tokens=True,
