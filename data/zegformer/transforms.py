@@ -1,4 +1,4 @@
-"""How ZegFormer prepares pictures: resize, crop, colours, flip, padding, one mask a class.
+"""How ZegFormer prepares images: resize, crop, colours, flip, padding, one mask per class.
 
 Images are (H, W, 3) uint8 RGB and labels (H, W) uint8 or uint16 throughout. Every random choice
 comes from the generator that is passed in.
@@ -48,7 +48,7 @@ class Augmentation:
 def train_sample(
     image: np.ndarray, label: np.ndarray, settings: Augmentation, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A random view of a picture and its label."""
+    """A random view of an image and its label."""
     short = int(rng.choice(np.asarray(settings.short_sides)))
     size = resized_size(*image.shape[:2], short=short, longest=settings.longest)
     image, label = resize_image(image, size), resize_label(label, size)
@@ -63,7 +63,7 @@ def train_sample(
 
 
 def test_image(image: np.ndarray, *, short: int = 640, longest: int = 2560) -> np.ndarray:
-    """A picture as the network is asked about it."""
+    """An image resized as for the network's input at test time."""
     return resize_image(image, resized_size(*image.shape[:2], short=short, longest=longest))
 
 

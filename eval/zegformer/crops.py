@@ -1,12 +1,12 @@
-"""What CLIP's image tower is shown of each mask: a square crop of the picture.
+"""What CLIP's image tower is shown of each mask: a square crop of the image.
 
 Styles: "cropmask" (published default) sets everything outside the mask to zero, which is CLIP's
 mean colour, and crops the mask's box; "crop" crops the box unmasked; "mask" shows the whole masked
-picture. A box is stretched to a square whatever its proportion.
+image. A box is stretched to a square whatever its proportion.
 
 Geometries: "published" takes the first and last row and column of a mask as the box's edges (the
-last are cut off), the whole padded picture where that box has no area, and lets padding be part of
-a mask; "corrected" includes the last row and column, widens the box to a square inside the picture
+last are cut off), the whole padded image where that box has no area, and lets padding be part of
+a mask; "corrected" includes the last row and column, widens the box to a square inside the image
 and keeps masks off the padding.
 
 Ding et al., "Decoupling Zero-Shot Semantic Segmentation", CVPR 2022, section 3.4.
@@ -52,9 +52,9 @@ def published_boxes(masks: Tensor) -> Tensor:
 
 
 def square_boxes(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Half-open square boxes around masks, inside the picture of `size` (H, W); (Q, 4) int64.
+    """Half-open square boxes around masks, inside the image of `size` (H, W); (Q, 4) int64.
 
-    Where a square does not fit into the picture, the box is as long as the picture on that axis.
+    Where a square does not fit into the image, the box is as long as the image on that axis.
     """
     H, W = size
     x0, x1 = _extent(masks.any(dim=1))
@@ -129,14 +129,14 @@ def crops(
     style: str = "cropmask",
     geometry: str = "published",
 ) -> tuple[Tensor, Tensor]:
-    """What CLIP sees of each mask, equal pictures given once.
+    """What CLIP sees of each mask, equal images given once.
 
     Parameters
     ----------
     image : Tensor, (3, H, W)
         Normalised for CLIP, padded with zeros.
     mask_logits : Tensor, (Q, H, W)
-        At the padded picture's size. A pixel is in the mask where their sigmoid is above 0.5.
+        At the padded image's size. A pixel is in the mask where their sigmoid is above 0.5.
     size : (int, int)
         Height and width without padding.
     side : int
@@ -148,7 +148,7 @@ def crops(
     -------
     pictures : Tensor, (P, 3, side, side)
     row : Tensor, (Q,) int64
-        Which picture belongs to each query. All empty masks share one.
+        Which image belongs to each query. All empty masks share one.
 
     Raises
     ------

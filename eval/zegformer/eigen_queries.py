@@ -30,7 +30,7 @@ class EigenUse:
     ways : some of `WAYS`
     agreement : IoU with a query's mask from which an eigen segment refines it
     weight : share of the eigen segment in a refined mask, of the smooth map in a smoothed one
-    smallest : proposals cover at least this share of the photo
+    smallest : proposals cover at least this share of the image
 
     Raises
     ------
@@ -52,7 +52,7 @@ def eigen_segments(maps: EigenMaps, *, smallest: float = 0.01) -> np.ndarray:
     """Candidate segments, (S, H, W) bool: the eigen masks, their complements, and their parts.
 
     A part is a connected component of a mask or complement that has several; all candidates cover
-    at least `smallest` of the photo. May be empty.
+    at least `smallest` of the image. May be empty.
     """
     found = []
     for mask in (*maps.masks, *~maps.masks):
@@ -74,7 +74,7 @@ def refined(mask_logits: Tensor, segments: Tensor, use: EigenUse) -> Tensor:
     mask_logits : Tensor, (Q, H', W')
         At the padded size.
     segments : Tensor, (S, H, W) bool
-        At the photo's size, on the same device.
+        At the image's size, on the same device.
 
     Returns
     -------

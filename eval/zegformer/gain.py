@@ -1,4 +1,4 @@
-"""Whether one way of answering beats another: GZS3 figures under a paired bootstrap over photos.
+"""Whether one method beats another: GZS3 figures under a paired bootstrap over images.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
 """
@@ -15,7 +15,7 @@ from eval.zegformer.metrics import confusion, figures
 
 
 class PhotoCounts:
-    """Keeps the confusion matrix of each photo; handed to `gzs_scoring.score` as `on_photo`.
+    """Keeps the confusion matrix of each image; handed to `gzs_scoring.score` as `on_photo`.
 
     Meant for small sets: a matrix of K classes takes 8 K^2 bytes.
     """
@@ -49,9 +49,9 @@ class Gain:
 def gain(
     ours: PhotoCounts, theirs: PhotoCounts, figure: str, *, draws: int = 1000, seed: int = 0
 ) -> Gain:
-    """Gain of `ours` in one of the `gzs_metrics.figures`, over the photos that both have.
+    """Gain of `ours` in one of the `gzs_metrics.figures`, over the images that both have.
 
-    Resampled photos may lack a class: means are over the classes they do have.
+    Resampled images may lack a class: means are over the classes they do have.
     """
     unseen = ours.vocabulary.unseen_ids if ours.vocabulary.seen_ids else []
     ids = sorted(ours.found.keys() & theirs.found.keys())

@@ -25,7 +25,7 @@ from data.errors import DatasetError
 def confusion(
     prediction: np.ndarray, truth: np.ndarray, classes: int, *, ignore: int
 ) -> np.ndarray:
-    """Count the pixels of one photo.
+    """Count the pixels of one image.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""GZS3 scores as one page: figures, classes, and pictures of photo, truth and prediction."""
+"""GZS3 scores as one page: figures, classes, and example images with truth and prediction."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def text_table(figures: Mapping[str, float]) -> str:
 
 
 class Examples:
-    """Keeps pictures of the first photos that are scored; handed to `gzs_scoring.score`."""
+    """Keeps the first scored images with truth and prediction; handed to `scoring.score`."""
 
     def __init__(self, vocabulary: Vocabulary, *, photos: int = 12) -> None:
         self.vocabulary, self.photos = vocabulary, photos

@@ -1,4 +1,4 @@
-"""The per-pixel baseline of the ZegFormer paper, asked about photos."""
+"""Inference with the per-pixel baseline of the ZegFormer paper."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.zegformer.per_pixel import STRIDE
 
 
 class PixelSegmenter:
-    """The per-pixel baseline, asked like `Segmenter`.
+    """The per-pixel baseline with the interface of `Segmenter`.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class PixelSegmenter:
         self.text, self.seen, self.gamma = text.to(device), seen.to(device), gamma
 
     def predict(self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
-        """The best class of each pixel, (H, W) int64 a photo."""
+        """The best class of each pixel, (H, W) int64 per image."""
         return [self.named(image, size)[1] for image, size in zip(images, sizes, strict=True)]
 
     @torch.inference_mode()

@@ -43,14 +43,14 @@ class Predicts(Protocol):
 
 @dataclass
 class Score:
-    """Counts over photos; those of parts of a data set add up.
+    """Counts over images; those of parts of a data set add up.
 
     Attributes
     ----------
     confusion : (K + 1, K + 1) int64, see `gzs_metrics`
-    outlines : (4,) int64, see `boundary.matches`, summed over photos and classes
+    outlines : (4,) int64, see `boundary.matches`, summed over images and classes
     photos : int, scored
-    unread : (id, reason) of photos that could not be read
+    unread : (id, reason) of images that could not be read
     """
 
     confusion: np.ndarray
@@ -81,17 +81,17 @@ def score(
     eigen: EigenFolder | None = None,
     on_photo: Callable[[Pair, np.ndarray, np.ndarray, np.ndarray], None] | None = None,
 ) -> Score:
-    """Predict and count labelled photos.
+    """Predict and count labelled images.
 
     Parameters
     ----------
     model : anything that predicts
-    pairs : photos and label maps in the classes of `vocabulary`
+    pairs : images and label maps in the classes of `vocabulary`
     short, longest : sides of the network's input, in pixels
-    together : photos predicted at a time
+    together : images predicted at a time
     boundaries : measure outlines too
     predictions : file for the predictions as run-length codes, written as they come
-    eigen : eigenvectors of the photos, for models that use them
+    eigen : eigenvectors of the images, for models that use them
     on_photo : called with (pair, image, label, prediction)
 
     """
@@ -123,7 +123,7 @@ def score(
 
 
 def outline_matches(prediction: np.ndarray, label: np.ndarray, ignore: int) -> np.ndarray:
-    """`boundary.matches` summed over the classes that the photo has or is said to have."""
+    """`boundary.matches` summed over the classes that are labelled or predicted."""
     void = label == ignore
     classes = np.union1d(np.unique(label[~void]), np.unique(prediction[~void]))
     total = np.zeros(4, np.int64)
@@ -147,7 +147,7 @@ def _read(
 def _maps(
     eigen: EigenFolder, read: Sequence[tuple[Pair, np.ndarray, np.ndarray]], inputs: list[Tensor]
 ) -> list[EigenMaps]:
-    """Eigenvectors at the size of the network's input; published masks have the photo's."""
+    """Eigenvectors at the size of the network's input; published masks have the image's."""
     found = []
     for (pair, photo, _), image in zip(read, inputs, strict=True):
         own = eigen.maps(pair.id, (photo.shape[0], photo.shape[1]))
@@ -163,7 +163,7 @@ def _tensor(image: np.ndarray) -> Tensor:
 
 
 def join_predictions(parts: Sequence[Path], path: Path) -> None:
-    """Predictions of consecutive photos, one file a process, as one file; the parts go."""
+    """Predictions of consecutive images, one file a process, as one file; the parts go."""
     with _Entries(path) as whole:
         for part in parts:
             with part.open() as file:

@@ -1,8 +1,8 @@
-"""Photos -> segments of any vocabulary, with ZegFormer and, optionally, CLIP's view of each mask.
+"""Segment images into any vocabulary, with ZegFormer and, optionally, CLIP's view of each mask.
 
-Every photo passes the network on its own, so its result depends on nothing but itself; CLIP's crops
-of several photos share batches. What the published program computes in vain is left out without
-changing a result: crops of other styles, and all but one of the pictures of empty masks.
+Every image passes the network on its own, so its result depends on nothing but itself; CLIP's crops
+of several images share batches. What the published program computes in vain is left out without
+changing a result: crops of other styles, and all but one of the crops of empty masks.
 
 Ding et al., "Decoupling Zero-Shot Semantic Segmentation", CVPR 2022.
 """
@@ -30,7 +30,7 @@ from models.zegformer.network import normalised_batch
 
 @dataclass(frozen=True)
 class Classes:
-    """What a photo's segments may be called.
+    """The classes that segments may be given.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Classes:
         if self.crop_text is not None:
             rows["crop_text"] = len(self.crop_text)
         if len(set(rows.values())) != 1:
-            raise VocabularyError(f"expected one row a class in each, found {rows}")
+            raise VocabularyError(f"expected one row per class in each, found {rows}")
 
     def to(self, device: torch.device) -> Classes:
         crop_text = None if self.crop_text is None else self.crop_text.to(device)
@@ -86,7 +86,7 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Queries:
-    """What the network says of one photo.
+    """The network's output for one image.
 
     image : (3, H, W) uint8. logits : (Q, K + 1). masks : (Q, H', W') logits at the padded size.
     """
@@ -101,7 +101,7 @@ class Queries:
 
 
 class Segmenter:
-    """A ZegFormer in evaluation mode, asked about photos.
+    """Run ZegFormer inference on images.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class Segmenter:
     clip : CLIP, needed by every mode but "query"
     scoring : Scoring
     eigen_use : EigenUse
-        What eigenvectors do where they are given.
+        How eigenvectors are used where they are given.
 
     Raises
     ------
@@ -145,12 +145,12 @@ class Segmenter:
     def segments(
         self, images: Sequence[Tensor], eigen: Sequence[EigenMaps] | None = None
     ) -> list[Segments]:
-        """Scored masks of photos.
+        """Scored masks of images.
 
         Parameters
         ----------
         images : (3, H, W) uint8 RGB each
-        eigen : eigenvectors of each photo at its size; used as `eigen_use` says
+        eigen : eigenvectors of each image at its size; used as `eigen_use` says
         """
         photos = [self.queries(image) for image in images]
         if eigen is None:
@@ -175,7 +175,7 @@ class Segmenter:
         sizes: Sequence[tuple[int, int]],
         eigen: Sequence[EigenMaps] | None = None,
     ) -> list[Tensor]:
-        """The best class of each pixel at the given sizes, (H, W) int64 a photo."""
+        """The best class of each pixel at the given sizes, (H, W) int64 per image."""
         found = self.segments(images, eigen)
         if eigen is None or "smooth" not in self.eigen_use.ways:
             return [self.labels(own, size) for own, size in zip(found, sizes, strict=True)]
@@ -217,14 +217,14 @@ class Segmenter:
             none = torch.full((len(masks), photo.logits.shape[1]), -torch.inf, device=self.device)
             (logits,) = self._crop_logits([Queries(photo.image, none, masks)])
             scores = gzs.class_scores(none, logits, self.classes.unseen, mode="image")
-        # A proposal is one opinion beside all queries that cover its pixels.
+        # A proposal counts next to all queries that cover its pixels.
         return Segments(
             torch.cat([found.scores, scores]), torch.cat([found.masks, masks]), found.size
         )
 
     @torch.inference_mode()
     def queries(self, image: Tensor) -> Queries:
-        """The network's masks and logits of one photo."""
+        """The network's masks and logits of one image."""
         image = image.to(self.device)
         batch = normalised_batch([image])
         (last,) = self.model(batch, self.classes.text)
@@ -238,7 +238,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def scored(self, photos: Sequence[Queries]) -> list[Segments]:
-        """Class scores for the queries of photos."""
+        """Class scores for the queries of images."""
         scoring, unseen = self.scoring, self.classes.unseen
         if scoring.mode == "query":
             of_crops: Iterator[Tensor | None] = iter([None] * len(photos))
@@ -272,7 +272,7 @@ class Segmenter:
         return self.best(found, size)[1]
 
     def crops_of(self, photo: Queries, side: int) -> tuple[Tensor, Tensor]:
-        """What CLIP sees of a photo's masks; see `crops.crops`."""
+        """What CLIP sees of an image's masks; see `crops.crops`."""
         height, width = photo.masks.shape[1:]
         image = normalised_batch([photo.image], mean=CLIP_MEAN, std=CLIP_STD, divisor=1)[0]
         padded = F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]))
@@ -287,11 +287,11 @@ class Segmenter:
         )
 
     def crop_features(self, photos: Sequence[Queries]) -> list[Tensor]:
-        """CLIP's features of every query's crop, (Q, D) a photo, not normalised."""
+        """CLIP's features of every query's crop, (Q, D) per image, not normalised."""
         clip = self._clip()
         shown = [self.crops_of(photo, clip.image_size) for photo in photos]
         pictures = torch.cat([picture for picture, _ in shown])
-        # A few at a time stay in a processor's cache, many keep a GPU busy.
+        # A few at a time stay in the cache of a CPU, many keep a GPU busy.
         at_once = self.scoring.crops_at_once or (4 if self.device.type == "cpu" else 64)
         features = torch.cat([clip.encode_image(part) for part in pictures.split(at_once)])
         of_photos = features.split([len(picture) for picture, _ in shown])

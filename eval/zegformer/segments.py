@@ -1,7 +1,7 @@
 """Scored masks -> a score per class and pixel, or the best class of each pixel.
 
 A pixel's score of a class is the sum over queries of the query's score of the class times the
-sigmoid of its mask logit there. Maps are made at the padded size, cut to the picture, brought to
+sigmoid of its mask logit there. Maps are made at the padded size, cut to the image, brought to
 the output size, and only then calibrated.
 
 Cheng et al., "Per-Pixel Classification is Not All You Need for Semantic Segmentation", 2021.
@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Scores and masks of a band: few stay in a processor's cache, many keep a GPU busy.
+# Scores and masks of a band: few stay in the cache of a CPU, many keep a GPU busy.
 _ON_A_CPU, _ON_A_GPU = 1 << 20, 1 << 26
 
 
 @dataclass(frozen=True)
 class Segments:
-    """The masks of one picture and how much of each class they are.
+    """The masks of one image and how much of each class they are.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Segments:
     masks : Tensor, (Q, H', W') float32
         Logits at the padded size.
     size : (int, int)
-        Height and width of the picture without padding.
+        Height and width of the image without padding.
     """
 
     scores: Tensor

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from data.errors import SettingError
 from data.zegformer.transforms import resize_image, resized_size
 from eval.zegformer.segmenter import Segmenter
 
 
 class Augmented:
-    """A segmenter that averages its score maps over views of a photo.
+    """A segmenter that averages its score maps over views of an image.
 
     Parameters
     ----------
@@ -26,7 +27,7 @@ class Augmented:
 
     Raises
     ------
-    ValueError
+    SettingError
         No sizes.
     """
 
@@ -34,7 +35,7 @@ class Augmented:
         self, segmenter: Segmenter, *, shorts: Sequence[int], longest: int, flip: bool
     ) -> None:
         if not shorts:
-            raise ValueError("shorts: expected at least one size, found none")
+            raise SettingError("shorts: expected at least one size, found none")
         self.segmenter, self.shorts = segmenter, shorts
         self.longest, self.flip = longest, flip
 

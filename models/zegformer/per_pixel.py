@@ -1,4 +1,4 @@
-"""The per-pixel baseline of the ZegFormer paper ("SPNet-FPN"): no queries, a cosine a pixel.
+"""The per-pixel baseline of the ZegFormer paper ("SPNet-FPN"): no queries, one cosine per pixel.
 
 Ding et al., "Decoupling Zero-Shot Semantic Segmentation", CVPR 2022, after Xian et al., "Semantic
 Projection Network for Zero- and Few-Label Semantic Segmentation", CVPR 2019.

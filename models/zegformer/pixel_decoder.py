@@ -43,7 +43,7 @@ class PixelDecoder(nn.Module):
     mask_dim : int
         Channels of the result, which mask embeddings are multiplied with.
     inputs : mapping
-        Channels of "res2" to "res5"; those of the published trunks unless given.
+        Channels of "res2" to "res5"; those of the published backbones unless given.
     """
 
     def __init__(

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import FrozenBatchNorm2d
 
-# 14 is not published: one block a stage, for small experiments.
+from data.errors import SettingError
+
+# 14 is not published: one block per stage, for small experiments.
 BLOCKS = {14: (1, 1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 STAGES = ("res2", "res3", "res4", "res5")
 RES2_CHANNELS = 256
@@ -101,14 +103,14 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The trunk of a depth in `BLOCKS` with a norm of `NORMS`; see the module's contract.
+    """The backbone of a depth in `BLOCKS` with a norm of `NORMS`; see the module's contract.
 
     `res2` is the number of channels of the first stage. With `res5_dilation` 2 the last stage keeps
     stride 16 and dilates its 3x3 convolutions instead. Published are 256 and 1.
 
     Raises
     ------
-    ValueError
+    SettingError
         Another depth or norm.
     """
 
@@ -121,9 +123,9 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if depth not in BLOCKS:
-            raise ValueError(f"depth: expected one of {sorted(BLOCKS)}, found {depth}")
+            raise SettingError(f"depth: expected one of {sorted(BLOCKS)}, found {depth}")
         if norm not in NORMS:
-            raise ValueError(f"norm: expected one of {sorted(NORMS)}, found {norm!r}")
+            raise SettingError(f"norm: expected one of {sorted(NORMS)}, found {norm!r}")
         self.depth = depth
         self.channels = channels(res2)
         self.stem = Stem(norm)

@@ -1,8 +1,8 @@
-"""Where ZegFormer's weights come from: whole checkpoints, and ImageNet trunks to start from.
+"""Where ZegFormer's weights come from: whole checkpoints, and ImageNet backbones to start from.
 
-A checkpoint is a torch file (weights bare, or under "model") or `.safetensors`. A trunk is
+A checkpoint is a torch file (weights bare, or under "model") or `.safetensors`. A backbone is
 torchvision's or timm's ResNet, or detectron2's pickle of torchvision's (`R-50.pkl`, `R-101.pkl` as
-MaskFormer's tools convert it), or the trunk of a checkpoint with the other head: a ZegFormer may
+MaskFormer's tools convert it), or the backbone of a checkpoint with the other head: a ZegFormer may
 start from the per-pixel baseline. The MSRA files of the same names are recognised and refused: they
 expect BGR of unit deviation and the stride in the first 1x1 convolution.
 """
@@ -25,26 +25,26 @@ from models.zegformer.resnet import BLOCKS, ResNet, torchvision_key
 
 log = logging.getLogger(__name__)
 
-_TRUNK = "backbone."
+_BACKBONE = "backbone."
 _HEADS = ("sem_seg_head.predictor.", "sem_seg_head.projection_layer.")  # ZegFormer, the baseline
 _ONLY_A_START = (
-    "{}: the trunk that a training starts from, not a trained network; give trained weights as "
+    "{}: a backbone to start a training run from, not a trained network; give trained weights as "
     "MODEL.WEIGHTS (or --checkpoint)"
 )
 _BLOCK_OF_RES4 = re.compile(r"(?:^|\.)(?:res4|layer3)\.(\d+)\.conv1\.weight$")
 
 
 def load(model: nn.Module, source: str | Checkpoint, *, whole: bool = False) -> Mapping[str, Any]:
-    """Fill a network that has a ResNet as `backbone`: all of it, or the trunk alone.
+    """Fill a network that has a ResNet as `backbone`: all of it, or the backbone alone.
 
     Parameters
     ----------
     model : ZegFormer or PerPixelBaseline
     source : str or Checkpoint
-        Path of a checkpoint or of a trunk. A name that ends in `R-50.pkl` or `R-101.pkl` and is no
-        file (detectron2's address) means torchvision's ImageNet weights of that depth, fetched or
-        cached. Empty: fresh weights.
-    whole : refuse a trunk, with which a network answers at random
+        Path of a checkpoint or of a backbone. A name that ends in `R-50.pkl` or `R-101.pkl` and is
+        no file (detectron2's address) means torchvision's ImageNet weights of that depth, fetched
+        or cached. Empty: randomly initialised weights.
+    whole : refuse a backbone alone, with which predictions are random
 
     Returns
     -------
@@ -57,7 +57,7 @@ def load(model: nn.Module, source: str | Checkpoint, *, whole: bool = False) -> 
         Absent, unreadable, of another depth, head or architecture, or an MSRA file.
     """
     if not source:
-        log.info("fresh weights: no file was named")
+        log.info("randomly initialised weights: MODEL.WEIGHTS names no file")
         return {}
     if isinstance(source, Checkpoint):
         _load_tensors(model, source.tensors, str(source.path), whole=whole)
@@ -77,12 +77,12 @@ def load(model: nn.Module, source: str | Checkpoint, *, whole: bool = False) -> 
 def _load_tensors(
     model: nn.Module, weights: Mapping[str, Tensor], source: str, *, whole: bool
 ) -> None:
-    is_checkpoint = any(key.startswith(_TRUNK) for key in weights)
+    is_checkpoint = any(key.startswith(_BACKBONE) for key in weights)
     if whole and not is_checkpoint:
         raise WeightsError(_ONLY_A_START.format(source))
     _check_depth(cast(ResNet, model.backbone), weights, source)
     if not is_checkpoint:
-        load_trunk(model, weights, source)
+        load_backbone(model, weights, source)
     elif whole and _is_of_other_head(model, weights):
         raise WeightsError(
             f"{source}: not a checkpoint of {type(model).__name__}, it has the other head; choose "
@@ -90,8 +90,8 @@ def _load_tensors(
             "per-pixel baseline"
         )
     elif _is_of_other_head(model, weights):
-        log.info("%s: a checkpoint with the other head; its trunk alone is taken", source)
-        load_trunk(model, {k.removeprefix(_TRUNK): v for k, v in weights.items()}, source)
+        log.info("%s: a checkpoint with the other head; only its backbone is used", source)
+        load_backbone(model, {k.removeprefix(_BACKBONE): v for k, v in weights.items()}, source)
     else:
         load_state(model, weights, source)
         _warn_of_msra_start(weights, source)
@@ -106,7 +106,7 @@ def _is_of_other_head(model: nn.Module, weights: Mapping[str, Tensor]) -> bool:
     return bool(given) and not own & given
 
 
-def load_trunk(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+def load_backbone(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """Fill `model.backbone` from an image classifier's state dict; the head keeps its weights.
 
     Raises
@@ -114,17 +114,17 @@ def load_trunk(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> 
     WeightsError
         Names of MSRA's pickles, of another architecture, or misshapen.
     """
-    trunk = cast(ResNet, model.backbone)
+    backbone = cast(ResNet, model.backbone)
     if any("_branch2" in key for key in weights):
         raise WeightsError(
-            f"{source}: the MSRA weights of ResNet-{trunk.depth}, made for BGR images of unit "
+            f"{source}: the MSRA weights of ResNet-{backbone.depth}, made for BGR images of unit "
             "deviation and the stride in the first 1x1 convolution; ZegFormer needs torchvision's: "
-            f"give resnet{trunk.depth} IMAGENET1K_V1 (a .pth file of torchvision's, or its "
-            f"conversion R-{trunk.depth}.pkl)"
+            f"give resnet{backbone.depth} IMAGENET1K_V1 (a .pth file of torchvision's, or its "
+            f"conversion R-{backbone.depth}.pkl)"
         )
-    names = {key: key if key in weights else torchvision_key(key) for key in trunk.state_dict()}
+    names = {key: key if key in weights else torchvision_key(key) for key in backbone.state_dict()}
     found = {key: weights[name] for key, name in names.items() if name in weights}
-    load_state(trunk, found, source)
+    load_state(backbone, found, source)
 
 
 def _torchvision(depth: int, source: str) -> dict[str, Tensor]:
@@ -138,24 +138,26 @@ def _torchvision(depth: int, source: str) -> dict[str, Tensor]:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise WeightsError(
             f"{source}: no such file, and torchvision's ImageNet weights could not be fetched "
-            f"({reason}). Give the path of {name} as MODEL.WEIGHTS, or '' for fresh weights"
+            f"({reason}). Give the path of {name} as MODEL.WEIGHTS, or '' for randomly initialised "
+            "weights"
         ) from error
 
 
-def _check_depth(trunk: ResNet, weights: Mapping[str, Tensor], source: str) -> None:
+def _check_depth(backbone: ResNet, weights: Mapping[str, Tensor], source: str) -> None:
     blocks = {int(m[1]) for m in map(_BLOCK_OF_RES4.search, weights) if m}
     for depth, counts in BLOCKS.items():
-        if len(blocks) == counts[2] and depth != trunk.depth:
+        if len(blocks) == counts[2] and depth != backbone.depth:
             raise WeightsError(
-                f"{source}: weights of ResNet-{depth}, but MODEL.RESNETS.DEPTH is {trunk.depth}; "
-                f"choose the configuration with R{depth}, or the weights of ResNet-{trunk.depth}"
+                f"{source}: weights of ResNet-{depth}, but MODEL.RESNETS.DEPTH is "
+                f"{backbone.depth}; choose the configuration with R{depth}, or the weights of "
+                f"ResNet-{backbone.depth}"
             )
 
 
 def _warn_of_msra_start(weights: Mapping[str, Tensor], source: str) -> None:
     means = [value for key, value in weights.items() if key.endswith("running_mean")]
     scale = weights.get("backbone.stem.conv1.norm.weight")
-    # A trunk that started from fresh weights has mean 0 too, but scale 1.
+    # A backbone that started from random weights has mean 0 too, but scale 1.
     if scale is not None and (scale != 1).any() and not any(value.any() for value in means):
         log.warning(
             "%s: every frozen batch norm has mean 0: it was trained from MSRA's R-101.pkl, which "

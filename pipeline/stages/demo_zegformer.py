@@ -52,7 +52,7 @@ def run(
     Parameters
     ----------
     data_dir : folder that `data.synthetic.world.write` was given
-    eigenvectors : shards or PNGs of its photos; with them, scores with refined masks too
+    eigenvectors : shards or PNGs of its images; with them, scores with refined masks too
 
     Returns
     -------
@@ -105,7 +105,7 @@ def _prepared(data_dir: Path, out: Path, device: str) -> list[str]:
     }
     names.write_text(json.dumps(content))
     np.save(table, world.text_embeddings(vocabulary.names))
-    told = {
+    values = {
         "DATASETS.ROOT": root,
         "MODEL.DEVICE": device,
         "MODEL.TEXT_EMBEDDINGS": table,
@@ -113,7 +113,7 @@ def _prepared(data_dir: Path, out: Path, device: str) -> list[str]:
         "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON": names,
         "OUTPUT_DIR": out,
     }
-    return [str(part) for pair in told.items() for part in pair]
+    return [str(part) for pair in values.items() for part in pair]
 
 
 def _score(settings: ZegFormerSettings, model: Any, classes: Any, **more: Any) -> Score:
@@ -137,7 +137,7 @@ def _score(settings: ZegFormerSettings, model: Any, classes: Any, **more: Any) -
 def main(data_dir: Path, eigenvectors: Path | None, out: Path, device: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("PIL").setLevel(logging.WARNING)
-    # As the demo of SAZS, which trains beside this one: more threads wait, and change the weights.
+    # As the demo of SAZS, which runs at the same time: more threads wait, and change the weights.
     torch.set_num_threads(1)
     for name, own in run(data_dir, out, eigenvectors=eigenvectors, device=device).items():
         click.echo(f"{name}: " + ", ".join(f"{key} {value:.1f}" for key, value in own.items()))

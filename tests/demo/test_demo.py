@@ -161,11 +161,11 @@ def test_the_start_of_a_training_is_no_network(setting, tmp_path, caplog, monkey
     given = ["--input", setting / "photos", "--output", tmp_path / "out"]
     given += ["--embeddings", setting / "text.npy", "--classes", "cat, dog, cow"]
     assert call(list(map(str, given))) == 1
-    assert "R-50.pkl: the trunk that a training starts from" in caplog.text
+    assert "R-50.pkl: a backbone to start a training run from" in caplog.text
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "trunk.pth")
     given += ["--opts", "MODEL.WEIGHTS", tmp_path / "trunk.pth"]
     assert call(list(map(str, given))) == 1
-    assert "trunk.pth: the trunk that a training starts from" in caplog.text
+    assert "trunk.pth: a backbone to start a training run from" in caplog.text
 
 
 def test_which_words_had_masks_is_found_by_name():

@@ -1,4 +1,4 @@
-"""Training samples of ZegFormer: random views, and one mask a class."""
+"""Training samples of ZegFormer: random views, and one mask per class."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def labelled(pairs: Sequence[Pair], ignore: int) -> list[Pair]:
             return True
 
     kept = [pair for pair in pairs if has_class(pair.label)]
-    log.info("%d of %d photos show no class to train on", len(pairs) - len(kept), len(pairs))
+    log.info("%d of %d images show no class to train on", len(pairs) - len(kept), len(pairs))
     return kept
 
 
 class Samples(Dataset):
     """Draw -> {"image" (3, H, W) uint8, "labels" (n,) int64, "masks" (n, H, W) bool, "valid"}.
 
-    `valid`, (H, W) bool, says which pixels have a label. A photo that cannot be read is named under
-    `train.unread.KEY`, and another is taken.
+    `valid`, (H, W) bool, marks the labelled pixels. An image that cannot be read is named under
+    `train.unread.KEY`, and the next one is used.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Samples(Dataset):
         }
 
     def is_wide(self, item: int) -> bool:
-        """Whether a photo is wider than high, by its header; one that has none counts as high."""
+        """Whether an image is wider than high, by its header; one that has none counts as high."""
         try:
             height, width = picture_size(self.pairs[item].image)
         except ImageError:
@@ -82,7 +82,7 @@ class Samples(Dataset):
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """A batch: one list an entry, because photos have different numbers of masks."""
+    """A batch: one list per entry, because images have different numbers of masks."""
     unread = [photo for sample in samples for photo in sample.pop(KEY)]
     return {key: [sample[key] for sample in samples] for key in samples[0]} | {KEY: unread}
 
@@ -111,7 +111,7 @@ def batches(
 ) -> Iterator[dict[str, Any]]:
     """Endless batches of this process from number `start` on; `grouped`: of one orientation each.
 
-    Since samples are padded to one square, the two differ only in which photos meet in a batch.
+    Since samples are padded to one square, the two differ only in which images meet in a batch.
     """
     place = {"seed": seed, "rank": world.rank, "size": world.size, "start": start}
     draws: Iterable[list[Draw]] = (

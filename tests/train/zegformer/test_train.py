@@ -256,7 +256,7 @@ def test_photos_of_unseen_classes_alone_are_left_out_on_request(root, tmp_path, 
         DATASETS__TRAIN="['pascal_voc_test_seen_sem_seg']",
     )  # fmt: skip
     zegformer.train(config, WORLD)
-    assert "2 of 3 photos show no class to train on" in caplog.text
+    assert "2 of 3 images show no class to train on" in caplog.text
 
 
 def test_fewer_gpus_follow_the_rule_and_say_so(root, tmp_path, caplog):
@@ -314,7 +314,7 @@ def test_scoring_the_start_of_a_training_is_refused(root, tmp_path):
     arguments = ["--config-file", str(BASE), "--eval-only", *options(root, tmp_path)]
     result = CliRunner().invoke(train_net.main, [*arguments, "MODEL.WEIGHTS", "R-50.pkl"])
     assert result.exit_code == 1
-    assert "Error: R-50.pkl: the trunk that a training starts from" in result.output
+    assert "Error: R-50.pkl: a backbone to start a training run from" in result.output
 
 
 def test_a_training_starts_from_a_pickle_of_arrays(root, tmp_path):
