@@ -12,6 +12,7 @@ include: "pipeline/rules/common.smk"
 include: "pipeline/rules/photos.smk"
 include: f"pipeline/rules/{CONFIG.path}.smk"
 include: "pipeline/rules/results.smk"
+include: "pipeline/rules/objects.smk"
 include: "pipeline/rules/sazs.smk"
 include: "pipeline/rules/zegformer.smk"
 

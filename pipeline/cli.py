@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from data.datasets import DATASETS, downloaded, generated
+from pipeline import discovery
 from pipeline.commands import one_line_errors
 from pipeline.config import MACHINE, STAGE_KEYS, Config
 from pipeline.layout import STAGES, Layout
@@ -193,6 +194,10 @@ def index(config: Config, dataset: str) -> None:
         masks=layout.masks(dataset),
         mask_lists=Path(layout.mask_list(dataset, 0)).parent,
     )
+
+
+for command in discovery.COMMANDS:
+    main.add_command(command)
 
 
 @main.command()

@@ -22,6 +22,8 @@ from eigen.extractors.registry import family
 from eigen.extractors.spec import DEVICE, MAX_PATCHES, ExtractorSpec
 from eigen.graphs.spec import GraphSpec
 from eigen.mask_spec import MaskSpec
+from eigen.objects.find import ObjectSpec
+from eigen.segments.partition import SegmentSpec
 from eigen.solvers.spec import SolveSpec
 
 
@@ -85,6 +87,18 @@ class Config(Spec):
         description="Overwrite masks that another program wrote, or a run with other settings from"
         " another results folder.",
     )
+    objects: ObjectSpec = ObjectSpec()
+    segments: SegmentSpec = SegmentSpec()
+    clusters: int = Field(
+        21, ge=1, le=255, description="Clusters of the segments of a data set (stage clusters)."
+    )
+    classifier: Literal["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"] = Field(
+        "efficientnet_lite2",
+        description="ImageNet classifier that names masks; its weights come in a Python package.",
+    )
+    least_name_score: float = Field(
+        0.0, ge=0, le=1, description="Masks whose best class scores lower stay without a name."
+    )
     report_photos: int = Field(200, ge=1, le=2000, description="Most images that the report shows.")
     world_photos: int = Field(560, ge=20, le=100_000, description="Images of the generated world.")
 
@@ -102,6 +116,14 @@ _NAMES = {
     "graph.pixels.feature_power": "pixel_feature_power",
     "graph.pixels.links": "pixel_links",
     "masks.method": "mask_method",
+    **{
+        f"objects.{field}": f"object_{field}" for field in ("method", "count", "pairs", "threshold")
+    },
+    "objects.least_area": "least_object_area",
+    "objects.least_score": "least_object_score",
+    "objects.refine": "refine_objects",
+    "segments.count": "segments",
+    "segments.method": "segment_method",
 }
 """Published names of the keys that are not called as their field is."""
 
@@ -142,6 +164,8 @@ READING = (*_keys_of("extractor"), "max_patches")
 GRAPH = _keys_of("graph")
 SOLVING = _keys_of("solve")
 MASKING = ("datasets_root", "k", *_keys_of("masks"))
+OBJECTS = _keys_of("objects")
+SEGMENTING = (*_keys_of("segments"), "upsampling", "seed")
 MACHINE = _keys_of("machine")
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "photos": ("results_root", "world_photos", "seed"),
@@ -153,6 +177,10 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "masks": ("results_root", *MASKING, "overwrite_masks"),
     "index": ("results_root", "path", "strict"),
     "report": ("results_root", *MASKING, "report_photos"),
+    "objects": ("results_root", *READING, *OBJECTS),
+    "segments": ("results_root", *READING, *SEGMENTING),
+    "clusters": ("datasets_root", "results_root", "folder", "clusters", "seed"),
+    "names": ("datasets_root", "results_root", "folder", "classifier", "least_name_score"),
 }
 """Keys that decide what a stage writes, and where."""
 

@@ -62,6 +62,22 @@ class Layout:
     def report(self, dataset: str) -> str:
         return f"{self.results_root}/{dataset}/report.html"
 
+    def objects(self, dataset: str) -> str:
+        """COCO results; `objects.images.json` next to it lists the images."""
+        return f"{self.results_root}/{dataset}/objects.json"
+
+    def segments(self, dataset: str) -> str:
+        """Features of all segments; label maps `{id}.png` are in the same folder."""
+        return f"{self.results_root}/{dataset}/segments/features.h5"
+
+    def clusters(self, dataset: str) -> str:
+        """Scores of the clusters; label maps `{id}.png` are in the same folder."""
+        return f"{self.results_root}/{dataset}/clusters/clusters.json"
+
+    def names(self, dataset: str) -> str:
+        """Masks with their names; label maps `{id}.png` are in the same folder."""
+        return f"{self.results_root}/{dataset}/names/names.json"
+
     def tree(self, dataset: str) -> Path:
         """Root of a data set's tree."""
         if DATASETS[dataset].generator is not None:

@@ -37,7 +37,8 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 class Namer(Protocol):
     """What gives names: `names`, and scores (M, C) from 0 to 1 of masks (M, H, W) of an image."""
 
-    names: Sequence[str]
+    @property
+    def names(self) -> Sequence[str]: ...
 
     def __call__(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray: ...
 

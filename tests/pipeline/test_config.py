@@ -27,6 +27,7 @@ TOGETHER = {
     **{key: {"graph": "pixel"} for key in config.GRAPH if "pixel" in key},
     **{key: {"extractor": "dino_resnet50"} for key in ("stages", "patch", "enlargement")},
     "centring": {"extractor": "dino_resnet50"},
+    "object_threshold": {"object_method": "tokencut"},
 }
 
 

