@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 
 from data.errors import SettingError
+from data.pictures import IGNORE
+from data.text.vocabulary import palette
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -128,22 +130,9 @@ def label_colour(label: int) -> RGB:
     return int(red), int(green), int(blue)
 
 
-def label_rgb(labels: np.ndarray, *, ignore: int | None = 255) -> np.ndarray:
-    """Colour a label map by the rule of the PASCAL VOC development kit.
-
-    The bits of the id are dealt to red, green and blue in turn, and fill each from its highest bit
-    down, so that all ids below 2^24 differ.
-
-    Parameters
-    ----------
-    labels : ndarray, shape (H, W), integer, >= 0
-    ignore : int, optional
-        Label shown as void.
-    """
-    ids = labels.astype(np.int64)
-    colours = np.zeros((*labels.shape, 3), np.uint8)
-    for bit in range(24):
-        colours[..., bit % 3] |= (((ids >> bit) & 1) << (7 - bit // 3)).astype(np.uint8)
+def label_rgb(labels: np.ndarray, *, ignore: int | None = IGNORE) -> np.ndarray:
+    """Colour a label map (H, W) by `data.text.vocabulary.palette`, and `ignore` as void."""
+    colours = palette(labels)
     if ignore is not None:
         colours[labels == ignore] = VOID
     return colours
@@ -156,7 +145,7 @@ def label_overlay(
     *,
     opacity: float = 0.55,
     background: int | None = None,
-    ignore: int = 255,
+    ignore: int = IGNORE,
 ) -> np.ndarray:
     """Lay a label map over its photo, and write each class's name inside its largest region.
 

@@ -83,11 +83,11 @@ class Vocabulary:
     @property
     def colours(self) -> np.ndarray:
         """(n, 3) uint8 RGB: PASCAL's palette, in which no two classes are alike."""
-        return palette(len(self) + 1)[1:]
+        return palette(np.arange(1, len(self) + 1))
 
     def synonyms(self, class_id: int) -> list[str]:
         """The words for a class: its name cut at each comma and space."""
-        return self.names[class_id].split(", ")
+        return synonyms(self.names[class_id])
 
     def index(self, name: str) -> int:
         """Class id of a name. Raises `VocabularyError` where no class is called so."""
@@ -130,16 +130,30 @@ class Vocabulary:
             )
 
 
-def palette(n: int) -> np.ndarray:
-    """(n, 3) uint8 RGB: the colours of PASCAL's label PNGs; 0 is black."""
-    ids = np.arange(n)
-    colours = np.zeros((n, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= (((ids >> (3 * bit + channel)) & 1) << (7 - bit)).astype(
-                np.uint8
-            )
+def palette(ids: np.ndarray) -> np.ndarray:
+    """Colours of class ids by the rule of the PASCAL VOC development kit; 0 is black.
+
+    The bits of the id are dealt to red, green and blue in turn and fill each from its highest bit
+    down, so that all ids below 2^24 differ.
+
+    Parameters
+    ----------
+    ids : ndarray, any shape, integer, >= 0
+
+    Returns
+    -------
+    ndarray, shape (*ids.shape, 3), uint8, RGB
+    """
+    ids = np.asarray(ids, np.int64)
+    colours = np.zeros((*ids.shape, 3), np.uint8)
+    for bit in range(24):
+        colours[..., bit % 3] |= (((ids >> bit) & 1) << (7 - bit // 3)).astype(np.uint8)
     return colours
+
+
+def synonyms(name: str) -> list[str]:
+    """The synonyms that a class name lists: its parts between ", ", verbatim."""
+    return name.split(", ")
 
 
 def builtin(key: str) -> Vocabulary:

@@ -61,12 +61,20 @@ class PhotoRow:
         return float(np.max(self.residual))
 
 
-def photo_rows(table: Mapping[str, np.ndarray]) -> list[PhotoRow]:
-    """Rows of a shard's photos by its columns (`shards.Shard.table`), without vectors."""
+def photo_rows(
+    table: Mapping[str, np.ndarray], seconds: Mapping[str, float] | None = None
+) -> list[PhotoRow]:
+    """Rows of a shard's images from its columns (`Shard.table`), without reading the vectors.
+
+    `seconds` is the time of each image by id, where it is known.
+    """
     names = ("id", "size", "grid", "eigenvalues", "residual", "solver")
     columns = [table[name].tolist() for name in names] if table else []
     return [
-        PhotoRow(str(id), tuple(size), tuple(grid), tuple(values), tuple(residual), str(solver))
+        PhotoRow(
+            *(str(id), tuple(size), tuple(grid), tuple(values), tuple(residual), str(solver)),
+            seconds=(seconds or {}).get(str(id)),
+        )
         for id, size, grid, values, residual, solver in zip(*columns, strict=True)
     ]
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from data import weight_files
 from data.errors import WeightsError
+from data.text.vocabulary import synonyms
 from models.clip.clip import CLIP, tokenize
 from models.clip.weights import ClipSource
 
@@ -29,11 +30,6 @@ log = logging.getLogger(__name__)
 
 CACHE = Path("~/.cache/eigenshape/text")
 _FORMAT = 1
-
-
-def synonyms(name: str) -> list[str]:
-    """The synonyms a class name lists: parts between ", ", verbatim."""
-    return name.split(", ")
 
 
 def encode_texts(clip: CLIP, texts: Sequence[str], *, batch: int = 256) -> Tensor:

@@ -62,17 +62,7 @@ def run(
 def _rows(pairs: shards.ShardFolder, seconds: dict[str, float]) -> Iterator[report.PhotoRow]:
     """Rows from the columns of the shards, without reading their vectors."""
     for shard in pairs.shards:
-        table = shard.table()
-        for index, id in enumerate(shard.ids()):
-            yield report.PhotoRow(
-                id=id,
-                size=tuple(table["size"][index].tolist()),
-                grid=tuple(table["grid"][index].tolist()),
-                eigenvalues=tuple(table["eigenvalues"][index].tolist()),
-                residual=tuple(table["residual"][index].tolist()),
-                solver=str(table["solver"][index]),
-                seconds=seconds.get(id),
-            )
+        yield from report.photo_rows(shard.table(), seconds)
 
 
 def _seconds(records: Sequence[Record]) -> dict[str, float]:

@@ -63,6 +63,7 @@ def test_rows_of_a_shard_are_those_of_its_pairs(tmp_path):
     shard = shards.Shard(path)
     rows = [report.PhotoRow.of(photo_id, pairs) for photo_id, pairs in given.items()]
     assert report.photo_rows(shard.table()) == rows
+    assert [row.seconds for row in report.photo_rows(shard.table(), {"ü b": 2.5})] == [None, 2.5]
     shard.close()
     assert report.photo_rows({}) == []
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data.text.vocabulary import synonyms
 from models.clip.clip import CLIP, PIXEL_MEAN, PIXEL_STD, tokenize
 from models.clip.prompts import templates
-from models.clip.text import encode_classes, synonyms
+from models.clip.text import encode_classes
 from models.zegformer.network import ZegFormer, normalised_batch
 from models.zegformer.resnet import ResNet, msra_key, torchvision_key
 from models.zegformer.transformer import sine_positions

@@ -71,7 +71,7 @@ def test_synonyms():
 
 
 def test_palette_is_pascals():
-    colours = palette(256)
+    colours = palette(np.arange(256))
     known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 15: (192, 128, 128)}
     known |= {20: (0, 64, 128), 255: (224, 224, 192)}
     assert {c: tuple(colours[c].tolist()) for c in known} == known
