@@ -200,13 +200,14 @@ def chance_planes(k: int) -> Planes:
 def variants(names: tuple[str, ...], graphs: tuple[str, ...], k: int) -> Iterator[tuple]:
     """(extractor, graph, planes) of every row of the table."""
     pixel = PixelSpec(step=3)
-    yield "chance", "", chance_planes(k)
-    yield (
-        "colour",
-        "pixel",
-        pixel_planes(eigen.extractor("lowlevel"), k + 1, pixel, colour_only=True),
-    )
     for name in names:
+        if name == "chance":
+            yield name, "", chance_planes(k)
+            continue
+        if name == "colour":
+            plain = eigen.extractor("lowlevel")
+            yield name, "pixel", pixel_planes(plain, k + 1, pixel, colour_only=True)
+            continue
         extractor = eigen.extractor(name)
         kinds = {
             "patch": patch_planes(extractor, k + 1),
@@ -222,7 +223,13 @@ def variants(names: tuple[str, ...], graphs: tuple[str, ...], k: int) -> Iterato
 @click.option("--coco", "coco_root", type=click.Path(exists=True, path_type=Path))
 @click.option("--bsds", "bsds_root", type=click.Path(exists=True, path_type=Path))
 @click.option("--photos", default=60, show_default=True, help="Of each set, evenly spaced.")
-@click.option("--extractor", "names", multiple=True, default=("lowlevel8", "efficientnet_lite2"))
+@click.option(
+    "--extractor",
+    "names",
+    multiple=True,
+    default=("chance", "colour", "lowlevel8", "efficientnet_lite2"),
+    show_default=True,
+)
 @click.option(
     "--graph",
     "graphs",

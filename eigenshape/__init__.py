@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from eigen.solvers.spec import SolveSpec
     from eigen.store.shards import open as open_shards
     from eigenshape.functions import eigenvectors, eigenvectors_of, extractor
+    from eval.refine import refine
     from eval.trained import Model, load, segment
 
 __version__ = "0.1.0"
@@ -49,6 +50,7 @@ __all__ = [
     "extractor",
     "load",
     "open_shards",
+    "refine",
     "segment",
 ]
 
@@ -67,6 +69,7 @@ _HOMES = {
     "extractor": ("eigenshape.functions", "extractor"),
     "load": ("eval.trained", "load"),
     "open_shards": ("eigen.store.shards", "open"),
+    "refine": ("eval.refine", "refine"),
     "segment": ("eval.trained", "segment"),
 }
 

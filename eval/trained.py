@@ -21,6 +21,7 @@ from data.errors import SettingError
 from data.images import as_image
 from data.text.vocabulary import OTHERS, Vocabulary, from_file, from_names
 from data.weight_files import Checkpoint
+from eval.sazs.words import PACKAGED, has_words
 
 if TYPE_CHECKING:
     from data.images import ImageLike
@@ -49,7 +50,8 @@ class Options:
 
     Attributes
     ----------
-    checkpoint : weights of ZegFormer or SAZS; None takes MODEL.WEIGHTS of the configuration
+    checkpoint : weights of ZegFormer or SAZS; None takes MODEL.WEIGHTS of the configuration, or
+        where there is none the network that comes with this software
     config : ZegFormer's configuration file; by default the one recorded in the checkpoint, else
         `DEFAULT_CONFIG`
     overrides : KEY, VALUE, ... of that configuration; of SAZS only MODEL.DEVICE
@@ -225,13 +227,48 @@ def open_model(options: Options) -> Model:
         No weights are named, or a table fits no vocabulary. Errors of the configuration, the
         checkpoint and the vocabulary come from where these are read.
     """
-    path = options.checkpoint
+    path = options.checkpoint or _packaged(options)
     checkpoint = weight_files.read(path) if path else None
+    if checkpoint and has_words(checkpoint) and not options.embeddings:
+        return _with_words(options, checkpoint)
     if checkpoint and not any(
         key.startswith(("backbone.", "sem_seg_head.")) for key in checkpoint.tensors
     ):
         return _sazs(options, checkpoint)
     return _zegformer(options, checkpoint)
+
+
+def _packaged(options: Options) -> str | None:
+    """The network that comes with this software, where the options name no other."""
+    if options.config or "MODEL.WEIGHTS" in options.overrides[::2]:
+        return None
+    log.info("no --checkpoint: the network that comes with this software, %s", PACKAGED.name)
+    return str(PACKAGED)
+
+
+def _with_words(options: Options, checkpoint: Checkpoint) -> Model:
+    """A SAZS network whose checkpoint carries the text embeddings that it can look for."""
+    from eigen.device import torch_device
+    from eval.predict import with_sazs
+    from eval.sazs.segmenter import SazsSegmenter
+    from eval.sazs.words import texts_of
+    from models.sazs.load import load
+
+    if options.config:
+        raise SettingError(
+            f"{options.config}: a configuration of ZegFormer, but the checkpoint is of SAZS"
+        )
+    device = torch_device(_device_of(options.overrides))
+    default = from_names(checkpoint.recipe["trained"], name="the checkpoint's classes")
+    words = _listed(options.classes, default)
+    texts_of(words.names, checkpoint)  # raises now where a word is not known
+    model, recipe = load(checkpoint, arch=options.arch)
+    found = SazsSegmenter(model.to(device), side=recipe["input_side"] or None)
+
+    def predictor(own: Vocabulary) -> Predict:
+        return with_sazs(found, texts_of(own.names, checkpoint), threshold=options.threshold)
+
+    return Model("sazs", str(checkpoint.path), words, None, predictor)
 
 
 def split(words: str) -> list[str]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from data.errors import VocabularyError
 from data.weight_files import Checkpoint
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PACKAGED = Path(__file__).resolve().parents[2] / "models" / "sazs" / "words.safetensors"
 """The head on EfficientNet-Lite2 described in `models/sazs/words.md`."""
@@ -38,6 +39,8 @@ def texts_of(names: Sequence[str], checkpoint: Checkpoint) -> Tensor:
     VocabularyError
         A name that the checkpoint does not know; lists the nearest ones that it does.
     """
+    import torch
+
     known = list(checkpoint.recipe["words"])
     row_of = {_plain(name): row for row, name in reversed(list(enumerate(known)))}
     rows = []
@@ -60,7 +63,6 @@ def _unknown(name: str, known: Sequence[str], path: Path) -> str:
     near += [w for w in known if _plain(name) in _plain(w) and w not in near][:_NEAR]
     return (
         f"{name!r}: {path.name} has no text embedding of it; near: "
-        f"{', '.join(near) or 'none'}; it has {len(known)} names. Other words need CLIP's text "
-        "encoder, ViT-B/16: put its file (ViT-B-16.pt) in the cache of CLIP or give a table of "
-        "embeddings made with it by --embeddings"
+        f"{', '.join(near) or 'none'}; it has {len(known)} names. Other words need a table "
+        "of embeddings by the text encoder of CLIP ViT-B/16 (OpenAI's ViT-B-16.pt): --embeddings"
     )

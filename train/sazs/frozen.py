@@ -51,7 +51,8 @@ class HeadRecipe:
     steps, batch_size, lr, weight_decay, seed
         AdamW under a one-cycle schedule whose peak is `lr`.
     cells : side of the square crop, in cells of 16 pixels
-    absent : weight of classes that are not in the image
+    absent : weight of classes that are not in the image; SAZS has 0, and what is above it makes
+        the network deny classes that it was not trained on
     drop_rate : channel dropout
     """
 
@@ -61,7 +62,7 @@ class HeadRecipe:
     weight_decay: float = 0.01
     seed: int = 0
     cells: int = 20
-    absent: float = 0.1
+    absent: float = 0.0
     drop_rate: float = 0.1
 
     def __post_init__(self) -> None:
