@@ -87,7 +87,7 @@ def _colours(golden: Sampled) -> Iterator[Case]:
     """
     for name in sorted(golden.arrays("colour.") - {"image"}):
         changed = golden["colour.image"]
-        for change, amount in re.findall(r"(?:^|[._])([a-z]+)[*]?([+-]?\d+(?:\.\d+)?)", name):
+        for change, amount in re.findall(r"(?:^|[._])([bcsh][a-z]*)[*]?([+-]?\d+(?:\.\d+)?)", name):
             (function,) = (f for long, f in COLOUR_CHANGES.items() if long.startswith(change))
             changed = function(changed, float(amount))
         yield golden.case(f"colour.{name}", changed, 0)
