@@ -17,6 +17,7 @@ float64 on the span of the vectors. Angles are the largest principal angle to a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ from eigen.graphs import build as graphs
 from eigen.graphs import cosine
 from eigen.solvers import nystrom, one_pass
 from eigen.solvers.problem import NormalizedProblem
-from eigen.solvers.solve import Solution, solve
+from eigen.solvers.solution import Solution, certify
+from eigen.solvers.solve import solve
 from eigen.solvers.spec import SolveSpec
+from eigen.threads import one_pool
 
 K = 5
 LAMBDA = 10.0
@@ -210,6 +213,51 @@ def against_peer(source: str, grid: tuple[int, int], turns: int, *, given: bool)
     return compared(row, pair, problem, reference, v_is_u=True)
 
 
+def arpack(problem: NormalizedProblem, tolerance: float) -> Solution:
+    """SciPy's ARPACK on the operator that our solvers multiply, certified as ours are.
+
+    Products are in float32, and the start vector is fixed, so that equal input gives equal bytes.
+    """
+    n = problem.n
+    operator = scipy.sparse.linalg.LinearOperator(
+        (n, n), matvec=lambda x: problem.similarity(x.reshape(n, 1))[:, 0], dtype=np.float32
+    )
+    start = np.random.default_rng([0, n]).standard_normal(n).astype(np.float32)
+    with one_pool():
+        theta, u = scipy.sparse.linalg.eigsh(operator, K, which="LA", tol=tolerance, v0=start)
+        return certify(problem, "arpack", 1 - theta[::-1], u[:, ::-1], seed=0)
+
+
+def against_arpack(
+    source: str, grid: tuple[int, int], spec: graphs.GraphSpec, turns: int, *, repeats: int = 1
+) -> Row:
+    """ARPACK and ours on one stored graph: the solver alone, with the certificate of each.
+
+    ARPACK runs at the loosest tolerance at which its residual is not above ours.
+    """
+    features, image = features_of(source, grid)
+    W = graphs.build(spec, features, grid, image).W
+    problem = NormalizedProblem(W, check=False)
+    solution = solve(problem, K)
+    tolerance = _equal_tolerance(problem, float(solution.residual.max()))
+    pair = paired(
+        lambda: arpack(problem, tolerance), lambda: solve(problem, K), turns=turns, repeats=repeats
+    )
+    pair = replace(pair, baseline=pair.baseline.vectors)
+    reference = solve(problem, SolveSpec(k=K, tolerance=1e-6))
+    row = {"work": "solver alone", "tolerance": 1e-5, "features": source, "n": len(features)}
+    row |= {"d": features.shape[1], "baseline": f"ARPACK, tol {tolerance:.0e}"}
+    return compared(row, pair, problem, reference)
+
+
+def _equal_tolerance(problem: NormalizedProblem, residual: float) -> float:
+    """The loosest of ARPACK's tolerances (three per decade) that leaves at most this residual."""
+    for tolerance in np.logspace(-1, -6, 16):
+        if arpack(problem, tolerance).residual.max() <= residual:
+            return float(tolerance)
+    raise click.ClickException(f"ARPACK in float32 does not reach a residual of {residual:.1e}")
+
+
 def never_stored(features: np.ndarray, device: str) -> cosine.CosineAffinity:
     """The operator whose products run in NumPy, or in torch on another device than the CPU."""
     if device == "cpu":
@@ -340,6 +388,17 @@ ROWS: dict[str, Callable[[int], Row]] = {
         "small", "lowlevel8", (28, 36), 5.0, turns, tolerance=1e-6, repeats=10
     ),
     "peer": lambda turns: against_peer("lowlevel8", (56, 75), turns, given=False),
+    "arpack": lambda turns: against_arpack("lowlevel8", (56, 75), graphs.GraphSpec(), turns),
+    "arpack_vit": lambda turns: against_arpack("dino_vits8", (56, 75), graphs.GraphSpec(), turns),
+    "arpack_colour": lambda turns: against_arpack(
+        "lowlevel8", (56, 75), graphs.GraphSpec(colour="knn", colour_weight=LAMBDA), turns
+    ),
+    "arpack_knn": lambda turns: against_arpack(
+        "lowlevel8", (56, 75), graphs.GraphSpec(neighbours=20), turns
+    ),
+    "arpack_small": lambda turns: against_arpack(
+        "lowlevel8", (28, 36), graphs.GraphSpec(), turns, repeats=10
+    ),
     "peer_solver": lambda turns: against_peer("lowlevel8", (56, 75), turns, given=True),
 }
 GRIDS = {"65k": (217, 300), "240k": (400, 600), "1m": (870, 1150)}

@@ -89,3 +89,15 @@ def test_a_graph_whose_similarity_has_rank_one():
 )
 def test_when_a_cluster_fills_the_block(theta, filled):
     assert fills_block(np.array(theta), 2, 1e-5) is filled
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-5])
+def test_all_copies_of_a_fourfold_eigenvalue_are_found(tolerance):
+    """A torus, of which ARPACK returns two or three copies and then the next eigenvalue."""
+    ring = np.exp(3 * np.cos(2 * np.pi / 25 * np.subtract.outer(np.arange(25), np.arange(25))))
+    problem = NormalizedProblem(np.kron(ring, ring).astype(np.float32))
+    values, u = lanczos(problem, 5, tolerance=tolerance, seed=0)
+    expected = np.linalg.eigvalsh(problem.dense_laplacian())[:5]
+    assert expected[4] - expected[1] < 1e-6 and expected[1] > 0.1
+    np.testing.assert_allclose(values, expected, atol=1e-5)
+    assert problem.residual(values, u).max() < tolerance
