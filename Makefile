@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup test demo lint
+.PHONY: setup test test-cluster demo lint
 
 setup: $(READY)
 
@@ -21,6 +21,13 @@ $(READY): requirements.lock pyproject.toml
 
 test: setup
 	$(BIN)/python -m pytest -n $(JOBS)
+
+# The DAG on a real SLURM cluster of one node, started on loopback; installs Debian's packages if need be.
+test-cluster: setup
+	@command -v /usr/sbin/slurmctld >/dev/null && command -v /usr/sbin/munged >/dev/null || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+			slurmctld slurmd slurm-client munge; }
+	EIGENSHAPE_CLUSTER=1 $(BIN)/python -m pytest tests/cluster -m cluster
 
 demo: setup
 	$(BIN)/snakemake --cores all demo
