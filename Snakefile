@@ -40,4 +40,4 @@ rule demo:
 
 
 onsuccess:
-    logger.info("\n".join(summary.lines(LAYOUT)))
+    logger.info("\n".join(summary.lines(LAYOUT, sorted(PLAN.used))))

@@ -49,12 +49,12 @@ def run(count: int, workers: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         photos = entries(folder, count)
-        manifest.write(folder / "manifest.csv", photos)
         started = time.perf_counter()
         for shard in range(photos[-1].shard + 1):
             output = folder / f"shard-{shard:05d}.h5"
             record = folder / f"record-{shard:05d}.json"
-            fused(Job(folder / "manifest.csv", shard, output, record, workers), config)
+            members = [photo for photo in photos if photo.shard == shard]
+            fused(Job("folder", shard, members, output, record, workers=workers), config)
         seconds = time.perf_counter() - started
         written = sum(path.stat().st_size for path in folder.glob("*.h5"))
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

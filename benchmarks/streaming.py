@@ -123,10 +123,10 @@ def main(
     )
     with tempfile.TemporaryDirectory() as folder:
         entries = make_photos(Path(folder), photos, (height, width))
-        manifest.write(Path(folder) / "manifest.csv", entries)
         job = Job(
-            manifest=Path(folder) / "manifest.csv",
+            dataset="folder",
             shard=0,
+            entries=entries,
             output=Path(folder) / "shard-00000.h5",
             record=Path(folder) / "record.json",
             workers=workers,

@@ -15,11 +15,12 @@ from typing import Any
 import click
 
 from data.datasets import DATASETS, downloaded, generated
-from pipeline import discovery
+from pipeline import discovery, identity
 from pipeline.commands import one_line_errors
 from pipeline.config import MACHINE, STAGE_KEYS, Config
-from pipeline.layout import STAGES, Layout
+from pipeline.layout import Layout
 from pipeline.options import config_options
+from pipeline.requests import Request
 
 dataset_option = click.option(
     "--dataset", type=click.Choice(list(DATASETS)), required=True, help="Name of the data set."
@@ -59,6 +60,13 @@ def _layout(config: Config) -> Layout:
     return Layout(config.datasets_root, config.results_root, config.solve.k)
 
 
+def _answer(layout: Layout, dataset: str, request: Request, shard: int | None = None) -> None:
+    """Note which request the result of a job answers."""
+    from pipeline.records import answer
+
+    answer(layout.record(dataset, request.stage, shard), request.digest)
+
+
 @main.command()
 @click.option(
     "--dataset", type=click.Choice(generated()), required=True, help="Name of the data set."
@@ -70,6 +78,7 @@ def photos(config: Config, dataset: str) -> None:
 
     layout = _layout(config)
     stage.run(dataset, layout.tree(dataset), Path(layout.made(dataset)), config)
+    _answer(layout, dataset, identity.photos_request(config))
 
 
 @main.command()
@@ -80,17 +89,21 @@ def manifest(config: Config, dataset: str) -> None:
     from pipeline.stages import manifest as stage
 
     layout = _layout(config)
-    stage.run(dataset, config, layout, Path(layout.manifest(dataset)))
+    entries = stage.run(dataset, config, layout, Path(layout.manifest(dataset)))
+    _answer(layout, dataset, identity.manifest_request(dataset, entries))
 
 
-def _shard_job(layout: Layout, dataset: str, shard: int, stage: str, kind: str, **more: Any) -> Any:
+def _shard_job(config: Config, dataset: str, shard: int, kind: str, **more: Any) -> Any:
+    from pipeline.stages.manifest import entries_of_shard
     from pipeline.stages.shard import Job
 
+    layout = _layout(config)
     return Job(
-        manifest=Path(layout.manifest(dataset)),
+        dataset=dataset,
         shard=shard,
+        entries=entries_of_shard(dataset, config, layout, shard),
         output=Path(layout.shard(dataset, kind, shard)),
-        record=Path(layout.record(dataset, stage, shard)),
+        record=Path(layout.record(dataset, kind, shard)),
         **more,
     )
 
@@ -117,8 +130,7 @@ def fused(config: Config, dataset: str, shard: int, **processes: Any) -> None:
     from pipeline import gpu
     from pipeline.stages import shard as stage
 
-    layout = _layout(config)
-    job = _shard_job(layout, dataset, shard, "fused", "eigenvectors", **processes)
+    job = _shard_job(config, dataset, shard, "eigenvectors", **processes)
     with gpu.claimed():
         stage.fused(job, config)
 
@@ -129,8 +141,7 @@ def features(config: Config, dataset: str, shard: int, **processes: Any) -> None
     from pipeline import gpu
     from pipeline.stages import shard as stage
 
-    layout = _layout(config)
-    job = _shard_job(layout, dataset, shard, "features", "features", **processes)
+    job = _shard_job(config, dataset, shard, "features", **processes)
     with gpu.claimed():
         stage.features(job, config)
 
@@ -140,9 +151,8 @@ def laplacian(config: Config, dataset: str, shard: int, **processes: Any) -> Non
     """Features to affinities, in which form the Laplacian is stored."""
     from pipeline.stages import shard as stage
 
-    layout = _layout(config)
-    job = _shard_job(layout, dataset, shard, "laplacian", "laplacian", **processes)
-    stage.laplacian(job, config, Path(layout.shard(dataset, "features", shard)))
+    job = _shard_job(config, dataset, shard, "laplacian", **processes)
+    stage.laplacian(job, config, Path(_layout(config).shard(dataset, "features", shard)))
 
 
 @_shard_command(*STAGE_KEYS["eigenvectors"])
@@ -151,7 +161,8 @@ def eigenvectors(config: Config, dataset: str, shard: int, **processes: Any) -> 
     from pipeline.stages import shard as stage
 
     layout = _layout(config)
-    job = _shard_job(layout, dataset, shard, "eigenvectors", "eigenvectors", **processes)
+    earlier = [Path(layout.record(dataset, s, shard)) for s in ("features", "laplacian")]
+    job = _shard_job(config, dataset, shard, "eigenvectors", earlier=earlier, **processes)
     stage.eigenvectors(job, config, Path(layout.shard(dataset, "laplacian", shard)))
 
 
@@ -163,17 +174,19 @@ def eigenvectors(config: Config, dataset: str, shard: int, **processes: Any) -> 
 def masks(config: Config, dataset: str, shard: int, workers: int) -> None:
     """Eigenvectors to mask pictures under their published names."""
     from pipeline.stages import masks as stage
+    from pipeline.stages.manifest import entries_of_shard
 
     layout = _layout(config)
     stage.run(
         Path(layout.shard(dataset, "eigenvectors", shard)),
-        Path(layout.manifest(dataset)),
+        {entry.id: entry.path for entry in entries_of_shard(dataset, config, layout, shard)},
         shard,
         layout.masks(dataset),
         Path(layout.mask_list(dataset, shard)),
         config,
         workers=workers,
     )
+    _answer(layout, dataset, identity.masks_request(config), shard)
 
 
 @main.command()
@@ -187,13 +200,14 @@ def index(config: Config, dataset: str) -> None:
     stage.run(
         Path(layout.manifest(dataset)),
         lambda shard: Path(layout.shard(dataset, "eigenvectors", shard)),
-        lambda shard: [Path(layout.record(dataset, s, shard)) for s in STAGES[config.path]],
+        lambda shard: Path(layout.record(dataset, "eigenvectors", shard)),
         quarantine=Path(layout.quarantine(dataset)),
         provenance=Path(layout.provenance(dataset)),
         strict=config.strict,
         masks=layout.masks(dataset),
         mask_lists=Path(layout.mask_list(dataset, 0)).parent,
     )
+    _answer(layout, dataset, identity.index_request(config))
 
 
 for command in discovery.COMMANDS:
@@ -205,22 +219,25 @@ for command in discovery.COMMANDS:
 @config_options(*STAGE_KEYS["report"])
 def report(config: Config, dataset: str) -> None:
     """One HTML page: photos, eigenvectors, masks, residuals, quarantine, configuration."""
+    from pipeline import manifest as listed
     from pipeline import records
     from pipeline.stages import report as stage
 
     layout = _layout(config)
-    found = sorted(Path(layout.record(dataset, "", 0)).parent.glob("[!.]*.json"))
+    entries = listed.read(layout.manifest(dataset))
+    numbers = sorted({entry.shard for entry in entries if entry.shard is not None})
     stage.run(
         dataset,
-        Path(layout.manifest(dataset)),
+        entries,
         Path(layout.index(dataset)).parent,
-        records.read_all(found),
+        records.read_all(layout.record(dataset, "eigenvectors", number) for number in numbers),
         Path(layout.quarantine(dataset)),
         Path(layout.provenance(dataset)),
         layout.masks(dataset),
         Path(layout.report(dataset)),
         config,
     )
+    _answer(layout, dataset, identity.report_request(config))
 
 
 @main.command("check-data")

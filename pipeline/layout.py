@@ -38,8 +38,13 @@ class Layout:
         """Packed file of a kind: "features", "laplacian" or "eigenvectors"."""
         return f"{self.results_root}/{dataset}/{kind}/shard-{shard_name(shard)}.h5"
 
-    def record(self, dataset: str, stage: str, shard: int | str) -> str:
-        return f"{self.results_root}/{dataset}/records/{stage}-{shard_name(shard)}.json"
+    def record(self, dataset: str, stage: str, shard: int | str | None = None) -> str:
+        """What a job did; "eigenvectors" is the record of a shard, however it was made."""
+        return f"{self.results_root}/{dataset}/records/{_name(stage, shard)}.json"
+
+    def request(self, dataset: str, stage: str, shard: int | str | None = None) -> str:
+        """What a job is asked to make, see `pipeline.requests`."""
+        return f"{self.results_root}/{dataset}/requests/{_name(stage, shard)}.json"
 
     def log(self, dataset: str, rule: str, shard: int | str = "", suffix: str = ".log") -> str:
         """Output of a job; with the suffix ".jsonl" its time and memory."""
@@ -101,5 +106,5 @@ def shard_name(number: int | str) -> str:
     return number if isinstance(number, str) else f"{number:05d}"
 
 
-STAGES = {"fused": ("fused",), "staged": ("features", "laplacian", "eigenvectors")}
-"""Stages from photos to eigenvectors, by the configuration's `path`."""
+def _name(stage: str, shard: int | str | None) -> str:
+    return stage if shard is None else f"{stage}-{shard_name(shard)}"

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 COLUMNS = ("id", "image", "run")
 """Of the list of what was written: image, SHA-256 of its file, digest of the run."""
 
+LAST_RUN = ".eigenshape-run"
+"""In a folder of masks: digest of the run that last wrote there."""
+
 _NAME = re.compile(r"([^.].*)_k(\d+)\.png")
 
 
@@ -99,17 +102,25 @@ def remove_gone(folder: Path, lists: Path, ids: Collection[str]) -> None:
         )
 
 
-def missing(output: Path, present: Collection[str], k: int) -> list[str]:
-    """Images of a list whose masks are not all among the file names `present`.
+def is_complete(folder: Path, written: Path, present: Collection[str], k: int) -> bool:
+    """Whether all masks of a list are there, and no other run has written to the folder since.
+
+    Parameters
+    ----------
+    written : Path
+        The list of what was written.
+    present : collection of str
+        Names of the files in `folder`.
 
     Raises
     ------
     RunError
         The list is damaged.
     """
-    listed = read_table(output, COLUMNS, RunError)
-    return [
-        row["id"]
+    listed = read_table(written, COLUMNS, RunError)
+    last = (folder / LAST_RUN).read_text() if LAST_RUN in present else ""
+    return all(
+        row["run"] == last
+        and all(path.name in present for path in mask_paths(Path(), row["id"], k))
         for row in listed
-        if any(path.name not in present for path in mask_paths(Path(), row["id"], k))
-    ]
+    )

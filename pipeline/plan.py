@@ -18,11 +18,21 @@ from data.errors import DatasetError, EigenshapeError, RunError
 from eigen.extractors.registry import check_weights, family
 from eigen.extractors.spec import ExtractorSpec
 from pipeline import config as configuration
-from pipeline import manifest
+from pipeline import identity, manifest, runlock
 from pipeline.config import Config
-from pipeline.layout import STAGES, Layout, shard_name
-from pipeline.mask_files import missing
+from pipeline.layout import Layout, shard_name
+from pipeline.mask_files import is_complete
+from pipeline.records import answered, shard_answered
+from pipeline.requests import Request, place
 from pipeline.stages.manifest import tree_for
+
+
+class Asked:
+    """A request, and the files of the job that answers it."""
+
+    def __init__(self, request: Request, *files: str):
+        self.request = request
+        self.results = [Path(file) for file in files]
 
 
 class Plan:
@@ -32,6 +42,8 @@ class Plan:
     ----------
     settings : mapping
         Snakemake's `config`: the configuration file and `--config`.
+    claims : bool
+        Keep other runs off the results that this one makes, until this process ends.
 
     Raises
     ------
@@ -39,7 +51,9 @@ class Plan:
         A key that does not exist or a value out of range.
     """
 
-    def __init__(self, settings: Mapping[str, Any]):
+    def __init__(self, settings: Mapping[str, Any], *, claims: bool = False):
+        self.claims = claims
+        self.used: set[str] = set()
         self.config = configuration.resolve(settings)
         self.layout = Layout(
             self.config.datasets_root, self.config.results_root, self.config.solve.k
@@ -57,18 +71,16 @@ class Plan:
 
     def shards(self, dataset: str) -> list[str]:
         """Names of the shards of a data set."""
-        numbers = {entry.shard for entry in self.entries(dataset) if entry.shard is not None}
-        return [shard_name(number) for number in sorted(numbers)]
+        return [shard_name(number) for number in sorted(self._members(dataset))]
 
-    def digest(self, dataset: str, shard: str | None = None) -> str:
-        """Changes with the list of photos, or of one shard's photos.
-
-        As a parameter of a job it has that job run again when its photos are others, and no other.
-        """
-        members = self.entries(dataset)
-        if shard is not None:
-            members = [entry for entry in members if entry.shard == int(shard)]
-        return manifest.digest(members)
+    @functools.cache  # noqa: B019
+    def _members(self, dataset: str) -> dict[int, list[manifest.Entry]]:
+        """Images by shard."""
+        members: dict[int, list[manifest.Entry]] = {}
+        for entry in self.entries(dataset):
+            if entry.shard is not None:
+                members.setdefault(entry.shard, []).append(entry)
+        return members
 
     def photos(self, wildcards: Any) -> list[str]:
         """Input function: what must be there before the photos can be listed."""
@@ -81,12 +93,60 @@ class Plan:
         return [self.layout.shard(dataset, "eigenvectors", n) for n in self.shards(dataset)]
 
     def records(self, wildcards: Any) -> list[str]:
-        """Input function: records of the stages that lead from photos to eigenvectors."""
-        return [
-            self.layout.record(wildcards.dataset, stage, shard)
-            for stage in STAGES[self.config.path]
-            for shard in self.shards(wildcards.dataset)
-        ]
+        """Input function: the records of the shards of a data set."""
+        dataset = wildcards.dataset
+        return [self.layout.record(dataset, "eigenvectors", n) for n in self.shards(dataset)]
+
+    def request(self, stage: str) -> Callable[[Any], str]:
+        """Input function: the request of a job, written and dated by whether it is answered."""
+
+        def path(wildcards: Any) -> str:
+            return self._request(stage, wildcards.dataset, getattr(wildcards, "shard", None))
+
+        return path
+
+    @functools.cache  # noqa: B019
+    def _request(self, stage: str, dataset: str, shard: str | None) -> str:
+        if self.claims:
+            runlock.claim(Path(self.layout.results_root) / dataset)
+        self.used.add(dataset)
+        asked, made = self._asked(stage, dataset, shard), None
+        if stage == "shard":
+            made = shard_answered(asked.results[1], asked.results[0])
+        elif stage != "masks" or self._masks_complete(dataset, asked.results[0]):
+            made = answered(self.layout.record(dataset, stage, shard))
+        path = self.layout.request(dataset, stage, shard)
+        place(Path(path), asked.request, made=made, results=asked.results)
+        return path
+
+    def _asked(self, stage: str, dataset: str, shard: str | None) -> Asked:
+        """What a job is asked to make, and the files that it makes."""
+        config, layout = self.config_for(dataset), self.layout
+        match stage:
+            case "photos":
+                return Asked(identity.photos_request(config), layout.made(dataset))
+            case "manifest":
+                request = identity.manifest_request(dataset, self.entries(dataset))
+                return Asked(request, layout.manifest(dataset))
+            case "shard":
+                photos = identity.photos_of(
+                    dataset, self._members(dataset).get(int(shard or 0), ())
+                )
+                request = identity.shard_request(
+                    config.flat(*configuration.IDENTITY["fused"]), photos
+                )
+                return Asked(
+                    request,
+                    layout.shard(dataset, "eigenvectors", str(shard)),
+                    layout.record(dataset, "eigenvectors", shard),
+                )
+            case "masks":
+                return Asked(identity.masks_request(config), layout.mask_list(dataset, str(shard)))
+            case "index":
+                files = (layout.index, layout.quarantine, layout.provenance)
+                return Asked(identity.index_request(config), *(file(dataset) for file in files))
+            case _:
+                return Asked(identity.report_request(config), layout.report(dataset))
 
     def targets(self, *datasets: str) -> Callable[[Any], list[str]]:
         """Input function of a target: all that is made of some data sets.
@@ -121,7 +181,6 @@ class Plan:
 
     def _results(self, dataset: str) -> list[str]:
         layout = self.layout
-        self._forget_missing_masks(dataset)
         once = [layout.report(dataset), layout.index(dataset), layout.quarantine(dataset)]
         shards = [
             path
@@ -130,21 +189,21 @@ class Plan:
         ]
         return once + shards
 
-    def _forget_missing_masks(self, dataset: str) -> None:
-        """Remove lists of masks that are no longer all there, so that they are written again."""
-        lists = [Path(self.layout.mask_list(dataset, n)) for n in self.shards(dataset)]
-        lists = [path for path in lists if path.exists()]
+    def _masks_complete(self, dataset: str, written: Path) -> bool:
+        """Whether all masks of a list are there, and no other run has written there since."""
         folder = self.layout.masks(dataset)
-        present: set[str] = set()
-        if lists and folder.is_dir():
-            present = {entry.name for entry in os.scandir(folder)}
-        for path in lists:
-            try:
-                complete = not missing(path, present, self.config.solve.k)
-            except RunError:
-                complete = False
-            if not complete:
-                path.unlink(missing_ok=True)
+        try:
+            return is_complete(folder, written, self._mask_names(folder), self.config.solve.k)
+        except (OSError, RunError):
+            return False
+
+    @functools.cache  # noqa: B019
+    def _mask_names(self, folder: Path) -> frozenset[str]:
+        return (
+            frozenset(entry.name for entry in os.scandir(folder))
+            if folder.is_dir()
+            else frozenset()
+        )
 
     def present(self) -> list[str]:
         """Data sets whose photos are there; the ones made here if none is."""
@@ -158,10 +217,7 @@ class Plan:
         return found or generated()
 
     def options(self, stage: str) -> Callable[[Any], str]:
-        """Parameter function: options of a stage that differ from their defaults.
-
-        As a parameter of a job they have it run again when one changes.
-        """
+        """Parameter function: options of a stage that differ from their defaults."""
 
         def words(wildcards: Any) -> str:
             config = self.config_for(wildcards.dataset)

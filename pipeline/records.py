@@ -7,13 +7,14 @@ shard.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.errors import RunError
+from data.errors import EigenshapeError, RunError
 from data.sealed import read_json, write_json
+from eigen.store.sealed import seal_of
 from pipeline.outcome import Outcome
 
 
@@ -26,33 +27,74 @@ class Record:
     stage : str
     seconds : dict of str to float
         Time each finished image took in its worker.
-    quarantine : dict of str to str
-        Reason for each image that was quarantined here.
+    quarantine : dict of str to dict
+        `stage` and `reason` for each image that was quarantined, here or by a stage before.
     images : dict of str to dict
         For each image of the shard `path`, and as it was before the job read it `size` (bytes) and
         `mtime_ns`, both null where there was no such file; `sha256` of the bytes from which the
         result was made, null where there is no result.
     provenance : dict
         See `pipeline.provenance.collect`.
+    request : str
+        Digest of the request that was answered, see `pipeline.requests`.
+    result : str
+        Seal of the file that this record is about.
     """
 
     stage: str
     seconds: dict[str, float] = field(default_factory=dict)
-    quarantine: dict[str, str] = field(default_factory=dict)
+    quarantine: dict[str, dict[str, str]] = field(default_factory=dict)
     images: dict[str, dict[str, Any]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    request: str = ""
+    result: str = ""
 
     def add(self, outcome: Outcome[Any]) -> None:
         """Enter one image."""
         if outcome.value is None:
-            self.quarantine[outcome.id] = outcome.reason
+            self.quarantine[outcome.id] = {"stage": self.stage, "reason": outcome.reason}
         else:
             self.seconds[outcome.id] = round(outcome.seconds, 4)
             self.images[outcome.id]["sha256"] = outcome.value.sha256
 
-    def write(self, path: str | Path) -> None:
-        """Write the record with its digest."""
+    def take_over(self, earlier: Sequence[Record]) -> None:
+        """Add what the stages before did with the images of this shard, in their order."""
+        images: dict[str, dict[str, Any]] = {}
+        for record in earlier:
+            for id, image in record.images.items():
+                images.setdefault(id, image)
+            for id, seconds in record.seconds.items():
+                if id in self.seconds:
+                    self.seconds[id] = round(self.seconds[id] + seconds, 4)
+            self.quarantine |= record.quarantine
+        self.images = images | {id: image for id, image in self.images.items() if id not in images}
+
+    def write(self, path: str | Path, *, result: Path, request: str = "") -> None:
+        """Write the record of `result`, which answers a request, with its digest."""
+        self.request, self.result = request, seal_of(result)
         write_json(path, asdict(self))
+
+
+def answer(path: str | Path, request: str) -> None:
+    """Note that a job answered the request of that digest, where its result cannot say so."""
+    write_json(path, {"request": request})
+
+
+def answered(path: str | Path) -> str | None:
+    """Digest of the request that a job answered; None where that is unknown."""
+    try:
+        return str(read_json(path, RunError)["request"])
+    except (OSError, RunError, KeyError):
+        return None
+
+
+def shard_answered(path: str | Path, shard: Path) -> str | None:
+    """As `answered`, for a shard; None too if its record is about another file."""
+    try:
+        record = _read(Path(path))
+        return record.request if record.result == seal_of(shard) else None
+    except (OSError, EigenshapeError):
+        return None
 
 
 def image_state(path: str | Path) -> dict[str, Any]:

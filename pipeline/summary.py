@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.layout import DATASETS, Layout
+from pipeline.layout import Layout
 from pipeline.stages.index import read_quarantine
 
 
-def lines(layout: Layout) -> list[str]:
-    """A few lines for each data set whose index is written."""
+def lines(layout: Layout, datasets: Iterable[str]) -> list[str]:
+    """A few lines for each of some data sets whose index is written."""
     text = []
-    for dataset in DATASETS:
+    for dataset in datasets:
         index, report = Path(layout.index(dataset)), Path(layout.report(dataset))
         if not (index.exists() and report.exists()):
             continue

@@ -12,7 +12,7 @@ from pipeline import summary
 from pipeline.plan import Plan
 
 try:
-    PLAN = Plan(config)
+    PLAN = Plan(config, claims=workflow.is_main_process)
     # Snakemake wraps what an input function raises in a traceback; here it is one line.
     PLAN.check(sys.argv[1:])
 except EigenshapeError as error:

@@ -3,10 +3,11 @@
 
 rule fused:
     input:
-        manifest=ancient(LAYOUT.manifest("{dataset}")),
+        PLAN.photos,
+        request=PLAN.request("shard"),
     output:
         shard=LAYOUT.shard("{dataset}", "eigenvectors", "{shard}"),
-        record=LAYOUT.record("{dataset}", "fused", "{shard}"),
+        record=LAYOUT.record("{dataset}", "eigenvectors", "{shard}"),
     log:
         LAYOUT.log("{dataset}", "fused", "{shard}", ".log"),
     benchmark:
@@ -20,7 +21,6 @@ rule fused:
         batch_size=CONFIG.machine.batch_size,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
     params:
-        photos=lambda wildcards: PLAN.digest(wildcards.dataset, wildcards.shard),
         options=PLAN.options("fused"),
     shell:
         "python -m pipeline fused --dataset {wildcards.dataset} --shard {wildcards.shard} {params.options}"

@@ -2,8 +2,10 @@
 
 
 rule photos:
+    input:
+        request=PLAN.request("photos"),
     output:
-        touch(LAYOUT.made("{dataset}")),
+        LAYOUT.made("{dataset}"),
     log:
         LAYOUT.log("{dataset}", "photos"),
     wildcard_constraints:
@@ -19,6 +21,7 @@ rule photos:
 rule manifest:
     input:
         PLAN.photos,
+        request=PLAN.request("manifest"),
     output:
         LAYOUT.manifest("{dataset}"),
     log:
@@ -26,7 +29,6 @@ rule manifest:
     conda:
         "jobs.yaml"
     params:
-        photos=lambda wildcards: PLAN.digest(wildcards.dataset),
         options=PLAN.options("manifest"),
     shell:
         "python -m pipeline manifest --dataset {wildcards.dataset} {params.options} 2>&1 | tee {log:q}"

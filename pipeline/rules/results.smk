@@ -3,7 +3,8 @@
 
 rule masks:
     input:
-        manifest=ancient(LAYOUT.manifest("{dataset}")),
+        request=PLAN.request("masks"),
+        shard_request=PLAN.request("shard"),
         shard=LAYOUT.shard("{dataset}", "eigenvectors", "{shard}"),
     output:
         LAYOUT.mask_list("{dataset}", "{shard}"),
@@ -25,6 +26,7 @@ rule masks:
 
 rule index:
     input:
+        request=PLAN.request("index"),
         manifest=LAYOUT.manifest("{dataset}"),
         shards=PLAN.eigenvectors,
         records=PLAN.records,
@@ -44,6 +46,7 @@ rule index:
 
 rule report:
     input:
+        request=PLAN.request("report"),
         manifest=LAYOUT.manifest("{dataset}"),
         index=LAYOUT.index("{dataset}"),
         quarantine=LAYOUT.quarantine("{dataset}"),

@@ -3,10 +3,11 @@
 
 rule features:
     input:
-        manifest=ancient(LAYOUT.manifest("{dataset}")),
+        PLAN.photos,
+        request=PLAN.request("shard"),
     output:
         shard=temp(LAYOUT.shard("{dataset}", "features", "{shard}")),
-        record=LAYOUT.record("{dataset}", "features", "{shard}"),
+        record=temp(LAYOUT.record("{dataset}", "features", "{shard}")),
     log:
         LAYOUT.log("{dataset}", "features", "{shard}", ".log"),
     benchmark:
@@ -22,7 +23,6 @@ rule features:
         batch_size=CONFIG.machine.batch_size,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
     params:
-        photos=lambda wildcards: PLAN.digest(wildcards.dataset, wildcards.shard),
         options=PLAN.options("features"),
     shell:
         "python -m pipeline features --dataset {wildcards.dataset} --shard {wildcards.shard} {params.options}"
@@ -31,11 +31,12 @@ rule features:
 
 rule laplacian:
     input:
-        manifest=ancient(LAYOUT.manifest("{dataset}")),
+        PLAN.photos,
+        request=PLAN.request("shard"),
         features=LAYOUT.shard("{dataset}", "features", "{shard}"),
     output:
         shard=temp(LAYOUT.shard("{dataset}", "laplacian", "{shard}")),
-        record=LAYOUT.record("{dataset}", "laplacian", "{shard}"),
+        record=temp(LAYOUT.record("{dataset}", "laplacian", "{shard}")),
     log:
         LAYOUT.log("{dataset}", "laplacian", "{shard}", ".log"),
     benchmark:
@@ -56,8 +57,10 @@ rule laplacian:
 
 rule eigenvectors:
     input:
-        manifest=ancient(LAYOUT.manifest("{dataset}")),
+        PLAN.photos,
+        request=PLAN.request("shard"),
         laplacian=LAYOUT.shard("{dataset}", "laplacian", "{shard}"),
+        earlier=[LAYOUT.record("{dataset}", stage, "{shard}") for stage in ("features", "laplacian")],
     output:
         shard=LAYOUT.shard("{dataset}", "eigenvectors", "{shard}"),
         record=LAYOUT.record("{dataset}", "eigenvectors", "{shard}"),

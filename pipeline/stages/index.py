@@ -6,9 +6,11 @@ Checks that every photo of the manifest is in a shard or in quarantine, then wri
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +19,12 @@ from data.files import atomic_path
 from data.sealed import read_table, write_table
 from eigen.store import shards
 from pipeline import manifest
-from pipeline.layout import STAGES
-from pipeline.mask_files import remove_gone
+from pipeline.mask_files import LAST_RUN, remove_gone
 from pipeline.records import Record, read_all
 
 log = logging.getLogger(__name__)
 
+_FOLDERS = ("eigenvectors", "features", "laplacian", "records", "requests", "masks", "logs")
 QUARANTINE = ("id", "stage", "reason")
 
 
@@ -38,7 +40,7 @@ class Quarantined:
 def run(
     manifest_path: Path,
     shard_path: Callable[[int], Path],
-    record_paths: Callable[[int], Sequence[Path]],
+    record_path: Callable[[int], Path],
     *,
     quarantine: Path,
     provenance: Path,
@@ -50,8 +52,8 @@ def run(
 
     Parameters
     ----------
-    shard_path, record_paths : callable
-        From the number of a shard to its file, and to the records of the stages that made it.
+    shard_path, record_path : callable
+        From the number of a shard to its file, and to its record.
     masks, mask_lists : Path, optional
         Folder of the masks, from which those of images that are gone are removed, and of the lists
         of what was written there.
@@ -63,7 +65,7 @@ def run(
     """
     entries = manifest.read(manifest_path)
     numbers = sorted({entry.shard for entry in entries if entry.shard is not None})
-    records = read_all(path for number in numbers for path in record_paths(number))
+    records = read_all(record_path(number) for number in numbers)
     shard_paths = [shard_path(number) for number in numbers]
     rows = quarantined(entries, records)
     done = [id for path in shard_paths for id in shards.Shard(path).ids()]
@@ -73,30 +75,38 @@ def run(
         raise RunError(f"strict, and {len(rows)} photos were quarantined: {shown}")
     write_quarantine(quarantine, rows)
     _write_provenance(provenance, records)
-    _remove_others(shard_paths)
+    _remove_others(shard_path(0).parent.parent, set(numbers))
     shards.write_manifest(shard_path(0).parent, shard_paths)
     if masks is not None and mask_lists is not None:
         remove_gone(masks, mask_lists, set(done))
+        for other in mask_lists.glob("*_k*"):  # of another K; in a tree of data sets they are left
+            if other != masks:
+                remove_gone(other, mask_lists, ())
+                with contextlib.suppress(OSError):
+                    (other / LAST_RUN).unlink(missing_ok=True)
+                    other.rmdir()
     log.info(
         "%d photos in, %d done, %d quarantined (%s)", len(entries), len(done), len(rows), quarantine
     )
 
 
-def _remove_others(shard_paths: Sequence[Path]) -> None:
-    """Remove shards of an earlier run that dealt the photos out differently."""
-    for folder in {path.parent for path in shard_paths}:
-        for stale in set(folder.glob("shard-*.h5")) - set(shard_paths):
-            log.info("removing %s: no photo of the manifest is in it", stale)
-            stale.unlink()
+_OF_A_SHARD = re.compile(r"(?:\w+-)?(\d{5})\.(?:h5|json|csv|log|jsonl)")
+
+
+def _remove_others(results: Path, numbers: Collection[int]) -> None:
+    """Remove all files of shards that are not, from runs that dealt the images out differently."""
+    for path in results.glob("*/*"):
+        match = _OF_A_SHARD.fullmatch(path.name)
+        if match and path.parent.name in _FOLDERS and int(match[1]) not in numbers:
+            log.info("removing %s: there is no such shard any more", path)
+            path.unlink(missing_ok=True)
 
 
 def quarantined(entries: Sequence[manifest.Entry], records: Sequence[Record]) -> list[Quarantined]:
     """All that was set aside, in the order of the stages."""
     listed = [Quarantined(e.id, "manifest", e.problem) for e in entries if e.problem]
     return listed + [
-        Quarantined(id, record.stage, reason)
-        for record in records
-        for id, reason in record.quarantine.items()
+        Quarantined(id, **where) for record in records for id, where in record.quarantine.items()
     ]
 
 
@@ -112,7 +122,8 @@ def check(
         raise RunError(
             f"{len(came_in)} photos went in and {len(came_out)} came out: {len(lost)} are lost "
             f"({', '.join(lost[:3]) or 'none'}), {len(strange)} are not of this manifest "
-            f"({', '.join(strange[:3]) or 'none'}); delete the shards and run again"
+            f"({', '.join(strange[:3]) or 'none'}); give the same command "
+            "again; if it repeats, report a defect"
         )
 
 
@@ -127,16 +138,8 @@ def read_quarantine(path: Path) -> list[Quarantined]:
 
 
 def _write_provenance(path: Path, records: Sequence[Record]) -> None:
-    """The provenance of the shards; one entry for each that differs, as after a mixed rerun.
-
-    The record of the last stage holds the settings of those before it.
-    """
-    last = {stages[-1] for stages in STAGES.values()}
-    distinct = {
-        json.dumps(record.provenance, sort_keys=True): record
-        for record in records
-        if record.stage in last
-    }
+    """The provenance of the shards; one entry for each that differs, as after a mixed rerun."""
+    distinct = {json.dumps(record.provenance, sort_keys=True): record for record in records}
     with atomic_path(path) as temporary:
         text = json.dumps([record.provenance for record in distinct.values()], indent=1)
         temporary.write_text(text)

@@ -19,15 +19,16 @@ from typing import Any
 
 import eigen.masks
 from data.errors import RunError, ShardError
+from data.files import atomic_path
 from data.pictures import read_image_stamped
 from data.png import write_mask
 from data.sealed import write_table
 from eigen.pairs import Eigenpairs
 from eigen.store.shards import Shard
-from pipeline import manifest
 from pipeline.config import IDENTITY, Config
 from pipeline.mask_files import (
     COLUMNS,
+    LAST_RUN,
     mask_paths,
     own_runs,
     refuse_others,
@@ -94,7 +95,7 @@ class WriteMasks:
 
 def run(
     shard: Path,
-    manifest_path: Path,
+    paths: Mapping[str, str],
     number: int,
     folder: Path,
     output: Path,
@@ -104,23 +105,23 @@ def run(
 ) -> None:
     """Write the masks of a shard to `folder` and the list of their images to `output`.
 
+    `paths` has the file of each image of the shard, by id.
     Masks of images of the shard that are now in quarantine are removed: they are from an older run.
 
     Raises
     ------
     RunError
         The folder holds masks of these images that this results folder did not write, and
-        `overwrite_masks` is false; or the shard has images that the manifest does not list.
+        `overwrite_masks` is false; or the shard holds images that are not in `paths`.
     ShardError
         The shard is damaged, or an image changed since.
     """
     source = Shard(shard)
-    paths = {entry.id: entry.path for entry in manifest.read(manifest_path, shard=number)}
     ids = source.ids()
     if unknown := sorted(set(ids) - set(paths)):
         raise RunError(
-            f"{shard}: holds {unknown[0]}, which {manifest_path} does not list in this shard; give "
-            "the same command again to make it anew"
+            f"{shard}: holds {unknown[0]}, which is not listed for shard {number}; give the same "
+            "command again to make it anew"
         )
     digest = run_digest(source, config)
     own = own_runs(output.parent) | {digest}
@@ -132,6 +133,9 @@ def run(
     task = WriteMasks(folder, config.masks.method, config.masks.upsampling, about)
     written = run_ordered(task, _items(source, ids, paths), workers=workers)
     done = list(progress(written, len(ids), f"masks shard {number}"))
+    if done:
+        with atomic_path(folder / LAST_RUN) as temporary:
+            temporary.write_text(digest)
     os.sync()  # once, before the list says that thousands of small files are there
     write_table(output, COLUMNS, ((id, sha256, digest) for id, sha256 in done))
     log.info("masks shard %d: %d x %d -> %s", number, len(done), config.solve.k, folder)

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 def run(
     dataset: str,
-    manifest_path: Path,
+    entries: Sequence[manifest.Entry],
     folder: Path,
     records: Sequence[Record],
     quarantine: Path,
@@ -34,7 +34,6 @@ def run(
     """Write the report of the shards in `folder`; `masks` is the folder that it points to."""
     with shards.open(folder) as pairs:
         rows = list(_rows(pairs, _seconds(records)))
-        entries = manifest.read(manifest_path)
         chosen = report.sample(rows, config.report_photos)
         paths = {entry.id: entry.path for entry in entries}
         ids = progress(chosen.ids, len(chosen.ids), "report")

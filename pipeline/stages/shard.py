@@ -18,11 +18,13 @@ import numpy as np
 
 from eigen.pairs import Cells
 from eigen.store import packed, shards
-from pipeline import chain, manifest, provenance
+from pipeline import chain, provenance
 from pipeline.config import IDENTITY, Config
+from pipeline.identity import photos_of, photos_recorded, shard_request
+from pipeline.manifest import Entry
 from pipeline.outcome import Outcome
 from pipeline.progress import progress
-from pipeline.records import Record, image_state
+from pipeline.records import Record, image_state, read_all
 from pipeline.streaming import stream, streams
 from pipeline.workers import run_ordered
 
@@ -35,38 +37,45 @@ class Job:
 
     Attributes
     ----------
-    manifest : Path
+    dataset : str
     shard : int
+    entries : sequence of Entry
+        The images of the shard.
     output, record : Path
+    earlier : sequence of Path
+        Records of the stages before, which the record of the last takes over.
     workers : int
         Processes on this machine.
     scheduler : str or None
         Address of a dask scheduler that is used instead of them.
     """
 
-    manifest: Path
+    dataset: str
     shard: int
+    entries: Sequence[Entry]
     output: Path
     record: Path
+    earlier: Sequence[Path] = ()
     workers: int = 1
     scheduler: str | None = None
 
 
 def fused(job: Job, config: Config) -> None:
-    """Images of the manifest -> eigenvector shard."""
-    entries = manifest.read(job.manifest, shard=job.shard)
+    """Images -> eigenvector shard."""
     made_with = _made_with(config)
+    # Before the images are read: one that changes meanwhile is newer than its record says.
+    request = shard_request(made_with.config, photos_of(job.dataset, job.entries))
     if streams(config) and job.scheduler is None:
-        outcomes = stream(entries, config, workers=job.workers)
+        outcomes = stream(job.entries, config, workers=job.workers)
     else:
-        outcomes = _outcomes(job, chain.Fused(config), entries)
+        outcomes = _outcomes(job, chain.Fused(config), job.entries)
     with _eigenvector_shard(job, made_with) as append:
-        _fill(job, "fused", made_with, outcomes, _paths(entries), append)
+        record = _fill(job, "fused", made_with, outcomes, _paths(job.entries), append)
+    record.write(job.record, result=job.output, request=request.digest)
 
 
 def features(job: Job, config: Config) -> None:
-    """Images of the manifest -> features."""
-    entries = manifest.read(job.manifest, shard=job.shard)
+    """Images -> features."""
     made_with = _made_with(config, "features")
     with packed.create(job.output, chain.FEATURES, made_with.attributes()) as writer:
 
@@ -76,8 +85,9 @@ def features(job: Job, config: Config) -> None:
             geometry = _geometry(features.size, features.grid, features.cells)
             writer.append(arrays, id=id, sha256=photo.sha256, **geometry)
 
-        outcomes = _outcomes(job, chain.ExtractFeatures(config), entries)
-        _fill(job, "features", made_with, outcomes, _paths(entries), append)
+        outcomes = _outcomes(job, chain.ExtractFeatures(config), job.entries)
+        record = _fill(job, "features", made_with, outcomes, _paths(job.entries), append)
+    record.write(job.record, result=job.output)
 
 
 def laplacian(job: Job, config: Config, features: Path) -> None:
@@ -93,7 +103,8 @@ def laplacian(job: Job, config: Config, features: Path) -> None:
 
         rows = _rows(job, source)
         outcomes = _outcomes(job, chain.BuildGraph(config, features), rows)
-        _fill(job, "laplacian", made_with, outcomes, _paths(rows), append)
+        record = _fill(job, "laplacian", made_with, outcomes, _paths(rows), append)
+    record.write(job.record, result=job.output)
 
 
 def eigenvectors(job: Job, config: Config, laplacians: Path) -> None:
@@ -103,7 +114,10 @@ def eigenvectors(job: Job, config: Config, laplacians: Path) -> None:
     with _eigenvector_shard(job, made_with) as append:
         rows = _rows(job, source)
         outcomes = _outcomes(job, chain.SolveGraph(config, laplacians), rows)
-        _fill(job, "eigenvectors", made_with, outcomes, _paths(rows), append)
+        record = _fill(job, "eigenvectors", made_with, outcomes, _paths(rows), append)
+    record.take_over(read_all(job.earlier))
+    request = shard_request(made_with.config, photos_recorded(job.dataset, record.images))
+    record.write(job.record, result=job.output, request=request.digest)
 
 
 def _outcomes(
@@ -119,13 +133,12 @@ def _fill(
     outcomes: Iterable[Outcome[Any]],
     paths: Mapping[str, str],
     append: Callable[[str, Any], None],
-) -> None:
-    """Append the result of each image, enter it in the record, write the record.
+) -> Record:
+    """Append the result of each image and enter it in a record.
 
     `paths` has the file of each image that goes in, by id.
     """
     collected = provenance.collect(made_with.config, **made_with.weights)
-    # Before they are read: a file that changes meanwhile is newer than its record says.
     images = {id: image_state(path) for id, path in paths.items()}
     record = Record(stage, images=images, provenance=collected)
     for outcome in progress(outcomes, len(paths), f"{stage} shard {job.shard}"):
@@ -134,7 +147,6 @@ def _fill(
             log.warning("quarantined %s: %s", outcome.id, outcome.reason)
         else:
             append(outcome.id, outcome.value)
-    record.write(job.record)
     log.info(
         "%s shard %d: %d photos, %d quarantined -> %s",
         stage,
@@ -143,9 +155,10 @@ def _fill(
         len(record.quarantine),
         job.output,
     )
+    return record
 
 
-def _paths(members: Iterable[manifest.Entry | chain.Row]) -> dict[str, str]:
+def _paths(members: Iterable[Entry | chain.Row]) -> dict[str, str]:
     return {member.id: member.path for member in members}
 
 
@@ -190,10 +203,10 @@ def _made_with(
 
 
 def _rows(job: Job, source: packed.PackedReader) -> list[chain.Row]:
-    """Images that the stage before finished, with their paths from the manifest."""
+    """Images that the stage before finished, with their paths."""
     if not source.attributes()["count"]:
         return []
-    paths = {entry.id: entry.path for entry in manifest.read(job.manifest, shard=job.shard)}
+    paths = _paths(job.entries)
     ids = source.column("id")
     return [chain.Row(str(id), index, paths[str(id)]) for index, id in enumerate(ids)]
 

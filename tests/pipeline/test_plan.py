@@ -7,6 +7,7 @@ from PIL import Image
 
 from data.errors import DatasetError, EigenshapeError, SettingError
 from eigen import ExtractorSpec
+from pipeline import requests
 from pipeline.plan import Plan
 from tests.pictures import scene
 
@@ -44,12 +45,15 @@ def test_a_target_names_the_shards_so_that_a_deleted_one_is_made_again(folder):
     assert "r/folder/report.html" in files
 
 
-def test_a_new_photo_changes_the_parameters_of_the_shards_it_touches_only(folder):
+def test_a_new_photo_changes_the_requests_of_the_shards_it_touches_only(folder, tmp_path):
     def digests():
-        plan = Plan({"folder": str(folder), "shard_size": 3})
-        return [plan.digest("folder", shard) for shard in (None, "00000", "00001")]
+        plan = Plan({"folder": str(folder), "shard_size": 3, "results_root": str(tmp_path / "r")})
+        files = [plan.request("manifest")(wildcards("folder"))]
+        files += [plan.request("shard")(wildcards("folder", n)) for n in ("00000", "00001")]
+        return [requests.read(file).digest for file in files]
 
     before = digests()
+    assert digests() == before
     Image.fromarray(scene(32, 48)).save(folder / "photo9.png")
     whole, first, second = (one == other for one, other in zip(before, digests(), strict=True))
     assert (whole, first, second) == (False, True, False)

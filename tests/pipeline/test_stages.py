@@ -14,7 +14,7 @@ from data.sealed import read_table
 from eigen.store import shards
 from pipeline import manifest, mask_files, workers
 from pipeline.config import IDENTITY, STAGE_KEYS, resolve
-from pipeline.layout import STAGES, Layout
+from pipeline.layout import Layout
 from pipeline.records import read_all
 from pipeline.stages import index, masks, report, shard
 from pipeline.stages import manifest as listing
@@ -29,6 +29,8 @@ class Run:
             {"folder": str(photos), "results_root": str(root), "extractor": "lowlevel", **settings}
         )
         self.layout = Layout("unused", str(root), self.config.solve.k)
+        staged = ("features", "laplacian", "eigenvectors")
+        self.stages = staged if self.config.path == "staged" else ("fused",)
 
     def path(self, name, *more):
         from pathlib import Path
@@ -39,18 +41,21 @@ class Run:
         listing.run("folder", self.config, self.layout, self.path("manifest"))
         numbers = {e.shard for e in manifest.read(self.path("manifest")) if e.shard is not None}
         for number in sorted(numbers):
-            for stage in STAGES[self.config.path]:
+            for stage in self.stages:
                 self.stage(stage, number, workers)
         self.index()
         return shards.open(self.path("index").parent, verify=True)
 
     def stage(self, stage, number, workers=1):
         kind = "eigenvectors" if stage == "fused" else stage
+        steps = self.stages[: self.stages.index(stage)]
         job = shard.Job(
-            manifest=self.path("manifest"),
+            dataset="folder",
             shard=number,
+            entries=listing.entries_of_shard("folder", self.config, self.layout, number),
             output=self.path("shard", kind, number),
-            record=self.path("record", stage, number),
+            record=self.path("record", kind, number),
+            earlier=[self.path("record", step, number) for step in steps],
             workers=workers,
         )
         before = {"laplacian": "features", "eigenvectors": "laplacian"}.get(stage)
@@ -61,7 +66,7 @@ class Run:
         index.run(
             self.path("manifest"),
             lambda n: self.path("shard", "eigenvectors", n),
-            lambda n: [self.path("record", s, n) for s in STAGES[self.config.path]],
+            lambda n: self.path("record", "eigenvectors", n),
             quarantine=self.path("quarantine"),
             provenance=self.path("provenance"),
             strict=self.config.strict,
@@ -105,7 +110,7 @@ def test_masks_have_the_size_of_the_photo_and_two_values(photos, tmp_path):
     stale = folder / "photo0_k0.png"
     masks.run(
         run.path("shard", "eigenvectors", 0),
-        run.path("manifest"),
+        {e.id: e.path for e in manifest.read(run.path("manifest"))},
         0,
         folder,
         run.path("mask_list", 0),
@@ -222,7 +227,8 @@ def test_staged_jobs_store_the_settings_that_really_ran(photos, tmp_path):
     listing.run("folder", whole, run.layout, listed)
 
     def job(stage):
-        return shard.Job(listed, 0, folder / f"{stage}.h5", folder / f"{stage}.json")
+        places = (folder / f"{stage}.h5", folder / f"{stage}.json")
+        return shard.Job("folder", 0, manifest.read(listed), *places)
 
     shard.features(job("features"), of_stage("features"))
     shard.laplacian(job("laplacian"), of_stage("laplacian"), folder / "features.h5")
@@ -243,9 +249,9 @@ def test_the_report_shows_every_photo_and_the_quarantine(photos, tmp_path):
     run.make()
     report.run(
         "folder",
-        run.path("manifest"),
+        manifest.read(run.path("manifest")),
         run.path("index").parent,
-        read_all([run.path("record", "fused", 0)]),
+        read_all([run.path("record", "eigenvectors", 0)]),
         run.path("quarantine"),
         run.path("provenance"),
         tmp_path / "masks",

@@ -8,17 +8,18 @@ from pathlib import Path
 from pipeline import summary
 from pipeline.layout import Layout
 from pipeline.stages.demo_zegformer import REPORTED
+from pipeline.stages.index import Quarantined, write_quarantine
 
 
 def test_scores_of_the_demo_are_told_where_there_are_any(tmp_path):
     layout = Layout(str(tmp_path / "datasets"), str(tmp_path), 5)
-    assert summary.lines(layout) == []
+    assert summary.lines(layout, ["world"]) == []
     index, folder = Path(layout.index("world")), tmp_path / "world"
     index.parent.mkdir(parents=True)
     index.write_text(json.dumps({"shards": {"shard-00000.h5": {"ids": ["a", "b"]}}}))
     Path(layout.report("world")).touch()
-    Path(layout.quarantine("world")).write_text("id,stage,reason\nc,read,truncated\n")
-    lines = summary.lines(layout)
+    write_quarantine(Path(layout.quarantine("world")), [Quarantined("c", "read", "truncated")])
+    lines = summary.lines(layout, ["world"])
     assert lines[0].startswith("world: 3 photos in, 2 done, 1 in quarantine")
     assert not any("SAZS" in line or "ZegFormer" in line for line in lines)
     for name, content in {
@@ -28,7 +29,7 @@ def test_scores_of_the_demo_are_told_where_there_are_any(tmp_path):
     }.items():  # fmt: skip
         (folder / name).mkdir()
         (folder / name / "summary.json").write_text(json.dumps(content))
-    told = "\n".join(summary.lines(layout))
+    told = "\n".join(summary.lines(layout, ["world"]))
     assert "unseen mIoU: network 49.9, fused 52.3 (untrained 8.0)" in told
     assert (
         "IoU: seen 20.0, unseen 20.0, harmonic 20.0 (untrained: seen 1.0, unseen 1.0, harmonic 1.0)"
