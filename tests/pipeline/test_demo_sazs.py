@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import numpy as np
@@ -27,7 +26,7 @@ def small_world(tmp_path_factory):
 
 
 def test_summary_has_every_score(small_world, tmp_path, monkeypatch):
-    recipe = dataclasses.replace(sazs_demo.RECIPE, epochs=1, crop=32)
+    recipe = sazs_demo.RECIPE.model_copy(update={"epochs": 1, "crop": 32})
     monkeypatch.setattr(sazs_demo, "RECIPE", recipe)
     summary = sazs_demo.run(small_world, small_world / "eigen", tmp_path, device="cpu")
     assert summary == json.loads((tmp_path / sazs_demo.SUMMARY).read_text())
