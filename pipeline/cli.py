@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from data.datasets import DATASETS, downloaded, generated
+from data.errors import RunError
 from pipeline import discovery, identity
 from pipeline.commands import one_line_errors
 from pipeline.config import MACHINE, STAGE_KEYS, Config
@@ -60,11 +61,13 @@ def _layout(config: Config) -> Layout:
     return Layout(config.datasets_root, config.results_root, config.solve.k)
 
 
-def _answer(layout: Layout, dataset: str, request: Request, shard: int | None = None) -> None:
+def _answer(
+    layout: Layout, dataset: str, request: Request, shard: int | None = None, **about: Any
+) -> None:
     """Note which request the result of a job answers."""
     from pipeline.records import answer
 
-    answer(layout.record(dataset, request.stage, shard), request.digest)
+    answer(layout.record(dataset, request.stage, shard), request.digest, **about)
 
 
 @main.command()
@@ -186,7 +189,8 @@ def masks(config: Config, dataset: str, shard: int, workers: int) -> None:
         config,
         workers=workers,
     )
-    _answer(layout, dataset, identity.masks_request(config), shard)
+    folder = str(layout.masks(dataset))
+    _answer(layout, dataset, identity.masks_request(config), shard, folder=folder)
 
 
 @main.command()
@@ -292,6 +296,27 @@ def verify(
         )
     click.echo(f"{count - failed} of {count} photos hold, largest residual {worst:.2e}")
     sys.exit(1 if failed else 0)
+
+
+@main.command()
+@click.argument("results", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--full", is_flag=True, help="Read every byte of the shards and every mask.")
+@click.option("--masks", type=click.Path(path_type=Path), help="Folder of the masks, if moved.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the findings to this file.")
+def audit(results: Path, full: bool, masks: Path | None, out: Path | None) -> None:
+    """Prove that a results folder such as results/pascal is whole; exit status 1 if it is not."""
+    from data.sealed import write_json
+    from pipeline.audit import audit as run
+
+    findings = run(results, full=full, masks=masks)
+    for finding in findings:
+        click.echo(f"{finding.check:<14} {finding.count:>8}  {len(finding.problems) or 'ok'}")
+        for problem in finding.problems[:5]:
+            click.echo(f"    {problem}")
+    if sum(len(finding.problems) for finding in findings):
+        raise RunError(f"{results}: the audit failed; give the command that made it again")
+    if out is not None:
+        write_json(out, {"full": full, "checks": {f.check: f.count for f in findings}})
 
 
 @main.command()

@@ -64,6 +64,10 @@ class Layout:
     def provenance(self, dataset: str) -> str:
         return f"{self.results_root}/{dataset}/provenance.json"
 
+    def audit(self, dataset: str) -> str:
+        """Outcome of the audit that ends a run."""
+        return f"{self.results_root}/{dataset}/audit.json"
+
     def report(self, dataset: str) -> str:
         return f"{self.results_root}/{dataset}/report.html"
 

@@ -159,7 +159,7 @@ class Plan:
             try:
                 for dataset in datasets:
                     check_weights(self.config_for(dataset).extractor)
-                return [path for dataset in datasets for path in self._results(dataset)]
+                return [path for dataset in datasets for path in self._targets(dataset)]
             except EigenshapeError as error:
                 raise error.with_traceback(None) from None  # its message is all a user needs
 
@@ -178,6 +178,13 @@ class Plan:
             if word in by_target and before not in ("-d", "--directory"):
                 check_weights(self.config_for(by_target[word].name).extractor)
                 self.entries(by_target[word].name)
+
+    def _targets(self, dataset: str) -> list[str]:
+        return [*self._results(dataset), self.layout.audit(dataset)]
+
+    def results(self, wildcards: Any) -> list[str]:
+        """Input function: all that is made of a data set and that its audit is about."""
+        return self._results(wildcards.dataset)
 
     def _results(self, dataset: str) -> list[str]:
         layout = self.layout

@@ -75,9 +75,9 @@ class Record:
         write_json(path, asdict(self))
 
 
-def answer(path: str | Path, request: str) -> None:
+def answer(path: str | Path, request: str, **about: Any) -> None:
     """Note that a job answered the request of that digest, where its result cannot say so."""
-    write_json(path, {"request": request})
+    write_json(path, {"request": request, **about})
 
 
 def answered(path: str | Path) -> str | None:

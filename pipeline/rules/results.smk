@@ -66,3 +66,18 @@ rule report:
         options=PLAN.options("report"),
     shell:
         "python -m pipeline report --dataset {wildcards.dataset} {params.options} 2>&1 | tee {log:q}"
+
+
+rule audit:
+    input:
+        PLAN.results,
+    output:
+        LAYOUT.audit("{dataset}"),
+    log:
+        LAYOUT.log("{dataset}", "audit"),
+    conda:
+        "jobs.yaml"
+    params:
+        folder=lambda wildcards, output: os.path.dirname(output[0]),
+    shell:
+        "python -m pipeline audit {params.folder:q} --out {output:q} 2>&1 | tee {log:q}"

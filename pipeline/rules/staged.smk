@@ -60,7 +60,10 @@ rule eigenvectors:
         PLAN.photos,
         request=PLAN.request("shard"),
         laplacian=LAYOUT.shard("{dataset}", "laplacian", "{shard}"),
-        earlier=[LAYOUT.record("{dataset}", stage, "{shard}") for stage in ("features", "laplacian")],
+        earlier=[
+            LAYOUT.record("{dataset}", stage, "{shard}")
+            for stage in ("features", "laplacian")
+        ],
     output:
         shard=LAYOUT.shard("{dataset}", "eigenvectors", "{shard}"),
         record=LAYOUT.record("{dataset}", "eigenvectors", "{shard}"),
