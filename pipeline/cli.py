@@ -16,12 +16,13 @@ import click
 
 from data.datasets import DATASETS, downloaded, generated
 from data.errors import RunError
-from pipeline import discovery, identity
+from pipeline import discovery
 from pipeline.commands import one_line_errors
 from pipeline.config import MACHINE, STAGE_KEYS, Config
+from pipeline.identity import manifest_request, stage_request
 from pipeline.layout import Layout
 from pipeline.options import config_options
-from pipeline.requests import Request
+from pipeline.requests import answer
 
 dataset_option = click.option(
     "--dataset", type=click.Choice(list(DATASETS)), required=True, help="Name of the data set."
@@ -61,15 +62,6 @@ def _layout(config: Config) -> Layout:
     return Layout(config.datasets_root, config.results_root, config.solve.k)
 
 
-def _answer(
-    layout: Layout, dataset: str, request: Request, shard: int | None = None, **about: Any
-) -> None:
-    """Note which request the result of a job answers."""
-    from pipeline.records import answer
-
-    answer(layout.record(dataset, request.stage, shard), request.digest, **about)
-
-
 @main.command()
 @click.option(
     "--dataset", type=click.Choice(generated()), required=True, help="Name of the data set."
@@ -81,7 +73,7 @@ def photos(config: Config, dataset: str) -> None:
 
     layout = _layout(config)
     stage.run(dataset, layout.tree(dataset), Path(layout.made(dataset)), config)
-    _answer(layout, dataset, identity.photos_request(config))
+    answer(layout.record(dataset, "photos"), stage_request("photos", config))
 
 
 @main.command()
@@ -93,7 +85,7 @@ def manifest(config: Config, dataset: str) -> None:
 
     layout = _layout(config)
     entries = stage.run(dataset, config, layout, Path(layout.manifest(dataset)))
-    _answer(layout, dataset, identity.manifest_request(dataset, entries))
+    answer(layout.record(dataset, "manifest"), manifest_request(dataset, entries))
 
 
 def _shard_job(config: Config, dataset: str, shard: int, kind: str, **more: Any) -> Any:
@@ -190,7 +182,8 @@ def masks(config: Config, dataset: str, shard: int, workers: int) -> None:
         workers=workers,
     )
     folder = str(layout.masks(dataset))
-    _answer(layout, dataset, identity.masks_request(config), shard, folder=folder)
+    record = layout.record(dataset, "masks", shard)
+    answer(record, stage_request("masks", config), folder=folder)
 
 
 @main.command()
@@ -211,7 +204,7 @@ def index(config: Config, dataset: str) -> None:
         masks=layout.masks(dataset),
         mask_lists=Path(layout.mask_list(dataset, 0)).parent,
     )
-    _answer(layout, dataset, identity.index_request(config))
+    answer(layout.record(dataset, "index"), stage_request("index", config))
 
 
 for command in discovery.COMMANDS:
@@ -241,7 +234,7 @@ def report(config: Config, dataset: str) -> None:
         Path(layout.report(dataset)),
         config,
     )
-    _answer(layout, dataset, identity.report_request(config))
+    answer(layout.record(dataset, "report"), stage_request("report", config))
 
 
 @main.command("check-data")

@@ -1,8 +1,8 @@
 """Configuration: YAML and overrides, resolved to the library's settings and a few of the pipeline.
 
 Users see flat keys (`KEYS`), made from the fields of `Config` and of the specs in it. Each stage
-depends on some of the keys only (`STAGE_KEYS`). Snakemake hands a job just those that differ from
-their defaults, so a changed key reruns the stages it bears on and no others.
+depends on some of the keys only (`STAGE_KEYS`): its request holds those (`pipeline.requests`), so a
+changed key reruns the stages it bears on and no others.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "eigenvectors": ("results_root", *SOLVING),
     "fused": ("results_root", *READING, *GRAPH, *SOLVING),
     "masks": ("results_root", *MASKING, "overwrite_masks"),
-    "index": ("results_root", "path", "strict"),
+    "index": ("datasets_root", "results_root", "strict", "k"),
     "report": ("results_root", *MASKING, "report_photos"),
     "objects": ("results_root", *READING, *OBJECTS),
     "segments": ("results_root", *READING, *SEGMENTING),

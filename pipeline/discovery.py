@@ -8,8 +8,10 @@ import click
 
 from data.datasets import DATASETS
 from pipeline.config import MACHINE, STAGE_KEYS, Config
+from pipeline.identity import stage_request
 from pipeline.layout import Layout
 from pipeline.options import config_options
+from pipeline.requests import answer
 
 dataset_option = click.option(
     "--dataset", type=click.Choice(list(DATASETS)), required=True, help="Name of the data set."
@@ -39,6 +41,7 @@ def objects(config: Config, dataset: str, workers: int) -> None:
         config,
         workers=workers,
     )
+    answer(layout.record(dataset, "objects"), stage_request("objects", config))
 
 
 @click.command()
@@ -57,6 +60,7 @@ def segments(config: Config, dataset: str, workers: int) -> None:
         config,
         workers=workers,
     )
+    answer(layout.record(dataset, "segments"), stage_request("segments", config))
 
 
 @click.command()
@@ -74,6 +78,7 @@ def clusters(config: Config, dataset: str) -> None:
         Path(layout.clusters(dataset)),
         config,
     )
+    answer(layout.record(dataset, "clusters"), stage_request("clusters", config))
 
 
 @click.command()
@@ -98,6 +103,8 @@ def names(config: Config, dataset: str, masks: Path | None, words: str | None) -
         config,
         words=[word.strip() for word in words.split(",") if word.strip()] if words else None,
     )
+    if masks is None and words is None:
+        answer(layout.record(dataset, "names"), stage_request("names", config))
 
 
 COMMANDS = (objects, segments, clusters, names)

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from data.datasets import DATASETS
-from pipeline.config import MASKING, STAGE_KEYS, Config
+from pipeline.config import STAGE_KEYS, Config
 from pipeline.manifest import Entry
 from pipeline.requests import Photo, Request
 
-
-def photos_request(config: Config) -> Request:
-    """Images of a generated data set."""
-    return Request("photos", config.flat("world_photos", "seed"))
+_NO_IDENTITY = ("datasets_root", "results_root", "folder", "overwrite_masks")
+"""Keys that say where files are: moving them changes no result."""
 
 
 def manifest_request(dataset: str, entries: Iterable[Entry]) -> Request:
@@ -51,21 +49,10 @@ def shard_request(settings: Mapping[str, Any], photos: tuple[Photo, ...]) -> Req
     return Request("shard", {**settings, "weights": _state(settings["weights"])}, photos)
 
 
-def masks_request(config: Config) -> Request:
-    """Masks of the images of a shard."""
-    keys = [key for key in MASKING if key != "datasets_root"]
-    return Request("masks", config.flat(*keys))
-
-
-def index_request(config: Config) -> Request:
-    """The index of a data set; what it lists are other inputs of its job."""
-    return Request("index", config.flat("strict"))
-
-
-def report_request(config: Config) -> Request:
-    """The report of a data set."""
-    roots = ("datasets_root", "results_root")
-    return Request("report", config.flat(*(k for k in STAGE_KEYS["report"] if k not in roots)))
+def stage_request(stage: str, config: Config) -> Request:
+    """A stage whose result follows from files that its rule names, and from settings."""
+    keys = [key for key in STAGE_KEYS[stage] if key not in _NO_IDENTITY]
+    return Request(stage, config.flat(*keys))
 
 
 def _state(weights: str | None) -> Any:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from data.datasets import DATASETS
 
+_FILE_OF = {"photos": "made"}
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -63,6 +65,21 @@ class Layout:
 
     def provenance(self, dataset: str) -> str:
         return f"{self.results_root}/{dataset}/provenance.json"
+
+    def results(self, stage: str, dataset: str, shard: str | None = None) -> list[Path]:
+        """The files that a job makes, in the order of its rule."""
+        if stage == "shard":
+            files = [
+                self.shard(dataset, "eigenvectors", shard or ""),
+                self.record(dataset, "eigenvectors", shard),
+            ]
+        elif stage == "masks":
+            files = [self.mask_list(dataset, shard or "")]
+        elif stage == "index":
+            files = [self.index(dataset), self.quarantine(dataset), self.provenance(dataset)]
+        else:
+            files = [getattr(self, _FILE_OF.get(stage, stage))(dataset)]
+        return [Path(file) for file in files]
 
     def audit(self, dataset: str) -> str:
         """Outcome of the audit that ends a run."""

@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,17 @@ from pipeline import identity, manifest, runlock
 from pipeline.config import Config
 from pipeline.layout import Layout, shard_name
 from pipeline.mask_files import is_complete
-from pipeline.records import answered, shard_answered
-from pipeline.requests import Request, place
+from pipeline.records import shard_answered
+from pipeline.requests import Request, answered, place
 from pipeline.stages.manifest import tree_for
 
 
+@dataclass(frozen=True)
 class Asked:
     """A request, and the files of the job that answers it."""
 
-    def __init__(self, request: Request, *files: str):
-        self.request = request
-        self.results = [Path(file) for file in files]
+    request: Request
+    results: list[Path]
 
 
 class Plan:
@@ -122,31 +123,15 @@ class Plan:
     def _asked(self, stage: str, dataset: str, shard: str | None) -> Asked:
         """What a job is asked to make, and the files that it makes."""
         config, layout = self.config_for(dataset), self.layout
-        match stage:
-            case "photos":
-                return Asked(identity.photos_request(config), layout.made(dataset))
-            case "manifest":
-                request = identity.manifest_request(dataset, self.entries(dataset))
-                return Asked(request, layout.manifest(dataset))
-            case "shard":
-                photos = identity.photos_of(
-                    dataset, self._members(dataset).get(int(shard or 0), ())
-                )
-                request = identity.shard_request(
-                    config.flat(*configuration.IDENTITY["fused"]), photos
-                )
-                return Asked(
-                    request,
-                    layout.shard(dataset, "eigenvectors", str(shard)),
-                    layout.record(dataset, "eigenvectors", shard),
-                )
-            case "masks":
-                return Asked(identity.masks_request(config), layout.mask_list(dataset, str(shard)))
-            case "index":
-                files = (layout.index, layout.quarantine, layout.provenance)
-                return Asked(identity.index_request(config), *(file(dataset) for file in files))
-            case _:
-                return Asked(identity.report_request(config), layout.report(dataset))
+        if stage == "manifest":
+            request = identity.manifest_request(dataset, self.entries(dataset))
+        elif stage == "shard":
+            photos = identity.photos_of(dataset, self._members(dataset).get(int(shard or 0), ()))
+            settings = config.flat(*configuration.IDENTITY["fused"])
+            request = identity.shard_request(settings, photos)
+        else:
+            request = identity.stage_request(stage, config)
+        return Asked(request, layout.results(stage, dataset, shard))
 
     def targets(self, *datasets: str) -> Callable[[Any], list[str]]:
         """Input function of a target: all that is made of some data sets.

@@ -75,19 +75,6 @@ class Record:
         write_json(path, asdict(self))
 
 
-def answer(path: str | Path, request: str, **about: Any) -> None:
-    """Note that a job answered the request of that digest, where its result cannot say so."""
-    write_json(path, {"request": request, **about})
-
-
-def answered(path: str | Path) -> str | None:
-    """Digest of the request that a job answered; None where that is unknown."""
-    try:
-        return str(read_json(path, RunError)["request"])
-    except (OSError, RunError, KeyError):
-        return None
-
-
 def shard_answered(path: str | Path, shard: Path) -> str | None:
     """As `answered`, for a shard; None too if its record is about another file."""
     try:

@@ -98,6 +98,19 @@ def read(path: str | Path) -> Request:
         ) from error
 
 
+def answer(path: str | Path, request: Request, **about: Any) -> None:
+    """Note in a record that a job answered `request`, where its result cannot say so."""
+    write_json(path, {"request": request.digest, **about})
+
+
+def answered(path: str | Path) -> str | None:
+    """Digest of the request that a job answered; None where that is unknown."""
+    try:
+        return str(read_json(path, RunError)["request"])
+    except (OSError, RunError, KeyError):
+        return None
+
+
 def place(path: Path, request: Request, *, made: str | None, results: Iterable[Path]) -> None:
     """Write a request if it changed, and date it by whether `results` answer it.
 

@@ -4,7 +4,8 @@
 
 rule objects:
     input:
-        manifest=ancient(LAYOUT.manifest("{dataset}")),
+        request=PLAN.request("objects"),
+        manifest=LAYOUT.manifest("{dataset}"),
         index=LAYOUT.index("{dataset}"),
     output:
         objects=LAYOUT.objects("{dataset}"),
@@ -25,7 +26,8 @@ rule objects:
 
 rule segments:
     input:
-        manifest=ancient(LAYOUT.manifest("{dataset}")),
+        request=PLAN.request("segments"),
+        manifest=LAYOUT.manifest("{dataset}"),
         index=LAYOUT.index("{dataset}"),
     output:
         LAYOUT.segments("{dataset}"),
@@ -45,7 +47,8 @@ rule segments:
 
 rule clusters:
     input:
-        LAYOUT.segments("{dataset}"),
+        request=PLAN.request("clusters"),
+        segments=LAYOUT.segments("{dataset}"),
     output:
         LAYOUT.clusters("{dataset}"),
     log:
@@ -62,7 +65,8 @@ rule clusters:
 
 rule names:
     input:
-        LAYOUT.segments("{dataset}"),
+        request=PLAN.request("names"),
+        segments=LAYOUT.segments("{dataset}"),
     output:
         LAYOUT.names("{dataset}"),
     log:
