@@ -10,7 +10,8 @@ either side) see no features. *Chance* is `frame` against the truth of the next 
 95 %, over 1000 resamples of the images. Seconds are those after the features.
 
 `--speed` times three objects on as many images: MaskCut's rounds as published (the whole dense
-problem solved again in each round) against ours, in turns, and the agreement of both.
+problem solved again in each round) against ours, in turns, and the agreement of both. On the same
+images, ncut-pytorch's `kway_ncut` and our rotation divide the same eight eigenvectors.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ from eigen.objects import ObjectSpec, objects, rules
 from eigen.objects.find import METHODS, box
 from eigen.objects.graph import FLOOR, thresholded
 from eigen.objects.rounds import rounds
+from eigen.segments.discretise import discretise
 from eval.objects.scores import Found, ObjectScores, mask_iou
 
 TAU = 0.15
 COUNT = 3
+SEGMENTS = 8
 
 Find = Callable[[np.ndarray], list[Found]]
 
@@ -168,6 +171,27 @@ def speed(extractor: Extractor, images: list[ObjectImage]) -> dict[str, object]:
     }
 
 
+def kway(extractor: Extractor, images: list[ObjectImage]) -> dict[str, object]:
+    """Time and adjusted Rand index of two ways to divide the same eigenvectors."""
+    import torch
+    from ncut_pytorch import kway_ncut
+    from sklearn.metrics import adjusted_rand_score
+
+    times, agreement = [], []
+    for image in images:
+        pairs = eigen.eigenvectors(read_image(image.path), extractor, SEGMENTS)
+        vectors = pairs.vectors.reshape(SEGMENTS, -1).T.copy()
+        both = _harness.paired(
+            lambda vectors=vectors: kway_ncut(torch.from_numpy(vectors)).argmax(dim=1).numpy(),
+            lambda vectors=vectors: discretise(vectors).argmax(axis=1),
+            turns=3,
+        )
+        times.append(both.times())
+        agreement.append(adjusted_rand_score(both.baseline, both.ours))
+    medians = {key: float(np.median([t[key] for t in times])) for key in times[0]}
+    return {"k": SEGMENTS, **medians, "Rand index": float(np.mean(agreement))}
+
+
 @click.command(help=__doc__)
 @click.option(
     "--set", "roots", type=click.Path(exists=True, path_type=Path), multiple=True, required=True
@@ -195,6 +219,7 @@ def main(
             images = images[:: max(1, len(images) // count)][:count]
         if timed:
             _harness.report("objects_speed", [speed(extractor, images)], out)
+            _harness.report("objects_kway", [kway(extractor, images)], out)
             continue
         finders: dict[str, Find] = {
             "whole image": fixed(1.0),
