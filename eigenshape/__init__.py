@@ -24,10 +24,14 @@ if TYPE_CHECKING:
     from eigen.extractors.spec import ExtractorSpec
     from eigen.graphs.build import GraphSpec
     from eigen.graphs.pixels import PixelSpec
+    from eigen.joint import joint_segments
     from eigen.mask_spec import MaskSpec
+    from eigen.objects.find import ObjectSpec
     from eigen.pairs import Cells, Eigenpairs
+    from eigen.segments.partition import segments
     from eigen.solvers.spec import SolveSpec
     from eigen.store.shards import open as open_shards
+    from eigenshape.discovery import joint_eigenvectors, objects
     from eigenshape.functions import eigenvectors, eigenvectors_of, extractor
     from eval.refine import refine
     from eval.trained import Model, load, segment
@@ -42,16 +46,21 @@ __all__ = [
     "GraphSpec",
     "MaskSpec",
     "Model",
+    "ObjectSpec",
     "PixelSpec",
     "SolveSpec",
     "__version__",
     "eigenvectors",
     "eigenvectors_of",
     "extractor",
+    "joint_eigenvectors",
+    "joint_segments",
     "load",
+    "objects",
     "open_shards",
     "refine",
     "segment",
+    "segments",
 ]
 
 _HOMES = {
@@ -62,15 +71,20 @@ _HOMES = {
     "GraphSpec": ("eigen.graphs.build", "GraphSpec"),
     "MaskSpec": ("eigen.mask_spec", "MaskSpec"),
     "Model": ("eval.trained", "Model"),
+    "ObjectSpec": ("eigen.objects.find", "ObjectSpec"),
     "PixelSpec": ("eigen.graphs.pixels", "PixelSpec"),
     "SolveSpec": ("eigen.solvers.spec", "SolveSpec"),
     "eigenvectors": ("eigenshape.functions", "eigenvectors"),
     "eigenvectors_of": ("eigenshape.functions", "eigenvectors_of"),
     "extractor": ("eigenshape.functions", "extractor"),
+    "joint_eigenvectors": ("eigenshape.discovery", "joint_eigenvectors"),
+    "joint_segments": ("eigen.joint", "joint_segments"),
     "load": ("eval.trained", "load"),
+    "objects": ("eigenshape.discovery", "objects"),
     "open_shards": ("eigen.store.shards", "open"),
     "refine": ("eval.refine", "refine"),
     "segment": ("eval.trained", "segment"),
+    "segments": ("eigen.segments.partition", "segments"),
 }
 
 

@@ -106,7 +106,7 @@ def eigenvectors(
     """
     return eigen.picture.eigenvectors(
         as_image(image),
-        _the_extractor(extractor),
+        the_extractor(extractor),
         k,
         graph=graph,
         solver=solver,
@@ -120,7 +120,8 @@ def eigenvectors(
 _extractor_by_name = extractor
 
 
-def _the_extractor(given: Extractor | str) -> Extractor:
+def the_extractor(given: Extractor | str) -> Extractor:
+    """An extractor, from one or from its name."""
     return _extractor_by_name(given) if isinstance(given, str) else given
 
 

@@ -1,0 +1,82 @@
+"""The functions of the public interface that find objects and several images' common segments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import eigen.joint
+import eigen.objects.find
+from data.images import as_image
+from eigen.extractors import Extractor
+from eigen.joint import JointEigenpairs
+from eigen.objects import ImageObject, ObjectSpec
+from eigen.pairs import Eigenpairs
+from eigenshape.functions import the_extractor
+
+if TYPE_CHECKING:
+    from data.images import ImageLike
+
+
+def objects(
+    image: ImageLike,
+    extractor: Extractor | str,
+    spec: ObjectSpec | None = None,
+    *,
+    eigenpairs: Eigenpairs | None = None,
+) -> list[ImageObject]:
+    """Find the objects of an image, the most confident first; none in an image of one colour.
+
+    Parameters
+    ----------
+    image : path, PIL image, or ndarray of shape (H, W), (H, W, 3) or (H, W, 4), uint8
+    extractor : Extractor or str
+    spec : ObjectSpec, optional
+        Method, number of objects, refinement.
+    eigenpairs : Eigenpairs, optional
+        Of this image and extractor, so that they are not computed again.
+
+    Returns
+    -------
+    list of ImageObject
+        Each with `mask` (H, W) bool, `box` (x, y, width, height) in pixels, and `score` from 0
+        to 1.
+
+    Raises
+    ------
+    SettingError
+        Eigenpairs of another image, extractor or kind of graph.
+    GraphError
+        The image has fewer patches than eigenpairs are needed.
+    """
+    return eigen.objects.find.objects(
+        as_image(image), the_extractor(extractor), spec, pairs=eigenpairs
+    )
+
+
+def joint_eigenvectors(
+    images: Sequence[ImageLike], extractor: Extractor | str, k: int = 5, **options: Any
+) -> JointEigenpairs:
+    """Compute the K smallest eigenpairs of one graph over all patches of several images.
+
+    Parameters
+    ----------
+    images : sequence of images, as in `eigenvectors`
+        Of any sizes; the frames of a video, for example.
+    extractor : Extractor or str
+    k : int
+    **options
+        As `eigen.joint.joint_eigenvectors`.
+
+    Raises
+    ------
+    SettingError, ImageError
+        No image, or one that cannot be read.
+    GraphError
+        Fewer patches than pairs.
+    eigen.solvers.solution.ConvergenceError
+        No solver reached the tolerance.
+    """
+    return eigen.joint.joint_eigenvectors(
+        [as_image(image) for image in images], the_extractor(extractor), k, **options
+    )
