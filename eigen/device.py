@@ -15,7 +15,7 @@ def torch_device(name: str = "auto", *, local_rank: int = 0) -> torch.device:
     Raises
     ------
     DeviceError
-        A GPU is asked for and none can be used, or the name is not a device.
+        A GPU that this machine does not offer, or a name that is no device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""The first eigenpairs of those that were stored, and what must hold of them."""
+"""Select the leading eigenpairs, and check that the constant one is among them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from data.errors import SettingError
 from eigen.pairs import Eigenpairs
 
-# Variation of the constant vector, which is computed to the tolerance of the solver, over its size.
+# Relative variation below which a vector is constant: it is exact only to the solver's tolerance.
 CONSTANT = 1e-2
 
 

@@ -1,7 +1,7 @@
 """Binary masks from eigenvectors.
 
 Contract: a mask has the image's size exactly, and the same pairs give the same masks on any
-machine load. Vectors are brought to pixels first and cut afterwards, so borders are smooth.
+machine load. Vectors are upsampled first and thresholded afterwards, so borders are smooth.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from eigen.pairs import Eigenpairs
 from eigen.upsample import upsample_each
 
 STRIP_BYTES = 1 << 28
-"""Memory of `kmeans` for the planes of a strip of rows, and for its distances."""
+"""Bytes that `kmeans` may use for the planes of a strip of rows, and again for its distances."""
 
 
 def masks(
@@ -35,8 +35,8 @@ def masks(
     size : tuple of int, optional
         (H, W) of the masks; the size of the image by default.
     method : {"zero", "otsu", "kmeans", "components"}
-        "zero": vector > 0, as published. "otsu": above the threshold that separates the vector's
-        values best into two groups. "components": largest 4-connected piece of the "zero" mask.
+        "zero": vector > 0, as published. "otsu": above the threshold that best separates the
+        vector's values into two groups. "components": largest 4-connected piece of the "zero" mask.
         "kmeans": K groups of pixels by all vectors but the constant one, so the masks are a
         partition; the group with most of the frame comes first, the others by falling size.
     upsampling, image
@@ -49,9 +49,7 @@ def masks(
     Raises
     ------
     SettingError
-        `method` is unknown.
-    SettingError
-        `upsampling` is unknown, or needs an image of the size asked for.
+        `method` or `upsampling` is unknown, or guided upsampling has no image of that size.
     """
     return np.stack(list(each_mask(pairs, size, method, upsampling=upsampling, image=image)))
 
@@ -103,7 +101,7 @@ def otsu_threshold(values: np.ndarray) -> float:
     total = np.cumsum(ordered)
     mean_gap = (total[-1] - total[:-1]) / (len(ordered) - below) - total[:-1] / below
     between = below * (len(ordered) - below) * mean_gap**2
-    between[np.diff(ordered) == 0] = -1.0  # equal values cannot be parted
+    between[np.diff(ordered) == 0] = -1.0  # equal values cannot be separated
     if not len(between) or between.max() < 0:
         return float(ordered[-1])
     return float(ordered[np.argmax(between)])
@@ -159,7 +157,7 @@ def _kmeans_centres(nodes: np.ndarray, k: int) -> np.ndarray:
     from threadpoolctl import threadpool_limits
 
     distinct = len(np.unique(nodes, axis=0))
-    # One thread: sums in another order could move a node that lies between two centres.
+    # One thread: another order of summation could move a node that lies between two centres.
     with threadpool_limits(1):
         return KMeans(min(k, distinct), n_init=10, random_state=0).fit(nodes).cluster_centers_
 

@@ -46,7 +46,7 @@ class Features:
 
 
 def reduced(image: np.ndarray, patch: int, max_patches: int = MAX_PATCHES) -> np.ndarray:
-    """The image, or a smaller one of the same proportions that has at most `max_patches` patches.
+    """The image, or a smaller one of the same proportions with at most `max_patches` patches.
 
     The time of a dense graph grows with the square of its nodes: an image of 12,000 x 8,000 pixels
     has 375,000 patches of 16 pixels, and would take days.
@@ -101,9 +101,9 @@ def eigenvectors(
     ----------
     image : ndarray, shape (H, W, 3), uint8, RGB
     extractor : Extractor or str
-        An extractor made by `eigen.extractor`, or the name of one; the last four named are kept.
+        An extractor made by `eigen.extractor`, or the name of one; the last four are cached.
     k : int
-        Pairs wanted; the constant eigenvector is the first of them unless `drop_trivial`.
+        Number of pairs; the constant eigenvector is the first of them unless `drop_trivial`.
     graph : GraphSpec, optional
         Default: the dense patch graph, W = max(X X^T, 0).
     solver, tolerance, drop_trivial, seed

@@ -2,9 +2,9 @@
 
 The wheels of NumPy and SciPy each bring an OpenBLAS, whose threads spin while they wait. Where the
 products of a solver come from one and its small algebra from the other, the two pools take the
-cores from each other: on two cores a patch graph took one and a half to four times as long as it
-should. So SciPy's pool, which has the symmetric products, keeps its threads, and NumPy's is held to
-one. A single BLAS for both (conda, MKL) is left alone.
+cores from each other: on two cores a patch graph took 1.5 to 4 times as long as with one pool. So
+SciPy's pool, which runs the symmetric products, keeps its threads, and NumPy's is limited to one. A
+single BLAS for both (conda, MKL) is left alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from threadpoolctl import ThreadpoolController
 @functools.cache
 def _pools() -> tuple[ThreadpoolController, ThreadpoolController]:
     """(NumPy's own BLAS, SciPy's own BLAS); both empty where they share one."""
-    import scipy.linalg.blas  # noqa: F401  its BLAS is found only once it is loaded
+    import scipy.linalg.blas  # noqa: F401  its BLAS is listed only once it is loaded
 
     controller = ThreadpoolController()
     paths = {
@@ -31,7 +31,7 @@ def _pools() -> tuple[ThreadpoolController, ThreadpoolController]:
 
 @contextlib.contextmanager
 def one_pool() -> Iterator[None]:
-    """Hold NumPy's BLAS to one thread."""
+    """Limit NumPy's BLAS to one thread, where it is not SciPy's too."""
     numpy_pool, scipy_pool = _pools()
     if not scipy_pool.info():
         yield
@@ -41,5 +41,5 @@ def one_pool() -> Iterator[None]:
 
 
 def blas_threads() -> int:
-    """Threads that SciPy's BLAS may use now; 1 where it cannot be asked."""
+    """Threads that SciPy's BLAS may use now; 1 where it cannot be queried."""
     return max((lib["num_threads"] for lib in _pools()[1].info()), default=1)

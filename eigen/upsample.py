@@ -1,8 +1,8 @@
 """Eigenvectors from the node grid to the pixels of the image.
 
 Contract: a cell's value belongs to its centre, as `eigen.pairs.Cells` places it; between centres
-values are interpolated. What the cells leave uncovered at the border repeats the nearest cell, what
-they cover beyond it is cut off. The output has the image's size exactly.
+values are interpolated. What the cells leave uncovered at the border repeats the nearest cell, and
+what they cover beyond it is cut off. The output has the image's size exactly.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def upsample(
     Raises
     ------
     SettingError
-        Vectors that are not (K, h, w), an unknown method, or no image of that size to be guided by.
+        Vectors that are not (K, h, w), an unknown method, or no image of that size for "guided".
     """
     pixels = np.empty((len(vectors), *size), np.float32)
     planes = upsample_each(vectors, size, cells=cells, method=method, image=image)
@@ -149,7 +149,6 @@ def guided_filter(
     -------
     ndarray, shape (K, H, W), float32
     """
-
     guide = _Guide(image, radius, epsilon)
     return np.stack([guide(plane) for plane in planes]) if len(planes) else np.empty_like(planes)
 
@@ -158,7 +157,7 @@ class _Guide:
     """The part of `guided_filter` that depends on the image alone, in bands of rows.
 
     A band is filtered with the rows around it that its windows reach, so that memory does not grow
-    with the image; of an image that is one band the statistics are kept for the next plane.
+    with the image; where one band covers the image, its statistics are kept for the next plane.
     """
 
     def __init__(self, image: np.ndarray, radius: int, epsilon: float = 1e-3):

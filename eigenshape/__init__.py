@@ -7,8 +7,8 @@
 >>> model = es.load("model_final.safetensors")                      # doctest: +SKIP
 >>> labels = es.segment("cat.jpg", ["cat", "sofa"], model)          # doctest: +SKIP
 
-Importing this package loads nothing; each name is loaded at its first use. All errors raised on
-purpose derive from `EigenshapeError`. docs/api.md lists the names with examples, docs/extending.md
+Importing this package is cheap: each name is loaded at its first use. All errors raised on purpose
+derive from `EigenshapeError`. docs/api.md lists the names with examples, docs/extending.md
 shows how to add an extractor, a solver, a data set and a fusion rule.
 """
 

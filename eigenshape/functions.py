@@ -1,4 +1,4 @@
-"""The functions of the public interface that need no trained segmenter."""
+"""The public functions that need no trained segmenter."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def extractor(name: str, *, weights: str | Path | None = None, **options: Any) -
     name : str
         Such as "dino_vits16" or "lowlevel" (which needs no weights); docs/extractors.md lists them.
     weights : path or "random:SEED", optional
-        File of the weights; by default they are looked up by name. A file that changed on disk is
-        read again.
+        File of the weights; by default they are found by name. A file that changed on disk is read
+        again.
     **options
         `facet`, `block`, `device`, `autocast`: see `eigen.extractors.extractor`.
 
@@ -50,11 +50,11 @@ def extractor(name: str, *, weights: str | Path | None = None, **options: Any) -
     stamp = None
     if path is not None and path.is_file():
         stamp = (path.stat().st_size, path.stat().st_mtime_ns)
-    return _made(name, None if weights is None else str(weights), stamp, **options)
+    return _cached(name, None if weights is None else str(weights), stamp, **options)
 
 
 @functools.lru_cache(maxsize=4)
-def _made(name: str, weights: str | None, stamp: object, **options: Any) -> Extractor:
+def _cached(name: str, weights: str | None, stamp: object, **options: Any) -> Extractor:
     return make_extractor(name, weights=weights, **options)
 
 
@@ -94,7 +94,7 @@ def eigenvectors(
     Raises
     ------
     SettingError, ImageError, WeightsError
-        What was given is no image, cannot be read, or the extractor cannot be built.
+        `image` is no image or cannot be read, or the extractor cannot be built.
     GraphError
         The features form no valid graph, or it has fewer than `k` nodes.
     eigen.solvers.solution.ConvergenceError
@@ -117,12 +117,12 @@ def eigenvectors(
     )
 
 
-_extractor_by_name = extractor
+_named = extractor  # several functions have an argument of that name
 
 
-def the_extractor(given: Extractor | str) -> Extractor:
-    """An extractor, from one or from its name."""
-    return _extractor_by_name(given) if isinstance(given, str) else given
+def the_extractor(extractor: Extractor | str) -> Extractor:
+    """The extractor itself, or the one of that name."""
+    return _named(extractor) if isinstance(extractor, str) else extractor
 
 
 def eigenvectors_of(
@@ -140,7 +140,7 @@ def eigenvectors_of(
     drop_trivial: bool = _SOLVE.drop_trivial,
     seed: int = _SOLVE.seed,
 ) -> Eigenpairs:
-    """Eigenpairs of features, or of an affinity, that the caller has computed.
+    """Eigenpairs from features, or from an affinity, computed elsewhere.
 
     Parameters
     ----------
@@ -153,9 +153,9 @@ def eigenvectors_of(
     k : int
         Number of pairs.
     kind : {"auto", "features", "affinity"}
-        "auto" takes a symmetric (h*w, h*w) array for an affinity.
+        "auto" treats a symmetric (h*w, h*w) array as an affinity.
     image : as in `eigenvectors`, optional
-        Needed by a `graph` that uses colours or pixels.
+        Required by a `graph` that uses colours or pixels.
     size : (H, W), optional
         Size of the image in pixels; by default that of `image`, else `grid`.
     cells : Cells, optional
@@ -181,7 +181,7 @@ def eigenvectors_of(
     cells = cells or Cells.over(size, grid)
     if kind == "affinity" or (kind == "auto" and _is_affinity(source, nodes)):
         if graph is not None:
-            raise SettingError("graph: an affinity is a graph already; give features, or no graph")
+            raise SettingError("graph: expected none with an affinity; give features, or no graph")
         built = graphs.Graph(_affinity(source, nodes), grid, cells)
     else:
         built = _graph_of_features(source, grid, graph or graphs.GraphSpec(), pixels, cells)
@@ -205,12 +205,10 @@ def _affinity(source: Any, nodes: int) -> Affinity:
             "affinity: expected an ndarray, a sparse array, or an object with shape, dtype and "
             f"matmat, found {type(source).__qualname__}"
         )
-    if not (sp.issparse(source) or isinstance(source, np.ndarray)):
-        return source
     dtype = np.float64 if source.dtype == np.float64 else np.float32
     if sp.issparse(source):
         return sp.csr_array(source).astype(dtype)
-    return np.ascontiguousarray(source, dtype)
+    return np.ascontiguousarray(source, dtype) if isinstance(source, np.ndarray) else source
 
 
 def _graph_of_features(
@@ -231,15 +229,15 @@ def _graph_of_features(
             f"grid of {grid[0]} x {grid[1]} nodes, found {features.shape}"
         )
     if image is None and (spec.kind == "pixel" or spec.colour != "none"):
-        raise SettingError("image: this graph uses pixels; give the image of the features")
+        raise SettingError("image: expected the image of the features, which this graph uses")
     length = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     bad = np.flatnonzero(~np.isfinite(length[:, 0]) | (length[:, 0] == 0))
     if bad.size:
         raise GraphError(
-            f"features: row {bad[0]} (node {bad[0] // grid[1]}, {bad[0] % grid[1]}) is zero or not "
-            f"finite; {bad.size} such rows"
+            f"features: expected finite rows other than zero, found {bad.size} bad ones, first row "
+            f"{bad[0]} (node {bad[0] // grid[1]}, {bad[0] % grid[1]})"
         )
     unit = (features / length).astype(np.float32)
-    return graphs.build(
-        spec, unit, grid, np.zeros((*grid, 3), np.uint8) if image is None else image
-    )
+    if image is None:  # unused by this graph, which is of patches without colours
+        image = np.zeros((*grid, 3), np.uint8)
+    return graphs.build(spec, unit, grid, image, cells)

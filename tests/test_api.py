@@ -1,4 +1,4 @@
-"""The public interface: its names, and what it takes for an image."""
+"""The public interface: its names, the images it takes, and its errors."""
 
 import ast
 import inspect
@@ -23,7 +23,7 @@ def image():
     return np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
 
 
-def test_every_public_name_exists_is_documented_and_seen_by_type_checkers():
+def test_public_names_exist_are_documented_and_typed():
     for name in es.__all__:
         value = getattr(es, name)
         assert name == "__version__" or inspect.getdoc(value), name
@@ -88,7 +88,7 @@ def test_a_pillow_image_is_turned_upright_like_its_file(tmp_path, image):
         (3.5, "found float"),
     ],
 )
-def test_anything_else_is_refused_by_what_it_is(given, named):
+def test_anything_else_is_refused_by_its_type_or_shape(given, named):
     with pytest.raises(es.EigenshapeError) as caught:
         es.eigenvectors(given, "lowlevel8")
     assert named in str(caught.value) and "\n" not in str(caught.value)
@@ -114,7 +114,7 @@ def test_an_extractor_is_built_once_and_again_when_its_weights_change(tmp_path):
         es.extractor("lowlevel", weights=tmp_path / "none.pth")
 
 
-def test_own_features_and_affinities_give_the_pairs_of_the_image(image):
+def test_features_and_affinities_give_the_pairs_of_the_image(image):
     extractor = es.extractor("lowlevel8")
     expected = es.eigenvectors(image, extractor, k=4)
     features, grid = extractor([image])[0], extractor.grid(image.shape[:2])
@@ -126,21 +126,32 @@ def test_own_features_and_affinities_give_the_pairs_of_the_image(image):
     assert es.eigenvectors_of(W, grid, kind="affinity").size == grid
 
 
+@pytest.mark.parametrize("kind", ["features", "affinity"])
+def test_cells_lie_where_the_caller_places_them(kind):
+    rows = np.random.default_rng(0).random((6, 3)).astype(np.float32)
+    source = rows if kind == "features" else rows @ rows.T
+    placed = es.Cells.of_patches(16)
+    pairs = es.eigenvectors_of(source, (2, 3), 2, kind=kind, size=(40, 50), cells=placed)
+    assert pairs.cells == placed
+    pairs = es.eigenvectors_of(source, (2, 3), 2, kind=kind, size=(40, 60))
+    assert pairs.cells == es.Cells(20.0, 20.0)
+
+
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
         (np.ones((7, 3)), {}, r"expected shape \(6, d\) or \(2, 3, d\)"),
-        (np.zeros((6, 3)), {}, r"row 0 \(node 0, 0\) is zero"),
-        (np.full((6, 3), np.nan), {}, "not finite"),
+        (np.zeros((6, 3)), {}, r"other than zero.* row 0 \(node 0, 0\)"),
+        (np.full((6, 3), np.nan), {}, "expected finite rows"),
         (np.array([["a"]] * 6), {}, "expected an array of numbers"),
         (sp.csr_array((5, 5)), {}, r"affinity: expected shape \(6, 6\)"),
         (np.zeros((6, 6)), {}, "isolated|no neighbour|zero|row"),
-        (np.ones((6, 6)), {"graph": es.GraphSpec()}, "an affinity is a graph already"),
+        (np.ones((6, 6)), {"graph": es.GraphSpec()}, "graph: expected none with an affinity"),
         (np.ones((6, 6)), {"kind": "matrix"}, "kind: expected"),
-        (np.eye(6, 2) + 1, {"graph": es.GraphSpec(kind="pixel")}, "give the image"),
+        (np.eye(6, 2) + 1, {"graph": es.GraphSpec(kind="pixel")}, "expected the image"),
         ("features.npy", {}, "expected an array of numbers"),
     ],
 )
-def test_what_fits_no_graph_is_refused(source, options, message):
+def test_sources_that_form_no_graph_are_refused(source, options, message):
     with pytest.raises(es.EigenshapeError, match=message):
         es.eigenvectors_of(source, (2, 3), 2, **options)

@@ -8,7 +8,7 @@ Contract of every extractor, built in or plugged in (`contract.Extractor`):
 2. Calling it with B images, (H, W, 3) uint8 RGB, all of one size, gives (B, h*w, dim) float32,
    row-major over the grid, every row of length 1 (also for an image of one colour).
 3. An image's rows do not depend on the other images of its batch: on the CPU byte for byte.
-4. `config()` names everything that decides the numbers, the SHA-256 of the weights among it.
+4. `config()` names everything that decides the features, the SHA-256 of the weights included.
 
 `extractor(NAME)` makes one. `docs/extractors.md` lists the names and shows how to add one without
 editing this package.

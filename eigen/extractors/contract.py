@@ -1,4 +1,4 @@
-"""What an extractor is: the type, its errors, the rule of the grid and the check of its input."""
+"""The extractor interface, the rule that gives its patch grid, and the check of its input."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Extractor(Protocol):
-    """The interface; the package's docstring says what each implementation must guarantee.
+    """The interface of an extractor; `eigen.extractors` states what each must guarantee.
 
     Attributes
     ----------
     name : str
-        The name it is made by.
+        The name under which it is registered.
     patch : int
         Side of a patch in pixels.
     dim : int
-        Columns of a feature row.
+        Feature dimension: columns of a row.
     mean, std : tuple of float
-        What RGB in 0..1 is normalised by before the first operation; (0, 0, 0) and (1, 1, 1) where
-        nothing is.
+        Normalisation of RGB in 0..1 before the first operation; (0, 0, 0) and (1, 1, 1) for none.
     weights_sha256 : str or None
         SHA-256 of the weights, "random:SEED" for randomly initialised ones, None if it has none.
     device : str
@@ -54,7 +53,7 @@ class Extractor(Protocol):
         """Node grid (h, w) of an image of `size` (H, W) pixels."""
 
     def config(self) -> dict[str, Any]:
-        """Everything that decides the numbers, as JSON can hold it."""
+        """Everything that decides the features, as values that JSON can hold."""
 
     def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Features (B, h*w, dim) float32, unit rows, of B images (H, W, 3) uint8 of one size."""
@@ -67,11 +66,11 @@ def cells_of(extractor: Extractor, size: Size, resized: Size | None = None) -> C
     """Where the extractor's grid lies in an image of `size` (H, W).
 
     Square patches from the upper left corner, unless the extractor has a method `cells(size)` that
-    says otherwise. `resized` is the (H, W) at which the extractor was given the image.
+    places them otherwise. `resized` is the (H, W) at which the extractor receives the image.
     """
     resized = resized or size
-    own = getattr(extractor, "cells", None)
-    cells = Cells.of_patches(extractor.patch) if own is None else own(resized)
+    custom = getattr(extractor, "cells", None)
+    cells = Cells.of_patches(extractor.patch) if custom is None else custom(resized)
     return cells.resized(resized, size)
 
 
@@ -102,7 +101,7 @@ def checked_size(images: Sequence[np.ndarray]) -> Size:
         sizes.
     """
     if len(images) == 0:
-        raise SettingError("no image given; an extractor needs at least one")
+        raise SettingError("images: expected one or more, found none")
     for index, image in enumerate(images):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise SettingError(
@@ -112,7 +111,7 @@ def checked_size(images: Sequence[np.ndarray]) -> Size:
     sizes = sorted({image.shape[:2] for image in images})
     if len(sizes) > 1:
         raise SettingError(
-            f"images of {len(sizes)} sizes in one batch ({sizes[0]}, {sizes[1]}, ...);"
-            " group them by size"
+            f"images: expected one size per batch, found {len(sizes)} ({sizes[0]}, {sizes[1]},"
+            " ...); group them by size"
         )
     return sizes[0]

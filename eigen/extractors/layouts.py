@@ -1,7 +1,7 @@
 """Published checkpoint layouts -> timm's keys.
 
-Known are state dicts of DINO (timm's keys already), DINOv2, DINOv3, XCiT and EfficientNet with its
-blocks numbered through, and training checkpoints of student and teacher, wrapped for several
+Supported are state dicts of DINO (which has timm's keys), DINOv2, DINOv3, XCiT and EfficientNet
+with consecutive block numbers, and training checkpoints of student and teacher, wrapped for several
 devices or not, with blocks in chunks or not. A layout is recognised by its keys, not by a name.
 """
 
@@ -17,11 +17,11 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-_ANCHOR = "patch_embed.proj.weight"  # every ViT has it, so it shows what precedes its keys
-_FLAT_ANCHOR = "_conv_stem.weight"  # of EfficientNet with its blocks numbered through
+_ANCHOR = "patch_embed.proj.weight"  # every ViT has it, so it shows the prefix of its keys
+_FLAT_ANCHOR = "_conv_stem.weight"  # of EfficientNet with consecutive block numbers
 _WRAPPED = re.compile(r"\b_(?:fsdp_wrapped_module|checkpoint_wrapped_module|orig_mod)\.")
-_CHUNK = re.compile(r"^blocks\.\d+\.(?=\d+\.)")  # DINOv2 numbers blocks through all its chunks
-# Parts that training needed and features do not: heads, the masked patch's token, constants.
+_CHUNK = re.compile(r"^blocks\.\d+\.(?=\d+\.)")  # DINOv2 numbers blocks across all its chunks
+# Needed for training only: heads, the masked patch's token, constants.
 UNUSED = (
     *("head.", "fc.", "classifier.", "dino_head.", "ibot_head."),
     *("mask_token", "rope_embed."),
@@ -60,8 +60,8 @@ def to_timm(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tens
     tensors : mapping
         The tensors of the file, as in `Checkpoint.tensors`.
     wanted : mapping
-        State dict of the network that will take the weights; only its keys are looked at, to tell
-        an absent bias that is zero by definition from one that is missing.
+        State dict of the network that will take the weights; only its keys and shapes are used, to
+        tell a bias that is zero by definition from one that is missing.
     """
     state = _without_unused(_backbone(tensors, wanted), wanted)
     if {"register_tokens", "cls_token", "pos_embed"} <= state.keys():
@@ -76,9 +76,9 @@ def to_timm(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tens
 
 
 def _backbone(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> State:
-    """The backbone's tensors under bare keys, its blocks numbered through.
+    """The backbone's tensors under keys without prefix, its blocks numbered consecutively.
 
-    Where several networks lie in the file, the teacher is taken: it is what DINO's authors publish.
+    Of several networks in the file the teacher is used: it is what DINO's authors publish.
     """
     state = {_WRAPPED.sub("", key): value for key, value in tensors.items()}
     anchors = (_FLAT_ANCHOR, _ANCHOR if _ANCHOR in wanted else next(iter(wanted)))
@@ -90,7 +90,7 @@ def _backbone(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Te
     ]
     prefix = min(prefixes, key=lambda name: ("teacher" not in name, len(name)), default="")
     if prefix:
-        logger.info("weights taken from %s", prefix)
+        logger.info("using the weights under %s", prefix)
     return {
         _CHUNK.sub("blocks.", key.removeprefix(prefix)): value
         for key, value in state.items()
@@ -101,23 +101,23 @@ def _backbone(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Te
 def adopt_grid(network: Any, state: State) -> None:
     """Give a network the grid that the position embedding in `state` was trained on.
 
-    The embedding is resized when an image is computed, from the grid of the file: resized here too,
-    it would be interpolated twice. An embedding that is not of a square grid is left to be refused.
+    The embedding is resized for each image, from the grid of the file: resizing it here as well
+    would interpolate twice. One that is not of a square grid is left for the shape check to refuse.
     """
-    stored, own = state.get("pos_embed"), getattr(network, "pos_embed", None)
-    if stored is None or own is None or stored.ndim != 3 or stored.shape == own.shape:
+    stored, current = state.get("pos_embed"), getattr(network, "pos_embed", None)
+    if stored is None or current is None or stored.ndim != 3 or stored.shape == current.shape:
         return
     prefix = 0 if network.no_embed_class else network.num_prefix_tokens
     side = math.isqrt(max(stored.shape[1] - prefix, 0))
-    if side and side**2 + prefix == stored.shape[1] and stored.shape[2] == own.shape[2]:
-        network.pos_embed = torch.nn.Parameter(torch.empty_like(stored, dtype=own.dtype))
+    if side and side**2 + prefix == stored.shape[1] and stored.shape[2] == current.shape[2]:
+        network.pos_embed = torch.nn.Parameter(torch.empty_like(stored, dtype=current.dtype))
         network.patch_embed.grid_size = (side, side)
 
 
 def _without_unused(state: State, wanted: Mapping[str, torch.Tensor]) -> State:
     unused = [key for key in state if key.startswith(UNUSED) and key not in wanted]
     if unused:
-        logger.info("weights that features do not need, left out: %s", ", ".join(unused))
+        logger.info("left out weights that features do not need: %s", ", ".join(unused))
     return {key: value for key, value in state.items() if key not in unused}
 
 
@@ -147,7 +147,7 @@ def _from_dinov3(state: State) -> State:
 
 
 def _from_flat_efficientnet(state: State, wanted: Mapping[str, torch.Tensor]) -> State:
-    """EfficientNet with its blocks numbered through, where timm numbers stages and their blocks."""
+    """EfficientNet with consecutive block numbers; timm numbers stages and blocks within them."""
     blocks = sorted(
         {tuple(map(int, key.split(".")[1:3])) for key in wanted if key.startswith("blocks.")}
     )
@@ -157,7 +157,7 @@ def _from_flat_efficientnet(state: State, wanted: Mapping[str, torch.Tensor]) ->
         if part == "_blocks" and int(rest[0]) < len(blocks):
             stage, block = blocks[int(rest[0])]
             stem = f"blocks.{stage}.{block}"
-            # A block without expansion has one convolution less, and timm numbers those there are.
+            # A block without expansion has one convolution fewer, and timm numbers those present.
             names = INVERTED if f"{stem}.conv_pwl.weight" in wanted else SEPARABLE
             key = ".".join((stem, names.get(rest[1], rest[1]), *rest[2:]))
         else:

@@ -1,9 +1,9 @@
-"""Features without weights: colour, its spread, oriented gradients and place of each patch.
+"""Features without weights: colour, its spread, oriented gradients and position of each patch.
 
 Each patch is described by four short vectors. Each vector goes through random Fourier features, so
 that the inner product of two patches is a weighted sum of four Gaussian kernels [1]: the affinity
-of normalised cuts [2] in the form X X^T that a patch graph wants. Most of the mean over the image
-is then taken away: without that every patch resembles every other and the graph is nearly constant.
+of normalised cuts [2] in the form X X^T of a patch graph. Most of the mean over the image is then
+subtracted: otherwise every patch resembles every other and the graph is nearly constant.
 
 Gradients enter by the harmonics of their doubled angle (edges have no direction, only an
 orientation), which is an oriented histogram without bins, on three scales.
@@ -28,9 +28,9 @@ from eigen.extractors.contract import Size, checked_size, patch_grid, whole_patc
 if TYPE_CHECKING:
     import torch
 
-VERSION = 1  # raised whenever features of the same image change
+VERSION = 1  # increased whenever the features of the same image change
 SCALES = 3  # full size, half, quarter
-# Share of the image's mean that is taken away. All of it would leave a one-colour image without
+# Share of the image's mean that is subtracted. All of it would leave a one-colour image without
 # features.
 CENTRING = 0.95
 
@@ -74,7 +74,7 @@ class LowLevel:
         return patch_grid(size, self.patch)
 
     def config(self) -> dict[str, Any]:
-        """Everything that decides the numbers."""
+        """Everything that decides the features."""
         return {"name": self.name, "version": VERSION, "patch": self.patch}
 
     def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
@@ -83,7 +83,7 @@ class LowLevel:
         return np.stack([_features(image, self.patch) for image in images])
 
     def features_tensor(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        """The same as a tensor; it lies on the CPU, where it was computed."""
+        """The same as a tensor on the CPU."""
         import torch
 
         return torch.from_numpy(self(images))
@@ -92,7 +92,7 @@ class LowLevel:
 def _features(image: np.ndarray, patch: int) -> np.ndarray:
     """(n, dim) float32 unit rows of one image."""
     parts = described(image, patch)
-    # The roots, because a weight is to scale inner products.
+    # Square roots, because the weights scale inner products.
     rows = np.concatenate(
         [
             np.sqrt(np.float32(part.weight)) * _fourier(name, parts[name])
@@ -163,7 +163,7 @@ def _place(grid: Size) -> np.ndarray:
 
 
 def _fourier(name: str, vectors: np.ndarray) -> np.ndarray:
-    """Unit rows (n, 2 m) with inner products near exp(-|x - y|^2 / 2) of the rows given."""
+    """Unit rows (n, 2 m) whose inner products approximate exp(-|x - y|^2 / 2)."""
     frequencies = _frequencies(name, vectors.shape[1])
     # einsum, not a BLAS product: its bytes do not depend on the number of threads.
     phase = np.einsum("nc,cm->nm", vectors, frequencies)
@@ -174,6 +174,6 @@ def _fourier(name: str, vectors: np.ndarray) -> np.ndarray:
 
 @lru_cache
 def _frequencies(name: str, columns: int) -> np.ndarray:
-    """Standard normal (columns, m), another draw for each part, the same in every process."""
+    """Standard normal (columns, m), drawn separately for each part, the same in every process."""
     rng = np.random.default_rng([VERSION, list(PARTS).index(name)])
     return rng.standard_normal((columns, PARTS[name].frequencies)).astype(np.float32)

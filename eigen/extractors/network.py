@@ -1,9 +1,9 @@
-"""What extractors that run a pretrained network share: weights, pixels, device and precision.
+"""Base of the extractors that run a pretrained network: weights, pixels, device and precision.
 
 On the CPU the network runs one image at a time. Matrix products of other shapes are summed in
-another order, so an image in a batch of eight would get other last digits than alone, and nothing
-is gained by batches there. On a GPU a batch is one pass, and an image's features vary with the
-batch by rounding (about 1e-6).
+another order, so the last digits of an image's features would depend on its batch, and batches save
+no time there. On a GPU a batch is one pass, and an image's features vary with the batch by rounding
+(about 1e-6).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class NetworkExtractor(ABC):
         self.device = str(self._device)
         seed = random_seed(spec.weights) or 0
         self.network = make_network(spec.name, backbone, seed=seed).eval()
-        # Settings before weights: a mistyped one must not cost a download.
+        # Settings before weights: a mistyped setting must not cost a download.
         self._open(spec)
         published: Any = self.network.pretrained_cfg
         self.mean = tuple(backbone.mean or published["mean"])
@@ -72,7 +72,7 @@ class NetworkExtractor(ABC):
         return patch_grid(size, self.patch)
 
     def config(self) -> dict[str, Any]:
-        """Everything that decides the numbers but the device, which decides only their rounding."""
+        """Everything that decides the features, except the device, which decides their rounding."""
         return {
             "name": self.name,
             "network": self.backbone.timm,
@@ -94,7 +94,7 @@ class NetworkExtractor(ABC):
             pixels = self._normalised(images)
             runs = pixels.split(1) if self._device.type == "cpu" else [pixels]
             features = torch.cat([self._rows(run) for run in runs])
-        # Outside: what is made in inference mode may not be changed in place later.
+        # Outside: a tensor created in inference mode cannot be changed in place later.
         return functional.normalize(features.float(), dim=-1)
 
     def _normalised(self, images: Sequence[np.ndarray]) -> torch.Tensor:
@@ -109,7 +109,7 @@ class NetworkExtractor(ABC):
 
     @contextlib.contextmanager
     def _precision(self):
-        """Full float32, or autocast where it was asked for."""
+        """Full float32, or autocast where it is configured."""
         with contextlib.ExitStack() as stack:
             if self._device.type == "cuda":
                 # PyTorch rounds the factors of float32 convolutions to ten bits by default.
@@ -120,10 +120,10 @@ class NetworkExtractor(ABC):
 
 
 def make_network(name: str, backbone: Backbone, *, seed: int) -> torch.nn.Module:
-    """The untrained network, drawn from `seed`; the caller's generator is left alone."""
+    """The network with weights drawn from `seed`; the global generator is left unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             return timm.create_model(backbone.timm, num_classes=0)
         except RuntimeError as error:
-            raise SettingError(f"{name}: timm cannot make it: {error}") from error
+            raise SettingError(f"extractor {name}: timm cannot create it: {error}") from error

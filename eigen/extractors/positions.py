@@ -18,7 +18,7 @@ def resized(
     embedding : Tensor, (1, prefix + s_h * s_w, d)
         As trained, row-major over the grid.
     grid, stored : (h, w), (s_h, s_w)
-        The grid wanted and the grid trained on. Where they are equal nothing is resized.
+        The target grid and the grid trained on. Nothing is resized where they are equal.
     prefix : int
         Leading rows that belong to no patch; they stay as they are.
     offset : float

@@ -1,7 +1,7 @@
 """Name -> extractor: built in, any ViT or convolutional network of timm, and plug-ins.
 
 To add an extractor, write its module and register a function that makes it here; or announce it
-from a package of your own, see docs/extractors.md.
+from your own package, see docs/extractors.md.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Family:
     options : frozenset of str
         Fields of `ExtractorSpec`, next to the name, that have an effect on them.
     network : bool
-        Whether they compute on a GPU where there is one.
+        Whether they use a GPU where there is one.
     """
 
     make: Make
@@ -53,7 +53,7 @@ OPTIONS = frozenset(ExtractorSpec.model_fields) - {"name"}
 NETWORK = frozenset({"weights", "autocast"})
 BLOCKS = NETWORK | {"facet", "block"}
 STAGES = NETWORK | {"stages", "patch", "enlargement", "centring"}
-_TRANSFORMERS = ("vision_transformer", "deit", "eva")  # timm's modules of what `vit` reads
+_TRANSFORMERS = ("vision_transformer", "deit", "eva")  # timm's modules of networks that `vit` reads
 
 
 def register(
@@ -78,7 +78,7 @@ def _lowlevel(spec: ExtractorSpec, device: str) -> Extractor:
 
 @register(*BACKBONES, options=BLOCKS, network=True)
 def _vit(spec: ExtractorSpec, device: str) -> Extractor:
-    from eigen.extractors.vit import ViT  # torch and timm: seconds that lowlevel need not pay
+    from eigen.extractors.vit import ViT  # imports torch and timm, which takes seconds
 
     return ViT(spec, backbone(spec.name), device=device)
 
@@ -114,7 +114,7 @@ def backbone(name: str) -> Backbone:
 
 
 def names() -> list[str]:
-    """Every name that `extractor` knows, plug-ins included; `timm:NAME` comes on top of these."""
+    """Every name that `extractor` knows, plug-ins included; besides these there is `timm:NAME`."""
     return [*REGISTRY, *sorted(_plugins())]
 
 
@@ -139,7 +139,7 @@ def family(name: str, setting: str = "extractor") -> Family:
 
 
 def check(spec: ExtractorSpec) -> None:
-    """Raise `SettingError` for an unknown extractor, or a setting that it has no use for."""
+    """Raise `SettingError` for an unknown extractor, or a setting that has no effect on it."""
     useful = family(spec.name).options
     for option in sorted(OPTIONS - useful):
         value, default = getattr(spec, option), getattr(DEFAULT, option)
@@ -156,9 +156,9 @@ def check_weights(spec: ExtractorSpec) -> None:
     Raises
     ------
     SettingError
-        As `check`; or weights that are no path and no "random:SEED".
+        As `check`; or weights that are neither a path nor "random:SEED".
     WeightsError
-        There is no such file, or none was given for weights that no hub has.
+        The file does not exist, or none was named for weights that no hub has.
     """
     check(spec)
     if random_seed(spec.weights) is not None or "weights" not in family(spec.name).options:
@@ -203,7 +203,7 @@ def extractor(
     name : str
         One of `names()`, or `timm:NAME` for a ViT or convolutional network by its timm name.
     weights : path, "random:SEED" or None
-        File of the weights (.pth, .pt, .safetensors); None asks the hub by name; "random:SEED"
+        File of the weights (.pth, .pt, .safetensors); None fetches it from the hub; "random:SEED"
         initialises them randomly, for timing and tests.
     facet : {"key", "query", "value", "token"}
         Which projection of the block's attention is the feature; "token" is the block's output.
@@ -248,7 +248,7 @@ def _plugins() -> dict[str, EntryPoint]:
 
 
 def _plugin(entry: EntryPoint) -> Make:
-    """What makes another package's extractor, and checks that it is one."""
+    """The function that makes another package's extractor, and checks that it is one."""
 
     def make(spec: ExtractorSpec, device: str) -> Extractor:
         options = {**spec.model_dump(include=set(BLOCKS)), "device": device}
@@ -257,7 +257,7 @@ def _plugin(entry: EntryPoint) -> Make:
             plugin = entry.load()(**options)
         except SettingError:
             raise
-        except Exception as error:  # whatever it is, the user must learn whose it is
+        except Exception as error:  # any failure of a plug-in must name the plug-in
             raise SettingError(
                 f"extractor {entry.name!r} ({entry.value}) failed: {error!r}"
             ) from error

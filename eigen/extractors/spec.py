@@ -22,7 +22,7 @@ Autocast = Annotated[Literal["none", "bf16", "fp16"], BeforeValidator(_short)]
 """Precision of a network's products; torch's names, "bfloat16" and "float16", are accepted too."""
 
 MAX_PATCHES = 10_000
-"""The dense graph of so many patches takes 400 MB, and seconds to solve."""
+"""The dense graph of this many patches takes 400 MB, and seconds to solve."""
 
 DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 

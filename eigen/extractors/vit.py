@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from eigen.extractors.facets import FacetReader
 from eigen.extractors.network import NetworkExtractor
 from eigen.extractors.spec import ExtractorSpec
-from eigen.extractors.trunk import Trunk
 
 
 class ViT(NetworkExtractor):
@@ -21,14 +21,14 @@ class ViT(NetworkExtractor):
     """
 
     def _open(self, spec: ExtractorSpec) -> None:
-        self.trunk = Trunk(
+        self.reader = FacetReader(
             self.network, offset=self.backbone.offset, facet=spec.facet, block=spec.block
         )
-        self.patch, self.dim = self.trunk.patch, self.trunk.dim
+        self.patch, self.dim = self.reader.patch, self.reader.dim
 
     def _rows(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.trunk(pixels)
+        return self.reader(pixels)
 
     def config(self) -> dict[str, Any]:
         """Everything that decides the numbers but the device, which decides only their rounding."""
-        return {**super().config(), "facet": self.trunk.facet, "block": self.trunk.block}
+        return {**super().config(), "facet": self.reader.facet, "block": self.reader.block}

@@ -36,18 +36,17 @@ def load(
     network : Module
         As timm made it, on the CPU.
     weights : path, "random:SEED" or None
-        None takes the file from the backbone's package if it has one, else from the hub's cache, or
-        fetches it. "random:SEED" leaves the network as
-        it is: it was made with that seed.
+        None uses the file in the backbone's package if it has one, else that in the hub's cache,
+        fetched if need be. "random:SEED" leaves the network as it was created, with that seed.
     name : str
-        What messages call the network.
+        Name of the network in messages.
     backbone : Backbone
         Where its weights come from.
 
     Raises
     ------
     WeightsError
-        Every way in which that can fail, in one line.
+        The weights are missing, unreadable, unsafe, or not those of this network.
     """
     if isinstance(weights, str) and random_seed(weights) is not None:
         return weights
@@ -90,11 +89,11 @@ def packaged(name: str, backbone: Backbone) -> Path:
     path = Path(spec.origin).parent / "models" / file
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; reinstall the package {package}")
-    found = sha256(path)
-    if found != backbone.sha256:
+    digest = sha256(path)
+    if digest != backbone.sha256:
         raise WeightsError(
             f"{path}: not the published weights of {name}: expected SHA-256 {backbone.sha256},"
-            f" found {found}; reinstall the package {package}"
+            f" found {digest}; reinstall the package {package}"
         )
     return path
 
@@ -108,11 +107,11 @@ def _check(
 ) -> None:
     """Refuse weights of another network, naming the first of its keys that differs."""
     for key, tensor in wanted.items():
-        found = tuple(state[key].shape) if key in state else "nothing"
-        if found != tuple(tensor.shape):
+        shape = tuple(state[key].shape) if key in state else "nothing"
+        if shape != tuple(tensor.shape):
             raise WeightsError(
                 f"{path}: not the weights of {name}: {key}: expected shape {tuple(tensor.shape)},"
-                f" found {found}"
+                f" found {shape}"
             )
     extra = next((key for key in state if key not in wanted), None)
     if extra is not None:
@@ -120,7 +119,7 @@ def _check(
 
 
 def _from_hub(network: torch.nn.Module, name: str, backbone: Backbone) -> Path:
-    """Path in the hub's cache of the weights timm lists for the network, fetched if need be."""
+    """Path in the hub's cache of the weights that timm lists, fetched if need be."""
     listed: Any = network.pretrained_cfg
     wanted = backbone.file or "model.safetensors"
     if not (backbone.on_hub and listed.get("hf_hub_id")):
@@ -146,5 +145,5 @@ def _from_hub(network: torch.nn.Module, name: str, backbone: Backbone) -> Path:
 
 
 def _reason(error: BaseException) -> str:
-    """First sentence of an error's message, or its kind where it says nothing."""
+    """First sentence of an error's message, or its class where there is no message."""
     return re.split(r"\n|\. ", str(error).strip())[0] or type(error).__name__

@@ -1,4 +1,4 @@
-"""The networks known by name: timm's name for each, and what was published with it."""
+"""The networks known by name: timm's name of each, and the settings published with it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ class Backbone:
     Attributes
     ----------
     timm : str
-        Name in timm, whose blocks do the computing.
+        Name in timm.
     file : str or None
-        Name of the published weights' file, for the message that says which one is missing.
+        File name of the published weights, for the message when they are missing.
     offset : float
-        What the published code adds to the wanted grid before it divides by the stored one, see
+        Added by the published code to the target grid before division by the stored one, see
         `positions.resized`.
     on_hub : bool
-        Whether the weights may be fetched by name. Those behind a licence form are taken from a
+        Whether the weights may be fetched by name. Those behind a licence form are read from a
         file only.
     mean, std : tuple of float, optional
-        What RGB in 0..1 is normalised by, where the published code differs from timm's record.
+        Normalisation of RGB in 0..1, where the published code differs from timm's record.
     package : str or None
         Python package whose folder `models` holds the weights' file.
     sha256 : str or None

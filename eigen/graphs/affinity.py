@@ -4,7 +4,7 @@
 2. Symmetric, up to rounding of its type.
 3. Non-negative and finite.
 4. No zero row. An isolated node has no place in a normalised Laplacian, so it is refused and
-   named; `with_self_loops` makes it a component of its own. (The published pipeline sets its
+   named; `with_self_loops` makes it a separate component. (The published pipeline sets its
    degree to 1, which leaves an eigenvalue of exactly 1; no graph built here has such a node.)
 
 Nodes are the patches of a grid, row-major. float32 unless the caller brings float64.
@@ -21,7 +21,7 @@ from scipy.linalg import blas
 
 from data.errors import GraphError
 
-# float64 numbers that stay in a core's cache while they are used (1 MiB).
+# float64 values that stay in a core's cache while they are used (1 MiB).
 CACHED = 1 << 17
 # Rows of a dense affinity read at a time where their entries are only added or compared.
 ROWS_AT_ONCE = 256
@@ -46,7 +46,7 @@ class TriangleAffinity:
     Parameters
     ----------
     array : ndarray, shape (n, n), float32 or float64, C order
-        Upper triangular: zeros below the diagonal (`numpy.triu` of a whole one). Kept, not copied.
+        Upper triangular: zeros below the diagonal (`numpy.triu` of a full one). Not copied.
     """
 
     def __init__(self, array: np.ndarray):
@@ -88,7 +88,7 @@ class TriangleAffinity:
 
     def degrees(self) -> np.ndarray:
         """Row sums of W, (n,), added in float64."""
-        result = -self.array.diagonal().astype(np.float64)  # counted in its row and its column
+        result = -self.array.diagonal().astype(np.float64)  # it counts in both sums below
         for start in range(0, len(self.array), ROWS_AT_ONCE):
             rows = self.array[start : start + ROWS_AT_ONCE, start:]
             result[start : start + ROWS_AT_ONCE] += _sums(rows, axis=1)
@@ -133,9 +133,9 @@ def weighted_sum(W: Affinity, other: sp.csr_array, weight: float) -> Affinity:
         The shapes differ, or `weight` is negative or not finite.
     """
     if W.shape != other.shape:
-        raise GraphError(f"affinities of shape {W.shape} and {other.shape} cannot be added")
+        raise GraphError(f"affinities: expected equal shapes, found {W.shape} and {other.shape}")
     if not 0 <= weight < np.inf:
-        raise GraphError(f"weight of an affinity: expected 0 or more, found {weight}")
+        raise GraphError(f"weight: expected a finite number, 0 or more, found {weight}")
     if isinstance(W, TriangleAffinity):
         W.add(other, weight)
         return W
@@ -170,10 +170,10 @@ def degrees(W: Affinity) -> np.ndarray:
 
 
 def check(W: Affinity, degree: np.ndarray) -> None:
-    """Hold W to the contract of this module, in a few passes over its entries.
+    """Check W against the contract of this module, in a few passes over its entries.
 
-    Symmetry is tested by one product with a random vector from either side. An operator promises
-    for itself that it is symmetric and not negative.
+    Symmetry is tested by the product with a random vector from either side. An operator is trusted
+    to be symmetric and non-negative.
 
     Raises
     ------

@@ -19,13 +19,13 @@ from eigen.graphs.spec import GraphSpec
 from eigen.pairs import Cells
 from eigen.threads import one_pool
 
-# A dense float32 affinity of more nodes than this (1.6 GB) is not stored but computed in products.
+# A dense float32 affinity of more nodes (1.6 GB) is not stored; products compute it again.
 STORED_NODES = 20_000
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """An affinity W (n, n), float32; the grid (h, w) of its nodes, n = h*w; where they lie."""
+    """An affinity W (n, n), float32; the grid (h, w) of its n = h*w nodes; where they lie."""
 
     W: Affinity
     grid: tuple[int, int]
@@ -60,8 +60,8 @@ def build(
     """
     if len(features) != grid[0] * grid[1]:
         raise GraphError(
-            f"a grid of {grid[0]} x {grid[1]} nodes needs as many features, found "
-            f"{len(features)} rows"
+            f"features: expected {grid[0] * grid[1]} rows for a grid of {grid[0]} x {grid[1]} "
+            f"nodes, found {len(features)}"
         )
     size = image.shape[0], image.shape[1]
     cells = cells or Cells.over(size, grid)

@@ -15,7 +15,7 @@ from eigen.threads import blas_threads
 
 
 def resize_for_grid(image: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Colours of the nodes: the whole photo resized to the grid by Pillow's bilinear filter.
+    """Colours of the nodes: the whole image resized to the grid by Pillow's bilinear filter.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def knn_affinity(
 
     After KNN matting (Chen, Li and Tang, CVPR 2012): for each pair (k, a) every node enters its k
     nearest nodes by (r, g, b, a x, a y), itself first, with x and y from 0 to 1 over the grid.
-    A relation counts 1 each way, so the largest entry of the published two searches is 4.
+    A relation counts 1 each way, so the two published searches give entries of up to 4.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def knn_affinity(
     columns = []
     for k, weight in zip(neighbours, position_weight, strict=True):
         points = np.dstack([colours, weight * x, weight * y]).reshape(n, 5)
-        # Published distances are between float32 points: their rounding settles most ties.
+        # Published distances are between float32 points: their rounding decides most ties.
         columns.append(nearest(points.astype(np.float32), k))
     column = np.concatenate(columns, axis=1).astype(np.int32)
     starts = np.arange(0, column.size + 1, column.shape[1], dtype=np.int32)
@@ -86,18 +86,18 @@ def nearest(points: np.ndarray, k: int) -> np.ndarray:
     n = len(points)
     k = min(k, n)
     tree = cKDTree(points)
-    found = np.empty((n, k), np.int64)
-    unsettled, asked = np.arange(n), k
+    neighbours = np.empty((n, k), np.int64)
+    unsettled, count = np.arange(n), k
     while len(unsettled):
-        # One more than before, to see whether it is as near as the last one taken; then many more.
-        asked = min(k + 1 if asked == k else 2 * asked, n)
-        distance, index = _query(tree, points[unsettled], asked)
+        # One more than k shows whether it ties with the k-th; then twice as many each time.
+        count = min(k + 1 if count == k else 2 * count, n)
+        distance, index = _query(tree, points[unsettled], count)
         tied = (distance[:, 1:] == distance[:, :-1]).any(axis=1)
         order = np.lexsort((index[tied], distance[tied]), axis=1)
         index[tied] = np.take_along_axis(index[tied], order, axis=1)
-        found[unsettled] = index[:, :k]
-        unsettled = unsettled[(distance[:, -1] == distance[:, k - 1]) & (asked < n)]
-    return found
+        neighbours[unsettled] = index[:, :k]
+        unsettled = unsettled[(distance[:, -1] == distance[:, k - 1]) & (count < n)]
+    return neighbours
 
 
 def _query(tree: cKDTree, points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,8 +110,8 @@ def random_walk_affinity(colours: np.ndarray, *, sharpness: float = 900.0) -> sp
     """Random walk weights exp(-sharpness |difference of colours|^2) over the 3x3 cells around each.
 
     Grady et al., "Random walks for interactive alpha-matting", VIIP 2005, as pymatting computes it:
-    the cell itself counts, positions beyond the frame are moved onto it and repeats are summed, so
-    the diagonal is 1 inside, 2 on the frame and 4 in the corners.
+    the cell itself counts, positions outside the image are moved onto its border and repeats are
+    summed, so the diagonal is 1 inside, 2 on the border and 4 in the corners.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Affinities of features: cosine similarity with negative values set to 0, W = max(X X^T, 0).
 
-Three forms of one thing: `dense` keeps a triangle of it, `nearest` the largest entries of each row,
-`CosineAffinity` nothing but X. X is (n, d) with rows of length 1, so the diagonal of W is 1 and no
+Three representations: `dense` stores a triangle of W, `nearest` the largest entries of each row,
+`CosineAffinity` only X. X is (n, d) with rows of length 1, so the diagonal of W is 1 and no
 row is empty.
 """
 
@@ -21,11 +21,11 @@ from eigen.graphs.affinity import TriangleAffinity
 UNIT_TOLERANCE = 1e-3
 # Similarities computed at a time where whole rows are needed (64 MiB).
 BLOCK_ENTRIES = 1 << 24
-# OpenBLAS 0.3.30 crashed in SYRK on two threads from some 27,900 nodes on; 24,000 take 2.3 GB.
+# OpenBLAS 0.3.30 crashed in SYRK on two threads from about 27,900 nodes; 24,000 take 2.3 GB.
 MOST_STORED = 24_000
-# Side of a tile of similarities that are used at once and forgotten: it stays in the cache.
+# Side of a tile of similarities that are used once and discarded: it stays in the cache.
 SIDE = 1 << 10
-# Nodes from which a pass takes minutes on a CPU and shows how far it is.
+# From this many nodes a pass takes minutes on a CPU and shows a progress bar.
 LONG = 100_000
 
 
@@ -34,7 +34,7 @@ def check_features(features: np.ndarray) -> None:
     if features.ndim != 2 or 0 in features.shape:
         raise GraphError(f"features: expected (n, d) with n, d >= 1, found {features.shape}")
     length = np.sqrt(np.einsum("nd,nd->n", features, features))
-    bad = ~(np.abs(length - 1) <= UNIT_TOLERANCE)  # written so that NaN is bad
+    bad = ~(np.abs(length - 1) <= UNIT_TOLERANCE)  # negated, so that NaN is bad
     if bad.any():
         node = int(np.argmax(bad))
         raise GraphError(
@@ -50,7 +50,7 @@ def dense(features: np.ndarray, *, clip: bool = True) -> TriangleAffinity:
     ----------
     features : ndarray, shape (n, d), float32, unit rows
     clip : bool
-        False leaves negative similarities as they are: no affinity yet.
+        False keeps negative similarities; the result is then no valid affinity.
 
     Returns
     -------
@@ -69,11 +69,11 @@ def dense(features: np.ndarray, *, clip: bool = True) -> TriangleAffinity:
     n = len(features)
     if n > MOST_STORED:
         raise GraphError(
-            f"{n} nodes: at most {MOST_STORED} are stored as a matrix; use CosineAffinity, which "
-            "computes its products from the features"
+            f"features: expected at most {MOST_STORED} nodes for a stored matrix, found {n}; use "
+            "CosineAffinity, which computes its products from the features"
         )
     W = np.zeros((n, n), np.float32)
-    # BLAS counts by columns: its lower triangle is the upper one of rows.
+    # BLAS is column-major: its lower triangle is the upper one in row-major order.
     blas.ssyrk(1.0, features.T, trans=1, lower=1, c=W.T, overwrite_c=True)
     affinity = TriangleAffinity(W)
     if clip:
@@ -84,8 +84,8 @@ def dense(features: np.ndarray, *, clip: bool = True) -> TriangleAffinity:
 def nearest(features: np.ndarray, neighbours: int) -> sp.csr_array:
     """The `neighbours` largest entries of each row of max(X X^T, 0), symmetrised by maximum.
 
-    Exact: all n^2 similarities are looked at, a block of rows at a time. The node itself is one of
-    its neighbours; equal similarities are taken in order of index. Zeros are not stored.
+    Exact: all n^2 similarities are computed, a block of rows at a time. The node itself is one of
+    its neighbours; ties are broken by index. Zeros are not stored.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def _largest(rows: np.ndarray, k: int) -> np.ndarray:
 
 
 def _similarities(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """max(A B^T, 0), C order, by the BLAS whose threads `eigen.threads` lets run."""
+    """max(A B^T, 0), C order, by the BLAS that keeps its threads, see `eigen.threads`."""
     (gemm,) = get_blas_funcs(("gemm",), (a,))
     similarity = gemm(1.0, b.T, a.T, trans_a=1).T
     return np.maximum(similarity, 0, out=similarity)
@@ -148,14 +148,14 @@ def _similarities(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def product(weights: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """weights @ vectors, of one dtype, `vectors` in C order, by the BLAS of `_similarities`."""
     (gemm,) = get_blas_funcs(("gemm",), (weights, vectors))
-    # BLAS counts by columns: what it takes are the transposes, which are contiguous there.
+    # BLAS is column-major: it gets the transposes, which are contiguous in that order.
     if weights.flags.c_contiguous:
         return gemm(1.0, vectors.T, weights.T).T
     return gemm(1.0, vectors.T, weights, trans_b=1).T
 
 
 class CosineAffinity:
-    """max(X X^T, 0) that is never stored: each product computes it again, a block at a time.
+    """max(X X^T, 0) that is never stored: each product recomputes it, a tile at a time.
 
     A product with m vectors takes n^2 (d + 2 m) operations, so many vectors cost little more than
     one. Memory is one tile of similarities.
@@ -178,22 +178,22 @@ class CosineAffinity:
             similarity = _similarities(self.features[rows], self.features[columns])
             similarity = similarity.astype(vectors.dtype, copy=False)
             result[rows] += product(similarity, vectors[columns])
-            if columns != rows:  # the same weights, seen from the other end
+            if columns != rows:  # the transposed tile
                 result[columns] += product(similarity.T, vectors[rows])
         return result.astype(vectors.dtype, copy=False)
 
     def _tiles(self) -> Iterable[tuple[slice, slice]]:
-        """Pairs of slices that cover the upper triangle; with a bar where it takes minutes."""
+        """Pairs of slices that cover the upper triangle; with a progress bar for long passes."""
         n = len(self.features)
         slices = [slice(start, start + SIDE) for start in range(0, n, SIDE)]
         pairs = itertools.combinations_with_replacement(slices, 2)
         total = len(slices) * (len(slices) + 1) // 2
-        disable = True if n < LONG else None  # None: where stderr is no terminal
+        disable = True if n < LONG else None  # None: on where stderr is a terminal
         return tqdm(pairs, f"pass over {n} nodes", total, unit="tile", leave=False, disable=disable)
 
     def columns(self, chosen: np.ndarray) -> Iterator[np.ndarray]:
         """The chosen columns of W, in blocks of rows."""
-        some = self.features[chosen]
+        columns = self.features[chosen]
         rows = max(1, BLOCK_ENTRIES // len(chosen))
         for start in range(0, len(self.features), rows):
-            yield _similarities(self.features[start : start + rows], some)
+            yield _similarities(self.features[start : start + rows], columns)

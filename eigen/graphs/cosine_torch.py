@@ -27,15 +27,15 @@ class DeviceCosineAffinity(CosineAffinity):
 
     def matmat(self, vectors: np.ndarray) -> np.ndarray:
         """W @ vectors, as `CosineAffinity.matmat`."""
-        given = torch.from_numpy(np.ascontiguousarray(vectors)).to(self._features.device)
-        result = torch.zeros_like(given, dtype=torch.float64)
-        tiles = [slice(start, start + SIDE) for start in range(0, len(given), SIDE)]
+        operand = torch.from_numpy(np.ascontiguousarray(vectors)).to(self._features.device)
+        result = torch.zeros_like(operand, dtype=torch.float64)
+        tiles = [slice(start, start + SIDE) for start in range(0, len(operand), SIDE)]
         with full_precision():
             for i, rows in enumerate(tiles):
                 for columns in tiles[i:]:
                     similarity = (self._features[rows] @ self._features[columns].T).clamp_(min=0)
-                    similarity = similarity.to(given.dtype)
-                    result[rows] += similarity @ given[columns]
-                    if columns != rows:  # the same weights, seen from the other end
-                        result[columns] += similarity.T @ given[rows]
-        return result.to(given.dtype).cpu().numpy()
+                    similarity = similarity.to(operand.dtype)
+                    result[rows] += similarity @ operand[columns]
+                    if columns != rows:  # the transposed tile
+                        result[columns] += similarity.T @ operand[rows]
+        return result.to(operand.dtype).cpu().numpy()

@@ -1,13 +1,13 @@
-"""The pixel graph: nodes are pixels, or the cells of a coarser grid laid over the whole photo.
+"""The pixel graph: nodes are pixels, or the cells of a coarser grid laid over the whole image.
 
 Two kinds of edges, both weighted by the colours of their ends and by the similarity of the features
 interpolated there:
 
 - *neighbours*: the eight cells around each. They carry the borders, at the resolution of the grid.
-- *links*: the photo is divided into about a thousand blocks, and each block is linked to those
-  nearest to it in colour, place and features. A link is a handful of edges between cells at the
-  same position in the two blocks. They join what the eye joins across gaps, cost little memory,
-  and weigh the same against the neighbours at any resolution.
+- *links*: the image is divided into about a thousand blocks, and each block is linked to those
+  nearest to it in colour, position and features. A link is a few edges between cells at the same
+  position in the two blocks. Links join regions across gaps, cost little memory, and keep the same
+  weight relative to the neighbours at any resolution.
 
 Contract: as `eigen.graphs.affinity`: CSR, float32, exactly symmetric, non-negative, no zero row.
 The graph is connected: neighbours never weigh less than `FLOOR`.
@@ -31,11 +31,11 @@ FLOOR = 1e-2
 STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
 BLOCKS = 1000
 EDGES_OF_A_LINK = 8
-# What counts as distance 1 in the search for links: the longer side of the photo times 1/0.3, 100
-# CIELAB units, features at a distance of 1/0.3 (orthogonal ones are at 1.4).
+# Distance 1 in the search for links: 1/0.3 of the longer side of the image, 100 CIELAB units, or a
+# distance of 1/0.3 between features (orthogonal ones are at 1.4).
 PLACE, FEATURES = 0.3, 0.3
 LAB = 100.0
-# Principal components of the features that are interpolated; they hold what tells regions apart.
+# Principal components of the features that are interpolated; they suffice to separate regions.
 COMPONENTS = 16
 
 
@@ -51,13 +51,8 @@ def build(
     Parameters
     ----------
     spec : PixelSpec
-    features : ndarray, shape (h*w, d), float32
-        Unit rows, row-major over `grid`.
-    grid : tuple of int
-        (h, w) of the extractor.
-    image : ndarray, shape (H, W, 3), uint8
-    cells : Cells, optional
-        Where the extractor's grid lies in `image`; by default it covers the image exactly.
+    features, grid, image, cells
+        As `eigen.graphs.build.build`.
 
     Returns
     -------
@@ -77,7 +72,18 @@ def build(
     if n == 1:
         return sparse.csr_array(np.ones((1, 1), np.float32)), node_grid
     colours = cv2.cvtColor(_resized(image.astype(np.float32) / 255, node_grid), cv2.COLOR_RGB2LAB)
-    maps = _feature_maps(features, grid, size, cells, node_grid)
+    i, j, w = _edges(spec, colours, _feature_maps(features, grid, size, cells, node_grid))
+    W = sparse.csr_array(
+        (np.concatenate([w, w]), (np.concatenate([i, j]), np.concatenate([j, i]))), shape=(n, n)
+    )
+    W.eliminate_zeros()
+    return W, node_grid
+
+
+def _edges(
+    spec: PixelSpec, colours: np.ndarray, maps: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both ends of each edge, once, and its weight."""
 
     def weight(a: tuple, b: tuple) -> np.ndarray:
         difference = colours[a] - colours[b]
@@ -87,10 +93,11 @@ def build(
             np.maximum(similarity, 0) ** spec.feature_power
         )
 
-    index = np.arange(n, dtype=np.int32).reshape(node_grid)
+    height, width = colours.shape[:2]
+    index = np.arange(height * width, dtype=np.int32).reshape(height, width)
     ends, others, weights = [], [], []
     for down, right in STEPS:
-        a, b = _shifted(node_grid, down, right)
+        a, b = _shifted((height, width), down, right)
         ends.append(index[a].ravel())
         others.append(index[b].ravel())
         weights.append((weight(a, b) + np.float32(FLOOR)).ravel())
@@ -99,12 +106,7 @@ def build(
         ends.append(index[a])
         others.append(index[b])
         weights.append(weight(a, b) * np.float32(share))
-    i, j, w = np.concatenate(ends), np.concatenate(others), np.concatenate(weights)
-    W = sparse.csr_array(
-        (np.concatenate([w, w]), (np.concatenate([i, j]), np.concatenate([j, i]))), shape=(n, n)
-    )
-    W.eliminate_zeros()
-    return W, node_grid
+    return np.concatenate(ends), np.concatenate(others), np.concatenate(weights)
 
 
 def _node_grid(spec: PixelSpec, size: tuple[int, int]) -> tuple[int, int]:
@@ -115,7 +117,7 @@ def _node_grid(spec: PixelSpec, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _shifted(grid: tuple[int, int], down: int, right: int) -> tuple[tuple, tuple]:
-    """Slices that pair each cell with the one `down` rows below and `right` columns on."""
+    """Slices that pair each cell with the one `down` rows below it and `right` columns after."""
     height, width = grid
     first = slice(0, max(0, height - down)), slice(max(0, -right), width - max(0, right))
     second = slice(down, height), slice(max(0, right), width - max(0, -right))
@@ -136,7 +138,7 @@ def _feature_maps(
     cells: Cells | None,
     node_grid: tuple[int, int],
 ) -> np.ndarray:
-    """Unit features at the nodes, (h, w, components): projected, interpolated, made unit again."""
+    """Unit features at the nodes, (h, w, components): projected, interpolated, normalised again."""
     _, directions = np.linalg.eigh((features.T @ features).astype(np.float64))
     projected = features @ directions[:, -COMPONENTS:].astype(np.float32)
     planes = upsample(projected.T.reshape(-1, *grid), size, cells=cells)
@@ -149,7 +151,7 @@ def _feature_maps(
 def _links(
     colours: np.ndarray, maps: np.ndarray, count: int
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], float]:
-    """Edges of the links: (rows, columns) of their two ends, and the weight of each against 1."""
+    """Edges of the links: (rows, columns) of their two ends, and the factor of their weights."""
     height, width = colours.shape[:2]
     side = max(2, round(np.sqrt(height * width / BLOCKS)))
     # Blocks cut off by the border have no partner for each of their cells.
@@ -160,7 +162,7 @@ def _links(
     first, second = _block_pairs(colours, maps, (rows, columns), side, count)
     edges = min(EDGES_OF_A_LINK, side * side)
     # Links of one block use its cells in turn, in an order that spreads neighbours in the order
-    # over the block; the same for every photo.
+    # over the block; the same for every image.
     order = np.random.default_rng(0).permutation(side * side)
     cell = order[np.arange(len(first) * edges) % (side * side)].reshape(len(first), edges)
     down, right = np.divmod(cell, side)
@@ -184,9 +186,9 @@ def _block_pairs(
 
     place = np.indices(blocks).reshape(2, -1).T * (PLACE / max(blocks))
     points = np.hstack([means(colours) / LAB, means(maps) * FEATURES, place])
-    found = nearest(points, count + 1)
-    block = np.repeat(np.arange(len(points)), found.shape[1])
-    other = found.ravel()
+    neighbours = nearest(points, count + 1)
+    block = np.repeat(np.arange(len(points)), neighbours.shape[1])
+    other = neighbours.ravel()
     pairs = np.unique(
         np.minimum(block, other).astype(np.int64) * len(points) + np.maximum(block, other)
     )

@@ -7,8 +7,8 @@ of `eigen.solvers.solve`; so does one whose Krylov space is exhausted (an image 
 whose eigenvalues repeat as often as the block is wide.
 
 Images of several sizes are padded with nodes of degree 0, which stay 0 in every product. On a GPU
-an image's result depends on the padding by rounding (about 1e-7). On the CPU each image is
-computed alone, so they do not depend on the batch at all.
+an image's result varies with the padding by rounding (about 1e-7). On the CPU each image is
+computed alone, so its result does not depend on the batch.
 
 `torch.lobpcg` is not used (wrong for some starts: pytorch#101075), nor batched `eigh` on the GPU
 (a hundred times slower than elsewhere: pytorch#174674).
@@ -34,9 +34,9 @@ from eigen.solvers.solve import DENSE_NODES, solve
 from eigen.solvers.spec import SolveSpec
 
 BLOCK = 4
-# Sizes of the basis at which the pairs are looked at: steps are cheap, looks are not.
+# Sizes of the basis at which convergence is checked: steps are cheap, checks are not.
 LOOKS = (41, 65, 97)
-# Part of the free memory of a GPU that one stack may take.
+# Share of a GPU's free memory that one stack may take.
 MEMORY_PART = 0.4
 
 Pairs = tuple[np.ndarray, np.ndarray]
@@ -56,7 +56,7 @@ def solve_batch(
     features : sequence of arrays or tensors, shape (n_i, d), float32, unit rows
         Tensors already on `device` are not copied.
     spec : SolveSpec
-        With `solver` "auto", an image that this method fails on goes through the usual chain.
+        With `solver` "auto", an image on which this method fails goes through the usual chain.
     device : str or torch.device
 
     Returns
@@ -96,24 +96,24 @@ def batched(
     Raises
     ------
     numpy.linalg.LinAlgError
-        The Krylov space was exhausted, or no look found the pairs converged.
+        The Krylov space was exhausted, or the pairs did not converge.
     """
     W = torch.from_numpy(problem.whole_affinity().astype(np.float32, copy=False))
     with full_precision():
-        found = _krylov(_Stack(W[None], (problem.n,)), k, tolerance, seed)[0]
-    if found is None:
+        pairs = _krylov(_Stack(W[None], (problem.n,)), k, tolerance, seed)[0]
+    if pairs is None:
         raise np.linalg.LinAlgError(f"no convergence within {LOOKS[-1]} products")
-    return found
+    return pairs
 
 
 def _fitting(tensors: Sequence[torch.Tensor], k: int) -> list[int]:
-    """Indices of the images for a stack: not small, not for many pairs, with unit rows."""
+    """Indices of the images that may be stacked: large enough, few pairs, unit rows."""
     if LEAST_BASIS * (k + 1) > LOOKS[-1]:
         return []
     large = [i for i, x in enumerate(tensors) if x.ndim == 2 and len(x) > DENSE_NODES]
     lengths = (torch.linalg.vector_norm(tensors[i], dim=1) for i in large)
     unit = [((length - 1).abs() <= cosine.UNIT_TOLERANCE).all() for length in lengths]
-    # Asked at once: each answer by itself would wait for the device.
+    # Transferred at once: each transfer waits for the device.
     fits = torch.stack(unit).tolist() if unit else []
     return [i for i, unit_rows in zip(large, fits, strict=True) if unit_rows]
 
@@ -145,7 +145,7 @@ def _stacks(sizes: Mapping[int, int], device: torch.device) -> list[list[int]]:
     budget = MEMORY_PART * torch.cuda.mem_get_info(device)[0]
     stacks: list[list[int]] = []
     for i in sorted(sizes, key=lambda i: -sizes[i]):
-        # The first, largest member is what the others are padded to. float32 W, a float64 copy.
+        # Members are padded to the first, the largest; 12 bytes are W in float32 and in float64.
         if stacks and (len(stacks[-1]) + 1) * 12 * sizes[stacks[-1][0]] ** 2 <= budget:
             stacks[-1].append(i)
         else:
@@ -178,25 +178,25 @@ class _Stack:
     def similarity(self, vectors: torch.Tensor) -> torch.Tensor:
         """S @ vectors, (B, n, m), in the dtype of `vectors`."""
         scale = self.scale.to(vectors.dtype)
-        # W from the right, which is the same: a CPU multiplies a thin matrix so three times faster.
+        # W from the right gives the same: a CPU multiplies a thin matrix three times faster so.
         return scale * ((scale * vectors).mT @ self.W.to(vectors.dtype)).mT
 
 
 def _solve_stack(stack: _Stack, spec: SolveSpec) -> list[Solution | None]:
     """Certified solutions; None where this method does not reach the tolerance."""
     k = spec.k + spec.drop_trivial
-    found = _krylov(stack, k, spec.tolerance, spec.seed)
+    candidates = _krylov(stack, k, spec.tolerance, spec.seed)
     roots = [root[:n] for root, n in zip(stack.sqrt_degree.cpu().numpy(), stack.sizes, strict=True)]
     vectors = {
         i: canonical_vectors(*pairs, roots[i], seed=spec.seed, dtype=np.float32)
-        for i, pairs in enumerate(found)
+        for i, pairs in enumerate(candidates)
         if pairs is not None
     }
-    u = np.zeros((len(found), stack.W.shape[1], k))
+    u = np.zeros((len(candidates), stack.W.shape[1], k))
     for i, v in vectors.items():
         u[i, : stack.sizes[i]] = unit_vectors(v, roots[i])
     product = stack.similarity(torch.from_numpy(u).to(stack.W.device)).cpu().numpy()
-    solutions: list[Solution | None] = [None] * len(found)
+    solutions: list[Solution | None] = [None] * len(candidates)
     for i, v in vectors.items():
         n = stack.sizes[i]
         solution = measured("batched", v, u[i, :n], product[i, :n])
@@ -212,7 +212,7 @@ def _krylov(stack: _Stack, k: int, tolerance: float, seed: int) -> list[Pairs | 
     basis[:, :, 0] = stack.sqrt_degree / stack.sqrt_degree.norm(dim=1, keepdim=True)
     projected = stack.W.new_zeros(count, LOOKS[-1], LOOKS[-1])
     projected[:, 0, 0] = 1
-    found: list[Pairs | None] = [None] * count
+    converged: list[Pairs | None] = [None] * count
     open_: set[int] = set(range(count))
     residual = _first_blocks(stack, seed)
     for start in range(1, LOOKS[-1], BLOCK):
@@ -224,18 +224,20 @@ def _krylov(stack: _Stack, k: int, tolerance: float, seed: int) -> list[Pairs | 
         projected[:, :size, start:size] = columns
         projected[:, start:size, :size] = columns.mT
         if size in LOOKS and size >= LEAST_BASIS * k:
-            looked = dict(_look(projected[:, :size, :size], residual, sorted(open_), k, tolerance))
-            open_ -= looked.keys()
-            ritz = {i: pairs for i, pairs in looked.items() if pairs is not None}
+            checked = dict(
+                _check(projected[:, :size, :size], residual, sorted(open_), k, tolerance)
+            )
+            open_ -= checked.keys()
+            ritz = {i: pairs for i, pairs in checked.items() if pairs is not None}
             for i, u in zip(ritz, _combined(span, ritz), strict=True):
-                found[i] = 1 - ritz[i][0], u[: stack.sizes[i]]
+                converged[i] = 1 - ritz[i][0], u[: stack.sizes[i]]
         if not open_:
             break
-    return found
+    return converged
 
 
 def _combined(span: torch.Tensor, ritz: Mapping[int, Pairs]) -> np.ndarray:
-    """Ritz vectors (m, n, k) of some members, brought to the CPU together."""
+    """Ritz vectors (m, n, k) of some members, moved to the CPU in one transfer."""
     if not ritz:
         return np.empty((0, span.shape[1], 0), np.float32)
     y = torch.from_numpy(np.stack([y for _, y in ritz.values()]))
@@ -251,20 +253,20 @@ def _first_blocks(stack: _Stack, seed: int) -> torch.Tensor:
 
 
 def _orthonormal(span: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    """`new` (B, n, b) made orthonormal, and orthogonal to `span`; NaN where it has nothing new."""
+    """`new` (B, n, b) made orthonormal, and orthogonal to `span`; NaN where it is not new."""
     for _ in range(2):
         new = new - span @ (span.mT @ new)
-        # Cholesky QR: its loss of orthogonality is mended by the second pass.
+        # Cholesky QR: the second pass restores the orthogonality that it loses.
         lower, failed = torch.linalg.cholesky_ex(new.mT @ new)
         lower = torch.where(failed[:, None, None] > 0, torch.nan, lower)
         new = torch.linalg.solve_triangular(lower, new.mT, upper=False).mT
     return new
 
 
-def _look(
+def _check(
     projected: torch.Tensor, residual: torch.Tensor, members: list[int], k: int, tolerance: float
 ) -> Iterator[tuple[int, Pairs | None]]:
-    """Members that need no more steps, with k Ritz pairs, or None if not for this method."""
+    """Members that need no more steps, with k Ritz pairs, or None where this method fails."""
     gram = (residual.mT @ residual).double().cpu().numpy()
     h = projected.double().cpu().numpy()
     finite = np.isfinite(h).all(axis=(1, 2)) & np.isfinite(gram).all(axis=(1, 2))

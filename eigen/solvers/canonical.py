@@ -1,4 +1,4 @@
-"""One choice among those an eigenvector leaves: its sign, and a basis where values repeat."""
+"""Canonical eigenvectors: a rule for their signs, and for the basis of repeated eigenvalues."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from numpy.typing import DTypeLike
 
 
 def fix_signs(vectors: np.ndarray) -> np.ndarray:
-    """Negate each column with more positive entries than half; on a tie, see below.
+    """Negate each column in which more than half of the entries are positive; on a tie, see below.
 
     With exactly half of the entries positive, the entry of largest magnitude (the first of equal
-    ones) is made negative. So the constant vector comes out negative.
+    ones) becomes negative. So the constant vector is negative.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def canonical_vectors(
     seed: int,
     dtype: DTypeLike,
 ) -> np.ndarray:
-    """D-orthonormal eigenvectors v = D^-1/2 u, each cluster and each sign chosen by rule.
+    """D-orthonormal eigenvectors v = D^-1/2 u, clusters and signs chosen by rule.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def canonical_vectors(
     -------
     ndarray, shape (n, K)
     """
-    # Values nearer than the rounding of the solver's products are one eigenvalue.
+    # Values closer than the rounding of the solver's products count as one eigenvalue.
     gap = max(4 * float(np.finfo(u.dtype).eps), 1e-10)
     null_vector = sqrt_degree / np.linalg.norm(sqrt_degree)
     u = canonical_basis(eigenvalues, u, null_vector, seed=seed, gap=gap)
@@ -79,7 +79,7 @@ def canonical_basis(
     seed : int
         Of the fixed vectors; they depend on it and n only.
     gap : float
-        Rotation inside a cluster changes a residual by no more than the cluster's width.
+        A rotation inside a cluster changes a residual by at most the cluster's width.
 
     Returns
     -------

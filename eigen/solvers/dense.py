@@ -18,7 +18,7 @@ def dense(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k smallest pairs of L_sym by LAPACK, in float64; O(n^3) time, 3 n^2 float64 of memory.
 
-    A direct method: `tolerance`, `seed` and `start` change nothing.
+    A direct method: `tolerance`, `seed` and `start` have no effect.
 
     Returns
     -------
@@ -34,6 +34,6 @@ def dense(
     try:
         return scipy.linalg.eigh(laplacian, subset_by_index=(0, k - 1), check_finite=False)
     except np.linalg.LinAlgError:
-        # LAPACK's quick driver (syevr) gives up on some matrices with many equal eigenvalues.
+        # LAPACK's fast driver (syevr) fails on some matrices with many equal eigenvalues.
         values, u = scipy.linalg.eigh(laplacian, driver="evd", check_finite=False)
         return values[:k], u[:, :k]

@@ -1,12 +1,12 @@
 """Block Lanczos with thick restart for the largest eigenvalues of S = D^-1/2 W D^-1/2.
 
-It needs products with W only, and is the first choice for patch graphs, whose wanted eigenvalues
-stand clear of a dense cluster at 0. The known null vector is locked from the start, every new block
-is orthogonalised against the whole basis, and Rayleigh-Ritz runs in float64 whatever the products
-run in.
+It needs only products with W, and is the first choice for patch graphs, whose largest eigenvalues
+are well separated from a dense cluster at 0. The known null vector is locked from the start, every
+new block is orthogonalised against the whole basis, and Rayleigh-Ritz runs in float64 whatever the
+precision of the products.
 
 A Krylov space from a block of b vectors holds at most b copies of an eigenvalue. When b equal
-values are found above the last one wanted, there may be more of them, and the solve is done again
+values are found above the last one requested, there may be more of them, and the solve is repeated
 with twice the block.
 
 References
@@ -24,25 +24,25 @@ from eigen.graphs.cosine import CosineAffinity
 from eigen.solvers.nystrom import extended
 from eigen.solvers.problem import NormalizedProblem, orthonormal
 
-# Orthonormal vectors, and S times them.
+# Orthonormal vectors and their products with S.
 Multiplied = tuple[np.ndarray, np.ndarray]
 
-# Of a stored matrix each product costs the same; twins (mirror symmetry) are found at once.
+# With a stored matrix each product costs the same; 2 finds double eigenvalues (mirror symmetry).
 BLOCK = 2
-# An operator that computes its entries anew multiplies many vectors at almost the price of one.
+# An operator that recomputes its entries multiplies many vectors at almost the cost of one.
 OPERATOR_BLOCK = 64
-# One node in so many is in the sample that an operator is started from.
+# One node in this many is in the sample from which an operator's first block is computed.
 SAMPLE_SHARE, LEAST_SAMPLE, MOST_SAMPLED = 8, 1024, 4096
-# Blocks in the basis next to the vectors that a restart keeps: what a restart gains is a polynomial
-# of that degree. An operator's blocks are wide, and each is a pass over everything.
+# Blocks in the basis besides the vectors that a restart keeps: a restart applies a polynomial of
+# that degree. An operator's blocks are wide, and each is a pass over all pairs of nodes.
 BASIS_BLOCKS, OPERATOR_BASIS_BLOCKS = 30, 8
-# Fewer vectors than this for each pair do not separate them: no need to look.
+# Basis vectors per pair below which the pairs cannot have converged: no check is made.
 LEAST_BASIS = 3
-# One more block brings residuals down by less than this: from further away, two are added.
+# One more block reduces residuals by less than this factor: from further away, two are added.
 FAR = 100
-# A pass that leaves at least this part of a vector's length leaves it orthogonal to the basis.
+# Re-orthogonalise until a pass keeps at least this fraction of the norm ("twice is enough").
 MOSTLY_NEW, MOST_PASSES = 0.1, 6
-# Below this, float32 products cannot reach the tolerance and the work is done in float64.
+# Below this tolerance float32 products do not suffice, and float64 is used.
 FLOAT32_TOLERANCE = 1e-6
 
 
@@ -61,12 +61,12 @@ def lanczos(
     Parameters
     ----------
     start : ndarray, shape (n, m), optional
-        A guess; its columns join the random ones of the first block. An affinity that is never
-        stored is started from a sample of its nodes.
+        A guess; its columns replace random ones of the first block. By default an affinity that is
+        never stored starts from a sample of its nodes.
     block : int, optional
         Vectors multiplied at a time; doubled while an eigenvalue may have more copies.
     max_restarts : int
-        Times the basis is compressed before the best pairs so far are returned.
+        Restarts after which the best pairs so far are returned.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def lanczos(
     """
     if problem.n == 1:
         return np.zeros(1), np.ones((1, 1))
-    # Colours that are added to it change its vectors, and still leave them a start.
+    # Added colours change the vectors, but those without colours are still a good start.
     operator = problem.W.operator if isinstance(problem.W, SumAffinity) else problem.W
     known = None
     if isinstance(operator, CosineAffinity):
@@ -94,16 +94,16 @@ def lanczos(
 
 
 def fills_block(theta: np.ndarray, block: int, tolerance: float) -> bool:
-    """Whether `block` values agree within the tolerance, above the last one wanted.
+    """Whether `block` values agree within the tolerance, above the last one requested.
 
     Index 0 is the locked null vector, which is no member of the Krylov space.
     """
-    found = theta[1:]
-    return bool(np.any(found[: len(found) - block] - found[block - 1 : -1] <= tolerance))
+    values = theta[1:]
+    return bool(np.any(values[: len(values) - block] - values[block - 1 : -1] <= tolerance))
 
 
 def _dtype(problem: NormalizedProblem, tolerance: float) -> type:
-    """What products run in."""
+    """Precision of the products."""
     narrow = problem.W.dtype == np.float32 and tolerance >= FLOAT32_TOLERANCE
     return np.float32 if narrow else np.float64
 
@@ -120,9 +120,9 @@ def _sampled(
     sample = max(LEAST_SAMPLE, 2 * block, share)
     vectors, _ = extended(operator, block + 1, sample, seed)
     guess: np.ndarray = vectors[:, 1:].astype(dtype)
-    image = problem.product(guess)
+    product = problem.product(guess)
     root, null = problem.sqrt_degree[:, None], problem.null_vector[:, None]
-    u, products = guess * root, image / root
+    u, products = guess * root, product / root
     along = null.T @ u  # S null = null
     u, products = orthonormal(u - null * along, products - null * along)
     return (u, products) if u.shape[1] == block else None
@@ -139,16 +139,16 @@ def _solve(
 ) -> tuple[np.ndarray, np.ndarray]:
     basis = _Basis(problem, block, _dtype(problem, tolerance), keep=k + block, seed=seed)
     residual = basis.begin(*first) if isinstance(first, tuple) else basis.grow(first)
-    restarts, next_look = 0, min(LEAST_BASIS * k, problem.n)
+    restarts, next_check = 0, min(LEAST_BASIS * k, problem.n)
     while True:
-        if basis.size >= next_look or basis.is_full or basis.is_everything:
+        if basis.size >= next_check or basis.is_full or basis.is_everything:
             theta, y = basis.ritz()
             estimate = np.linalg.norm(residual @ y[-residual.shape[1] :, :k], axis=0)
             converged = len(theta) >= k and estimate.max() <= tolerance / 2
             if converged or basis.is_everything or (basis.is_full and restarts == max_restarts):
                 return theta[:k], basis.combine(y[:, :k])
             if estimate.max() > FAR * tolerance:
-                next_look = basis.size + 2 * block
+                next_check = basis.size + 2 * block
             if basis.is_full:
                 basis.compress(theta, y)
                 restarts += 1
@@ -188,7 +188,7 @@ class _Basis:
 
     @property
     def is_full(self) -> bool:
-        """Whether another block has no room."""
+        """Whether there is no room for another block."""
         return self.size + self._block > self._q.shape[1]
 
     def begin(self, new: np.ndarray, products: np.ndarray) -> np.ndarray:
@@ -208,19 +208,20 @@ class _Basis:
         return self._project(self._problem.similarity(self._q[:, self._before_last : self.size]))
 
     def _new_part(self, candidates: np.ndarray) -> np.ndarray:
-        """Orthonormal, orthogonal to the basis; random directions where there is nothing new."""
+        """Orthonormal, orthogonal to the basis; random directions replace dependent columns."""
         new = candidates[:, : self._problem.n - self.size].astype(self._q.dtype)
         for _ in range(MOST_PASSES):
             length = np.sqrt(np.einsum("nb,nb->b", new, new))
             new -= self._span @ (self._span.T @ new)
             new, r = np.linalg.qr(new)
-            left = np.abs(np.diag(r)) / np.maximum(length, np.finfo(new.dtype).tiny)
-            nothing = left <= 10 * np.finfo(new.dtype).eps
-            if nothing.any():
-                new[:, nothing] = self._rng.standard_normal((len(new), int(nothing.sum())))
-            elif left.min() >= MOSTLY_NEW:
+            remaining = np.abs(np.diag(r)) / np.maximum(length, np.finfo(new.dtype).tiny)
+            dependent = remaining <= 10 * np.finfo(new.dtype).eps
+            if dependent.any():
+                draw = self._rng.standard_normal((len(new), int(dependent.sum())))
+                new[:, dependent] = draw
+            elif remaining.min() >= MOSTLY_NEW:
                 break
-            # What little is left of a vector is spoilt by cancellation: it needs another pass.
+            # The small remainder of a vector suffers from cancellation: it needs another pass.
         return new
 
     def _append(self, new: np.ndarray) -> None:
@@ -228,7 +229,7 @@ class _Basis:
         self._q[:, self._before_last : self.size] = new
 
     def _project(self, product: np.ndarray) -> np.ndarray:
-        """Fill H for the last block; what of its product lies outside the basis."""
+        """Fill H for the last block; returns the part of its product outside the basis."""
         columns = self._span.T @ product
         product -= self._span @ columns
         self._h[: self.size, self._before_last : self.size] = columns
@@ -250,7 +251,7 @@ class _Basis:
         return self._span @ y.astype(self._q.dtype)
 
     def compress(self, theta: np.ndarray, y: np.ndarray) -> None:
-        """Keep the Ritz vectors of the largest values, room for the rest of the blocks."""
+        """Keep the Ritz vectors of the largest values, which makes room for new blocks."""
         kept = min(self._keep, self.size)
         self._q[:, :kept] = self.combine(y[:, :kept])
         self._h[:] = 0

@@ -1,14 +1,14 @@
 """LOBPCG with a multigrid preconditioner, for large sparse graphs.
 
-Pixel graphs have eigenvalues of 1e-6 to 1e-3 with gaps as small: too many products for Lanczos,
-too much fill-in for a factorisation. Multigrid makes the number of steps nearly independent of the
-size, and its coarse levels give the first guess.
+Pixel graphs have eigenvalues of 1e-6 to 1e-3 and similarly small gaps: too many products for
+Lanczos, too much fill-in for a factorisation. Multigrid makes the number of steps nearly
+independent of the size, and its coarse levels give the first guess.
 
 Differences from `scipy.sparse.linalg.lobpcg`: the known null vector is removed from the start
 instead of being iterated on; the three bases live in one array, so that a step takes two Gram
 products and two updates; converged columns are no longer preconditioned; most steps run in float32
-and the last ones, if the tolerance asks for it, in float64; and what decides is the residual of
-the problem as posed, in float64.
+and the last ones, if the tolerance requires it, in float64; and convergence is decided by the
+residual of the problem as posed, in float64.
 
 References
 ----------
@@ -32,13 +32,13 @@ logger = logging.getLogger(__name__)
 SPARE = 2
 # SciPy multiplies a sparse matrix by 8 vectors faster than by 6 or 7 (5.2 against 5.7 and 6.6 ms).
 BLOCK = 8
-# Directions of the search space that are this dependent on the others are left out.
+# Relative squared length below which a direction counts as dependent and is left out.
 DEPENDENT = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-11}
 # Residuals below this are rounding in float32.
 FLOAT32_FLOOR = 2e-6
 # Aim a little below the tolerance: rounding the result to the graph's precision adds to it.
 MARGIN = 0.9
-# Steps without a smaller residual after which a precision has given what it can.
+# Steps without a smaller residual after which a precision is exhausted.
 PATIENCE = 8
 
 
@@ -60,7 +60,7 @@ def lobpcg(
     tolerance : float
         Residual to stop at; the iteration aims a little lower.
     seed : int
-        For the columns that neither `start` nor the coarse levels provide.
+        Of the random columns, where `start` or the coarse levels give too few.
     start : ndarray, shape (n, m), optional
         Guess for the eigenvectors; by default from the coarse levels of the multigrid.
     maxiter : int
@@ -77,7 +77,7 @@ def lobpcg(
         W is not sparse, or the search broke down (weights that are not finite).
     """
     width = -(-(k - 1 + SPARE) // BLOCK) * BLOCK
-    if problem.n < 5 * width:  # the search space of 3 * width would be most of the whole space
+    if problem.n < 5 * width:  # a search space of 3 * width would be most of R^n
         return dense(problem, k, tolerance=tolerance, seed=seed)
     if not problem.is_sparse:
         raise np.linalg.LinAlgError("lobpcg: needs a sparse graph; use lanczos for a dense one")
@@ -100,7 +100,7 @@ def lobpcg(
 
 
 def _completed(guess: np.ndarray, null: np.ndarray, width: int, seed: int) -> np.ndarray:
-    """At least `width` orthonormal columns orthogonal to `null`: of the guess, then random ones."""
+    """At least `width` orthonormal columns orthogonal to `null`: the guess, then random ones."""
     x = _orthonormal(guess, null)
     missing = width - x.shape[1]
     if missing <= 0:
@@ -113,9 +113,9 @@ def _orthonormal(x: np.ndarray, null: np.ndarray) -> np.ndarray:
     """Orthonormal basis of the span of x without `null`; dependent columns are left out."""
     length = np.linalg.norm(x, axis=0)
     x = x - null @ (null.T @ x)
-    rest = np.linalg.norm(x, axis=0)
-    own = rest > DEPENDENT[np.dtype(np.float64)] * length
-    x = x[:, own] / rest[own]
+    remaining = np.linalg.norm(x, axis=0)
+    independent = remaining > DEPENDENT[np.dtype(np.float64)] * length
+    x = x[:, independent] / remaining[independent]
     lengths, directions = np.linalg.eigh(x.T @ x)
     kept = lengths > DEPENDENT[np.dtype(np.float64)]
     return x @ (directions[:, kept] / np.sqrt(lengths[kept]))
@@ -126,10 +126,10 @@ def rayleigh_ritz(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Best pairs in the span of x, orthogonal to `null`, with their residuals; all float64."""
     x = _orthonormal(x, null)
-    image = laplacian @ x
-    values, rotation = np.linalg.eigh(x.T @ image)
-    x, image = x @ rotation, image @ rotation
-    return values, x, np.linalg.norm(image - x * values, axis=0)
+    product = laplacian @ x
+    values, rotation = np.linalg.eigh(x.T @ product)
+    x, product = x @ rotation, product @ rotation
+    return values, x, np.linalg.norm(product - x * values, axis=0)
 
 
 class _Search:
@@ -149,16 +149,16 @@ class _Search:
         n, m = x.shape
         # Columns: current vectors, previous directions, preconditioned residuals.
         basis = np.zeros((n, 3 * m), self.dtype)
-        image = np.zeros((n, 3 * m), self.dtype)
-        basis[:, :m], image[:, :m] = x, self.laplacian @ x
-        values, rotation = np.linalg.eigh((x.T @ image[:, :m]).astype(np.float64))
-        for block in (basis, image):
+        product = np.zeros((n, 3 * m), self.dtype)
+        basis[:, :m], product[:, :m] = x, self.laplacian @ x
+        values, rotation = np.linalg.eigh((x.T @ product[:, :m]).astype(np.float64))
+        for block in (basis, product):
             block[:, :m] = block[:, :m] @ rotation.astype(self.dtype)
         best, since, old = np.inf, 0, m
         for step in range(maxiter):
             x = basis[:, :m]
             residual = x * -values.astype(self.dtype)
-            residual += image[:, :m]
+            residual += product[:, :m]
             norms = np.sqrt(np.einsum("nm,nm->m", residual, residual))
             worst = norms[:wanted].max(initial=0.0)
             if not np.isfinite(worst):
@@ -166,31 +166,35 @@ class _Search:
             best, since = (worst, 0) if worst < best else (best, since + 1)
             if worst <= aim or since > PATIENCE:
                 return x, step
-            new = old + self._extend(basis, image, residual[:, norms > aim], m, old)
-            values, coefficients = self._ritz(basis[:, :new], image[:, :new], m)
-            for block in (basis, image):
+            new = old + self._extend(basis, product, residual[:, norms > aim], m, old)
+            values, coefficients = self._ritz(basis[:, :new], product[:, :new], m)
+            for block in (basis, product):
                 block[:, : 2 * m] = block[:, :new] @ coefficients
             old = 2 * m
         return basis[:, :m], maxiter
 
     def _extend(
-        self, basis: np.ndarray, image: np.ndarray, residual: np.ndarray, m: int, at: int
+        self, basis: np.ndarray, product: np.ndarray, residual: np.ndarray, m: int, at: int
     ) -> int:
-        """Write the preconditioned residuals and their images at column `at`; how many."""
-        found = self.multigrid.precondition(residual.astype(np.float32, copy=False))
-        found = found.astype(self.dtype, copy=False)
+        """Write preconditioned residuals and products at column `at`; returns their number."""
+        new = self.multigrid.precondition(residual.astype(np.float32, copy=False))
+        new = new.astype(self.dtype, copy=False)
         known = np.hstack([self.null, basis[:, :m]])
-        found -= known @ (known.T @ found)
-        found /= np.sqrt(np.einsum("nm,nm->m", found, found))
-        end = at + found.shape[1]
-        basis[:, at:end], image[:, at:end] = found, self.laplacian @ found
-        return found.shape[1]
+        new -= known @ (known.T @ new)
+        new /= np.sqrt(np.einsum("nm,nm->m", new, new))
+        end = at + new.shape[1]
+        basis[:, at:end], product[:, at:end] = new, self.laplacian @ new
+        return new.shape[1]
 
-    def _ritz(self, basis: np.ndarray, image: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
-        """The m smallest Ritz values in the span of the basis, and the coefficients of 2m columns:
-        the new vectors, and their parts that the old vectors have no share in."""
+    def _ritz(
+        self, basis: np.ndarray, product: np.ndarray, m: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The m smallest Ritz values in the span of the basis, and the coefficients of 2m columns.
+
+        These are the new vectors, and the same without their part in the old vectors.
+        """
         gram = (basis.T @ basis).astype(np.float64)
-        energy = (basis.T @ image).astype(np.float64)
+        energy = (basis.T @ product).astype(np.float64)
         scale = np.diag(gram) ** -0.5
         lengths, directions = np.linalg.eigh(gram * scale * scale[:, None])
         kept = lengths > DEPENDENT[self.dtype]

@@ -1,14 +1,14 @@
 """Smoothed-aggregation multigrid for L_sym of a sparse graph: preconditioner and first guess.
 
-Levels are made for L_sym + SHIFT I (a singular matrix has no preconditioner), and prolongations
-reproduce sqrt(degree), the vector that L_sym sends to 0. Nothing is drawn at random.
+Levels are built for L_sym + SHIFT I (a singular matrix has no preconditioner), and prolongations
+reproduce sqrt(degree), the null vector of L_sym. Nothing is random.
 
-Graphs without a grid get pyamg's levels. On a pixel graph those are slow to make, because its few
+Graphs without a grid use pyamg's levels. On a pixel graph those are slow to build, because its few
 long edges fill in the coarse matrices: 1.5 s of 4 at 240,000 nodes. There, nodes are aggregated
-3 x 3, only the short edges smooth the prolongation, and the long ones are carried over by plain
-aggregation: 0.2 s, the same number of steps.
+3 x 3, only the short edges smooth the prolongation, and the long ones go to the coarse level by
+plain aggregation: 0.2 s, with the same number of steps.
 
-The cycles are ours in both cases, because they treat a whole block of vectors at once in float32.
+The cycles are implemented here in both cases: they treat a whole block of vectors in float32.
 
 References
 ----------
@@ -25,17 +25,17 @@ from scipy import sparse
 SHIFT = 1e-5
 COARSEST_NODES = 400
 AGGREGATE_SIDE = 3
-# Damping of the Jacobi step that smooths a prolongation, against each row's bound (Gershgorin).
+# Damping of the Jacobi step that smooths a prolongation, relative to each row's Gershgorin bound.
 PROLONGATION_DAMPING = 4 / 3
-# The first guess comes from the finest level that a dense solver still manages at once.
+# The first guess comes from the finest level with at most this many nodes, by a dense solver.
 START_NODES = 1000
 # Steps of descent on each level between.
 START_STEPS = 2
-# Of a normalised Gram matrix; a residual that is nothing but rounding adds no direction.
+# Smallest eigenvalue of a normalised Gram matrix; a residual of pure rounding adds no direction.
 DEPENDENT = 1e-6
 SMOOTHING_DEGREE = 2
 # The smoother damps the upper part of the spectrum, from 1/6 of its end; aggregates of 3 x 3 nodes
-# represent what lies below.
+# represent the part below.
 SMOOTHED_SHARE = 6.0
 
 Levels = tuple[list[tuple[sparse.csr_array, np.ndarray]], list[sparse.csr_array]]
@@ -49,7 +49,7 @@ class Multigrid:
     laplacian : csr_array, shape (n, n), float64
         L_sym.
     null : ndarray, shape (n,), float64
-        Positive vector that L_sym sends to 0.
+        Positive null vector of L_sym.
     grid : tuple of int, optional
         (h, w) of the nodes.
     """
@@ -66,7 +66,7 @@ class Multigrid:
             levels, up = _grid_levels(laplacian, null, grid, short)
         else:
             levels, up = _algebraic_levels(laplacian, null)
-        # Every level is scaled to a diagonal of ones, which the smoother then need not divide by.
+        # Every level is scaled to a unit diagonal, so that the smoother need not divide by it.
         scales = [1 / np.sqrt(matrix.diagonal()) for matrix, _ in levels]
         self._levels = [
             _Level(_scaled(scale, matrix, scale), positive / scale)
@@ -84,8 +84,8 @@ class Multigrid:
     def precondition(self, vectors: np.ndarray) -> np.ndarray:
         """One V-cycle for (L_sym + SHIFT I) x = vectors; (n, m) float32 in and out.
 
-        A symmetric positive linear map, as LOBPCG needs. A second visit of the coarse levels (a
-        W-cycle) would not be: where long edges prevail their plain aggregation overshoots.
+        A symmetric positive definite map, as LOBPCG needs. A W-cycle would not be one: where long
+        edges prevail, their plain aggregation overshoots.
         """
         scale = self._scale.astype(vectors.dtype)
         return scale * self._cycle(scale * vectors, 0)
@@ -104,8 +104,8 @@ class Multigrid:
         """Guess for the `count` smallest eigenvectors, (n, <= count) float64.
 
         The dense solution on a coarse level, prolonged level by level, and improved on each but the
-        finest by `START_STEPS` steps of preconditioned descent. All in the inner product of the
-        fine level.
+        finest by `START_STEPS` steps of preconditioned descent, in the inner product of the fine
+        level.
         """
         depth = next(
             (i for i, level in enumerate(self._levels) if level.matrix.shape[0] <= START_NODES),
@@ -219,8 +219,10 @@ def _grid_levels(
 def _aggregated(
     null: np.ndarray, grid: tuple[int, int]
 ) -> tuple[sparse.csr_array, np.ndarray, tuple[int, int]]:
-    """Prolongation from blocks of nodes that reproduces `null`: orthonormal columns, one entry a
-    row; with the coarse null vector and the coarse grid."""
+    """Prolongation from blocks of nodes that reproduces `null`, the coarse null vector and grid.
+
+    The prolongation has orthonormal columns and one entry per row.
+    """
     height, width = grid
     coarse = -(-height // AGGREGATE_SIDE), -(-width // AGGREGATE_SIDE)
     row, column = np.divmod(np.arange(height * width), width)
@@ -233,7 +235,7 @@ def _aggregated(
 
 
 def _short(laplacian: sparse.csr_array, grid: tuple[int, int]) -> np.ndarray:
-    """Which stored entries join a node to itself or to one of its eight neighbours."""
+    """Mask of the stored entries that join a node to itself or to one of its eight neighbours."""
     width = grid[1]
     row = np.repeat(np.arange(laplacian.shape[0]), np.diff(laplacian.indptr))
     column = laplacian.indices
@@ -247,7 +249,7 @@ def _split(
 ) -> tuple[sparse.csr_array, sparse.csr_array]:
     """L_sym as the sum of the Laplacians of its short and of its long edges.
 
-    Both send `null` to 0, so either can be smoothed or aggregated by itself.
+    `null` is a null vector of both, so either can be smoothed or aggregated separately.
     """
     entries = laplacian.tocoo()
     row, column, weight = entries.row[long], entries.col[long], entries.data[long]

@@ -1,7 +1,6 @@
-"""Eigenvectors of a sample of nodes, extended to all of them: fast, but accurate only
-to several degrees.
+"""Eigenvectors of a sample of nodes, extended to all: fast, but accurate only to several degrees.
 
-A start for solvers and single passes, where the affinity is too large to be stored.
+Gives solvers and single passes a start where the affinity is too large to be stored.
 
 References
 ----------
@@ -17,14 +16,14 @@ from eigen.graphs.cosine import CosineAffinity
 from eigen.solvers.solve import solve
 from eigen.solvers.spec import SolveSpec
 
-# Sampling blurs vectors by more than this.
+# Sampling perturbs the vectors by more than this.
 TOLERANCE = 3e-3
 
 
 def extended(
     W: CosineAffinity, count: int, sample: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest vectors v of the generalised problem on a sample, at all nodes, and degrees there.
+    """Smallest eigenvectors v on a sample, extended to all nodes, and estimated degrees.
 
     A node's entries are the mean of the sample's, weighted by its similarity to them.
 
@@ -36,7 +35,7 @@ def extended(
     sample : int
         Nodes drawn; `count` to n of them, at most `eigen.graphs.cosine.MOST_STORED`.
     seed : int
-        Of the draw.
+        Of the sample.
 
     Returns
     -------
@@ -53,12 +52,10 @@ def extended(
     n = W.shape[0]
     chosen = np.random.default_rng([seed, n]).choice(n, sample, replace=False)
     spec = SolveSpec(k=count, tolerance=TOLERANCE, seed=seed)
-    among = cosine.dense(W.features[chosen])
-    vectors = solve(among, spec, check=False).vectors
-    del among
+    vectors = solve(cosine.dense(W.features[chosen]), spec, check=False).vectors
     weighted = np.ascontiguousarray(np.column_stack([np.ones_like(vectors[:, :1]), vectors]))
     sums = np.concatenate([cosine.product(rows, weighted) for rows in W.columns(chosen)])
     # A node that resembles nothing in the sample gets 0.
-    found = sums[:, 1:] / np.maximum(sums[:, :1], np.finfo(sums.dtype).tiny)
-    found[:, 0] = 1
-    return found, sums[:, 0] * (n / sample)
+    extension = sums[:, 1:] / np.maximum(sums[:, :1], np.finfo(sums.dtype).tiny)
+    extension[:, 0] = 1
+    return extension, sums[:, 0] * (n / sample)

@@ -1,4 +1,4 @@
-"""The eigenproblem as posed: (D - W) v = lambda D v, held in its symmetric normalised form.
+"""The eigenproblem as posed: (D - W) v = lambda D v, in its symmetric normalised form.
 
 L_sym = I - S with S = D^-1/2 W D^-1/2 has eigenvalues in [0, 2]; an eigenvector u of L_sym gives
 v = D^-1/2 u (Shi & Malik, IEEE PAMI 22(8), 2000, eq. 6-7). L_sym sqrt(d) = 0, and sqrt(d) spans its
@@ -18,13 +18,13 @@ from eigen.graphs.cosine import CosineAffinity
 
 # A vector this short relative to the longest is the rounding of a zero.
 NO_LENGTH = 1e-5
-# Directions shorter than a tenth of the vectors, squared: the rounding of their products would be
-# ten times as large, so they are left out.
+# Squared relative length below which directions are left out: normalising them would multiply the
+# rounding of their products by more than ten.
 RANK_TOLERANCE = 1e-2
 
 
 class NormalizedProblem:
-    """What every solver is given.
+    """The normalised eigenproblem of an affinity, as solvers take it.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class NormalizedProblem:
     grid : tuple of int, optional
         (h, w) of the nodes, for solvers that start on a coarser grid.
     check : bool
-        Hold W to the contract of an affinity; False for graphs made by `eigen.graphs.build`.
+        Check W against the contract of an affinity; not needed for `eigen.graphs.build.build`.
 
     Raises
     ------
@@ -47,12 +47,12 @@ class NormalizedProblem:
             W = sp.csr_array(W, dtype=dtype)
         elif isinstance(W, np.ndarray):
             W = W.astype(dtype, copy=False)
-        # Nodes with features of unit length keep the contract, and their degrees cost a pass.
+        # Unit features guarantee the contract, and the degrees cost a pass.
         if not isinstance(W, CosineAffinity):
             self.degree = affinity.degrees(W)
             if check:
                 affinity.check(W, self.degree)
-        # Products read half of a dense matrix; from here on it is symmetric.
+        # Products read only the upper half of a dense matrix.
         self.W = TriangleAffinity(np.triu(W)) if isinstance(W, np.ndarray) else W
         self.grid = grid
         self._scale: dict[np.dtype, np.ndarray] = {}
@@ -64,12 +64,12 @@ class NormalizedProblem:
 
     @functools.cached_property
     def sqrt_degree(self) -> np.ndarray:
-        """Their roots, (n,) float64."""
+        """Square roots of the degrees, (n,) float64."""
         return np.sqrt(self.degree)
 
     @functools.cached_property
     def null_vector(self) -> np.ndarray:
-        """`sqrt_degree` at unit length: L_sym times it is 0."""
+        """`sqrt_degree` at unit length, a null vector of L_sym."""
         return self.sqrt_degree / np.linalg.norm(self.sqrt_degree)
 
     @property
@@ -79,6 +79,7 @@ class NormalizedProblem:
 
     @property
     def is_sparse(self) -> bool:
+        """Whether W is a sparse array."""
         return isinstance(self.W, sp.csr_array)
 
     @property
@@ -93,7 +94,7 @@ class NormalizedProblem:
 
     @property
     def reach(self) -> int:
-        """Largest distance of two joined nodes of a sparse W, in places of the node order."""
+        """Largest distance of two joined nodes of a sparse W, as a difference of node indices."""
         entries = sp.coo_array(self.W)
         return int(np.abs(entries.row - entries.col).max(initial=0))
 
@@ -116,9 +117,9 @@ class NormalizedProblem:
         """
         if "degree" in self.__dict__:
             return self.W.matmat(vectors)
-        image = self.W.matmat(np.hstack([np.ones_like(vectors[:, :1]), vectors]))
-        self.degree = image[:, 0].astype(np.float64)
-        return image[:, 1:]
+        products = self.W.matmat(np.hstack([np.ones_like(vectors[:, :1]), vectors]))
+        self.degree = products[:, 0].astype(np.float64)
+        return products[:, 1:]
 
     def laplacian(self) -> sp.csr_array:
         """L_sym of a sparse W, float64."""

@@ -1,7 +1,7 @@
 """The solvers by name. To add one, write its module and register it here.
 
-A loader imports its module when the solver is first used: one of them needs pyamg, another torch,
-none the other's.
+A loader imports its module when the solver is first used: only one of them needs pyamg, and only
+one torch.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Inverse iteration by a sparse factorisation, for planar and banded graphs.
 
 ARPACK on (L_sym - SIGMA I)^-1 with a small negative shift: the unshifted matrix is singular, and a
-Laplacian shifted down is positive definite. Exact to rounding and quick while the factor stays
-sparse: on a grid it grows as n log n. A graph with long edges everywhere (nearest neighbours in
-feature space) fills it in, so the fill-in is estimated first and such a graph is refused.
+Laplacian shifted down is positive definite. Exact to rounding, and fast while the factor is sparse:
+on a grid it grows as n log n. A graph with long edges everywhere (nearest neighbours in feature
+space) fills it in, so the fill-in is estimated first and such a graph is refused.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def shift_invert(
     Parameters
     ----------
     tolerance : float
-        Asked of ARPACK relative to its own eigenvalues 1 / (lambda - SIGMA), which is stricter.
+        Passed to ARPACK relative to its eigenvalues 1 / (lambda - SIGMA), which is stricter.
     seed : int
         Decides the start vector where `start` is None.
     start : ndarray, shape (n, m), optional
@@ -48,7 +48,7 @@ def shift_invert(
     Raises
     ------
     numpy.linalg.LinAlgError
-        W is not sparse, its factor would not be, or ARPACK did not converge.
+        W is not sparse, its factor would fill in, or ARPACK did not converge.
     """
     if problem.n < 5 * (k + 2):
         return dense(problem, k, tolerance=tolerance, seed=seed)
@@ -82,7 +82,7 @@ def shift_invert(
 
 
 def fill_estimate(matrix: sparse.csr_array) -> float:
-    """Entries of a factor of a symmetric matrix, from above, in linear time.
+    """Upper bound of the entries of a factor of a symmetric matrix, in linear time.
 
     The lesser of two bounds: the profile after reverse Cuthill-McKee ordering, which is exact for
     an envelope factorisation, and, where that ordering shows the graph to be no wider than a
@@ -91,10 +91,10 @@ def fill_estimate(matrix: sparse.csr_array) -> float:
     """
     n = matrix.shape[0]
     order = reverse_cuthill_mckee(sparse.csr_array(matrix), symmetric_mode=True)
-    place = np.empty(n, np.int64)
-    place[order] = np.arange(n)
+    position = np.empty(n, np.int64)
+    position[order] = np.arange(n)
     entries = matrix.tocoo()
-    row, column = place[entries.row], place[entries.col]
+    row, column = position[entries.row], position[entries.col]
     first = np.arange(n)
     np.minimum.at(first, row, column)
     reach = np.arange(n) - first

@@ -1,4 +1,4 @@
-"""A certified solution: pairs in canonical form, with the residual of the problem as posed."""
+"""A certified solution: canonical eigenpairs with the residuals of the problem as posed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ConvergenceError(EigenshapeError, RuntimeError):
     ----------
     tolerance : float
     attempts : dict of str to str
-        What each solver reached, or the error it ended with.
+        The residual that each solver reached, or its error.
     """
 
     def __init__(self, tolerance: float, attempts: dict[str, str]):
@@ -44,7 +44,7 @@ class Solution:
         D-orthonormal, signs by `eigen.solvers.canonical.fix_signs`, repeated eigenvalues by
         `eigen.solvers.canonical.canonical_basis`.
     residual : ndarray, shape (K,), float64
-        |L_sym u - lambda u| for u = D^(1/2) v at unit length, of `vectors` as they are.
+        |L_sym u - lambda u| for u = D^(1/2) v at unit length, from `vectors` as returned.
     solver : str
     """
 

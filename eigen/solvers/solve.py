@@ -1,9 +1,9 @@
 """Certified eigenpairs of an affinity: choose a solver, check its result, try the next.
 
-Every pair is accepted or refused by the residual of the problem as posed, recomputed in float64
+Every pair is accepted or rejected by the residual of the problem as posed, recomputed in float64
 from W and the vectors returned. With `solver="auto"` a solver that misses the tolerance is followed
 by the next of its chain; a named solver is the only one tried. When none reaches the tolerance,
-`ConvergenceError` carries what each reached.
+`ConvergenceError` states what each reached.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from eigen.threads import one_pool
 logger = logging.getLogger(__name__)
 
 DENSE_NODES = 256
-# Beyond this a full eigensolver takes minutes and gigabytes; it is no fallback any more.
+# Beyond this a full eigensolver takes minutes and gigabytes: it is no fallback.
 DENSE_FALLBACK_NODES = 6000
 
 
@@ -44,13 +44,13 @@ def solve(
     W : affinity, shape (n, n), float32 or float64
         See `eigen.graphs.affinity`; or a problem made from one.
     spec : SolveSpec or int
-        Pairs, solver, tolerance and seed; a number is K with the defaults of the rest.
+        Pairs, solver, tolerance and seed; an integer is K, with defaults for the rest.
     grid : tuple of int, optional
-        (h, w) of the nodes; solvers for pixel graphs start from a coarser grid if they know it.
+        (h, w) of the nodes; with it, solvers for pixel graphs start from a coarser grid.
     start : ndarray, shape (n, m), optional
         Guess for the unit vectors u = D^(1/2) v.
     check : bool
-        Check first that W meets the contract of an affinity.
+        Check first that W keeps the contract of an affinity.
 
     Raises
     ------
@@ -63,17 +63,17 @@ def solve(
     problem = (
         W if isinstance(W, NormalizedProblem) else NormalizedProblem(W, grid=grid, check=check)
     )
-    wanted = spec.k + spec.drop_trivial
-    if wanted > problem.n:
+    count = spec.k + spec.drop_trivial
+    if count > problem.n:
         raise GraphError(
-            f"{spec.k} eigenpairs{' besides the constant one' if spec.drop_trivial else ''} of a "
-            f"graph of {problem.n} nodes: ask for fewer, or use a larger image or a finer grid"
+            f"k: expected at most {problem.n - spec.drop_trivial} eigenpairs of a graph of "
+            f"{problem.n} nodes, found {spec.k}; ask for fewer, or use a larger image"
         )
     attempts: dict[str, str] = {}
-    for name in chain(problem, wanted) if spec.solver == "auto" else [spec.solver]:
+    for name in chain(problem, count) if spec.solver == "auto" else [spec.solver]:
         try:
             pairs = SOLVERS[name]()(
-                problem, wanted, tolerance=spec.tolerance, seed=spec.seed, start=start
+                problem, count, tolerance=spec.tolerance, seed=spec.seed, start=start
             )
             solution = certify(problem, name, *pairs, seed=spec.seed)
         except np.linalg.LinAlgError as error:
@@ -88,18 +88,18 @@ def solve(
 
 def chain(problem: NormalizedProblem, k: int) -> Sequence[str]:
     """Names of the solvers to try, in order, for this kind and size of graph."""
-    # A few hundred nodes: LAPACK takes milliseconds. And an iterative basis of 5 (k + 2) vectors,
-    # the least that separates k of them, is then most of the space.
+    # For a few hundred nodes LAPACK takes milliseconds; and where n < 5 (k + 2), the smallest basis
+    # that separates k vectors would be most of the space.
     if problem.n <= DENSE_NODES or problem.n < 5 * (k + 2):
         return ["dense"]
     last = ["dense"] if problem.n <= DENSE_FALLBACK_NODES else []
     # Pixel graphs: eigenvalues and their gaps shrink with the number of nodes, too far for products
-    # alone. Planar ones keep a factor sparse: as quick as multigrid to some 50,000 nodes, half as
-    # quick at 240,000, and its residuals are 3e-8 at any tolerance. Long edges fill the factor in.
+    # alone. Planar ones have a sparse factor: as fast as multigrid up to about 50,000 nodes, half
+    # as fast at 240,000, with residuals of 3e-8 at any tolerance. Long edges fill the factor in.
     if problem.grid is not None and problem.joins_neighbours:
         planar = problem.reach <= problem.grid[1] + 1
         sparse = ["shift_invert", "lobpcg"] if planar else ["lobpcg", "shift_invert"]
         return [*sparse, "lanczos", *last]
-    # Patch graphs, and any sum with one: the wanted eigenvalues of S stand clear of a bulk near 0,
-    # so a Krylov space of some tens of products holds them, at any size.
+    # Patch graphs, and any sum with one: the largest eigenvalues of S are well separated from the
+    # bulk near 0, so some tens of products find them, at any size.
     return ["lanczos", "lobpcg", *last] if problem.is_sparse else ["lanczos", *last]

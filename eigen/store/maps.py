@@ -1,6 +1,6 @@
-"""Eigenvectors of a photo at its own size, from a folder of shards or of published PNGs.
+"""Eigenvectors of an image at its full size, from a folder of shards or of published PNGs.
 
-A published folder (`pascal_k5`, `coco_k5`) has `{id}_k0.png` ... per photo: 0 or 255, native size.
+A published folder (`pascal_k5`, `coco_k5`) has `{id}_k0.png` ... per image: 0 or 255, native size.
 Only the signs of the vectors are left there, so their planes are -1 and 1.
 """
 
@@ -26,13 +26,13 @@ from eigen.upsample import upsample_pairs
 
 @dataclass(frozen=True, eq=False)
 class EigenMaps:
-    """What a fusion may know of a photo beside the network's answer.
+    """What a fusion may know of an image besides the network's answer.
 
     Attributes
     ----------
     masks : ndarray, shape (K, H, W), bool
     planes : ndarray, shape (K, H, W), float32
-        The vectors at the photo's size.
+        The vectors at the image's size.
     eigenvalues : ndarray, shape (K,), float64
         Zeros where they are not known.
     image : ndarray, shape (H, W, 3), uint8, optional
@@ -46,7 +46,7 @@ class EigenMaps:
 
     @classmethod
     def of_pairs(cls, pairs: Eigenpairs, size: tuple[int, int]) -> EigenMaps:
-        """From eigenpairs, for a picture of `size` (H, W)."""
+        """From eigenpairs, for an image of `size` (H, W)."""
         return cls(masks(pairs, size), upsample_pairs(pairs, size), pairs.eigenvalues)
 
     @classmethod
@@ -57,7 +57,7 @@ class EigenMaps:
 
 
 class EigenFolder:
-    """Eigenvectors by photo id, read when asked for.
+    """Eigenvectors by image id, read on access.
 
     Parameters
     ----------
@@ -80,57 +80,57 @@ class EigenFolder:
             self._pngs = _list_pngs(self.folder)
         if self._shards is None and not self._pngs:
             raise ShardError(
-                f"{self.folder}: expected shards with {shards.MANIFEST} or files ID_k0.png; make "
-                "them with the pipeline (snakemake pascal_k5) or leave --eig_dir out"
+                f"{self.folder}: expected shards with {shards.MANIFEST} or files ID_k0.png; "
+                "compute them with the pipeline (snakemake pascal_k5) or leave --eig_dir out"
             )
-        # How many most images have: a stray mask must not make all others incomplete.
+        # The most frequent number: a stray mask must not make all other images incomplete.
         counts = Counter(_leading(indices) for indices in self._pngs.values())
         self._k = max(counts, key=lambda k: (counts[k] if k else 0, k), default=0)
 
-    def __contains__(self, photo_id: object) -> bool:
+    def __contains__(self, image_id: object) -> bool:
         if self._shards is not None:
-            return photo_id in self._shards
-        return self._k > 0 and set(range(self._k)) <= self._pngs.get(str(photo_id), set())
+            return image_id in self._shards
+        return self._k > 0 and set(range(self._k)) <= self._pngs.get(str(image_id), set())
 
-    def missing(self, photo_ids: Iterable[str]) -> list[str]:
+    def missing(self, image_ids: Iterable[str]) -> list[str]:
         """Those of the ids whose eigenvectors are not all here, each once, sorted."""
-        return sorted(photo_id for photo_id in set(photo_ids) if photo_id not in self)
+        return sorted(image_id for image_id in set(image_ids) if image_id not in self)
 
-    def require(self, photo_ids: Iterable[str]) -> None:
+    def require(self, image_ids: Iterable[str]) -> None:
         """Raise `ShardError` naming what is missing, if anything is."""
-        wanted = set(photo_ids)
+        wanted = set(image_ids)
         missing = self.missing(wanted)
         if missing:
             raise ShardError(
-                f"{self.folder}: {len(missing)} of {len(wanted)} photos have no eigenvectors "
-                f"(first: {', '.join(missing[:3])}). Make them, or score without those photos' "
+                f"{self.folder}: {len(missing)} of {len(wanted)} images have no eigenvectors "
+                f"(first: {', '.join(missing[:3])}). Compute them, or score without these images' "
                 "eigenvectors: --missing-eig network"
             )
 
-    def maps(self, photo_id: str, size: tuple[int, int]) -> EigenMaps:
-        """Eigenvectors of one photo of size (H, W).
+    def maps(self, image_id: str, size: tuple[int, int]) -> EigenMaps:
+        """Eigenvectors of one image of size (H, W).
 
         Raises
         ------
         ShardError
-            They are missing, or of another size.
-        ImageError, eigen.store.shards.ShardError
-            A damaged file.
+            They are missing, damaged, or of another size.
+        ImageError
+            A PNG that cannot be read.
         """
-        if photo_id not in self:
-            self.require([photo_id])
+        if image_id not in self:
+            self.require([image_id])
         if self._shards is not None:
-            return EigenMaps.of_pairs(self._shards[photo_id], size)
-        binary = np.stack([read_mask(self._png(photo_id, k)) for k in range(self._k)])
+            return EigenMaps.of_pairs(self._shards[image_id], size)
+        binary = np.stack([read_mask(self._png(image_id, k)) for k in range(self._k)])
         if binary.shape[1:] != size:
             raise ShardError(
-                f"{self._png(photo_id, 0)}: is {binary.shape[1:]}, expected the photo's {size}; "
-                "published masks have the native size"
+                f"{self._png(image_id, 0)}: expected the image's size {size}, found "
+                f"{binary.shape[1:]}; published masks have the native size"
             )
         return EigenMaps.of_masks(binary)
 
-    def _png(self, photo_id: str, k: int) -> Path:
-        return self.folder / f"{photo_id}_k{k}.png"
+    def _png(self, image_id: str, k: int) -> Path:
+        return self.folder / f"{image_id}_k{k}.png"
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -147,20 +147,20 @@ def read_mask(path: Path) -> np.ndarray:
     low, high = int(values.min()), int(values.max())
     mask = values == high
     if not (mask | (values == low)).all():
-        found = ", ".join(map(str, np.unique(values)[:4]))
+        shown = ", ".join(map(str, np.unique(values)[:4]))
         raise ShardError(
-            f"{path}: expected a mask of two values, found {found}, ...; make it again"
+            f"{path}: expected a mask of two values, found {shown}, ...; compute it again"
         )
     return mask if low < high else np.full(values.shape, high > 0)
 
 
 def _list_pngs(folder: Path) -> dict[str, set[int]]:
     """Image id -> indices of its `_k` files."""
-    found: dict[str, set[int]] = defaultdict(set)
+    indices: dict[str, set[int]] = defaultdict(set)
     for entry in os.scandir(folder):
         if match := re.fullmatch(r"([^.].*)_k(0|[1-9]\d*)\.png", entry.name):
-            found[match[1]].add(int(match[2]))
-    return dict(found)
+            indices[match[1]].add(int(match[2]))
+    return dict(indices)
 
 
 def _leading(indices: Collection[int]) -> int:

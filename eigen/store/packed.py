@@ -1,14 +1,15 @@
-"""Sealed HDF5 files that hold something for each of many images.
+"""Sealed HDF5 files with an entry for each of many images.
 
 A packed file has *columns*, datasets with one row per image (`id`, `size`, ...), and *ragged*
 arrays, several rows per image laid end to end, whose bounds are in an offset column of n + 1
 entries. Ragged arrays are contiguous, so that rows are read from the file directly; the rest is
-read once. Strings are of fixed length: those of variable length lie in a heap of their own.
+read once. Strings have a fixed length: HDF5 keeps those of variable length in a separate
+heap.
 
-The file is sealed (`eigen.store.sealed`): HDF5 parses no byte that was not checked. It appears
+The file is sealed (`eigen.store.sealed`): HDF5 parses only bytes that were checked. It appears
 under its name only when it is complete (`data.files.atomic_path`).
 
-Root attributes `format` and `version` say what the file is; `count` repeats the number of images.
+Root attributes `format` and `version` identify the file; `count` repeats the number of images.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ COPIED_BYTES = 1 << 23
 
 @dataclass(frozen=True, eq=False)
 class Format:
-    """What a kind of packed file holds.
+    """The kind of a packed file and its ragged arrays.
 
     Attributes
     ----------
@@ -49,7 +50,7 @@ class Format:
 
 
 class PackedWriter:
-    """Collects columns in memory and ragged arrays in a nameless file next to the final one."""
+    """Collects columns in memory and ragged arrays in unnamed temporary files."""
 
     def __init__(self, folder: Path, format: Format):
         self._folder = folder
@@ -77,7 +78,7 @@ class PackedWriter:
             self._columns.setdefault(name, []).append(value)
 
     def write(self, file: h5py.File) -> list[tuple[int, int]]:
-        """Write all that was appended; returns the first byte and the end of each ragged array."""
+        """Write all that was appended; returns the bytes (start, stop) of each ragged array."""
         for name, values in self._columns.items():
             data = _fixed_length(values) if isinstance(values[0], str) else np.asarray(values)
             file.create_dataset(name, data=data)
@@ -95,6 +96,7 @@ class PackedWriter:
         return bulk
 
     def close(self) -> None:
+        """Delete the temporary files."""
         for spool, _ in self._spools.values():
             # Closing flushes, which fails again on a full disk.
             with contextlib.suppress(OSError):
@@ -146,14 +148,14 @@ def _hdf5(path: Path) -> Iterator[h5py.File]:
             with h5py.File(disk, "w", libver="latest", userblock_size=HEADER) as file:
                 yield file
         finally:
-            disk.check()  # what HDF5 says of a disk that lost its writes is not the reason
+            disk.check()  # HDF5's error after a lost write does not name the cause
 
 
 class _Disk(io.FileIO):
-    """A file whose write errors are kept for `check` instead of being shown to HDF5.
+    """A file whose write errors are kept for `check` and hidden from HDF5.
 
     HDF5 does not survive a failing disk: it retries in every destructor and crashes the process
-    when it ends. So it is told that all went well, and we raise.
+    when it ends. So every write is reported to it as successful, and `check` raises.
     """
 
     failure: OSError | None = None
@@ -168,7 +170,7 @@ class _Disk(io.FileIO):
         return len(data)
 
     def check(self) -> None:
-        """Raise what went wrong since the file was opened."""
+        """Raise the first write error since the file was opened."""
         if self.failure is not None:
             raise self.failure
 
@@ -188,9 +190,9 @@ class PackedReader:
     Raises
     ------
     ShardError
-        Missing, damaged, of another format or version, or with contents that do not fit together.
+        Missing, damaged, of another format or version, or with inconsistent contents.
     OSError
-        The machine does not let us read the file (permissions, too many open files).
+        The operating system refuses to open it (permissions, too many open files).
     """
 
     def __init__(self, path: str | Path, format: Format):
@@ -199,8 +201,7 @@ class PackedReader:
         self._file: SealedFile | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {"path": self.path, "format": self.format}
-        return {**state, "_file": None}
+        return {"path": self.path, "format": self.format, "_file": None}
 
     def _open(self) -> SealedFile:
         if self._file is None:
@@ -217,30 +218,30 @@ class PackedReader:
                 attributes = {name: _text(value) for name, value in file.attrs.items()}
                 self._check_kind(attributes)
                 names = set(file) - set(self.format.ragged)
-                columns = {name: _column(file[name]) for name in sorted(names)}
+                columns = {name: column_values(file[name]) for name in sorted(names)}
                 ragged = {name: _locate(file[name]) for name in self.format.ragged if name in file}
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
             if isinstance(error, ShardError):
                 raise
             raise ShardError(
-                f"{self.path}: cannot be read ({_first_line(error)}); {AGAIN}"
+                f"{self.path}: cannot be read ({first_line(error)}); {AGAIN}"
             ) from error
         for name, column in columns.items():
             expected = int(attributes["count"]) + (name in self.format.ragged.values())
             if len(column) != expected:
                 raise ShardError(
-                    f"{self.path}: dataset {name!r} has {len(column)} rows, expected {expected}; "
-                    f"{AGAIN}"
+                    f"{self.path}: dataset {name!r}: expected {expected} rows, found "
+                    f"{len(column)}; {AGAIN}"
                 )
         return attributes, columns, ragged
 
     def _check_kind(self, attributes: Mapping[str, Any]) -> None:
-        found = attributes.get("format"), attributes.get("version")
-        if found != (self.format.kind, self.format.version):
+        kind, version = attributes.get("format"), attributes.get("version")
+        if (kind, version) != (self.format.kind, self.format.version):
             raise ShardError(
                 f"{self.path}: expected {self.format.kind} version {self.format.version}, "
-                f"found {found[0]} version {found[1]}; remake it, or read it with the version of "
-                f"eigenshape that made it ({attributes.get('software', 'not recorded')})"
+                f"found {kind} version {version}; make it again, or read it with the version of "
+                f"eigenshape that wrote it ({attributes.get('software', 'not recorded')})"
             )
 
     @property
@@ -254,7 +255,7 @@ class PackedReader:
         return dict(self._attributes)
 
     def column(self, name: str) -> np.ndarray:
-        """A whole column; strings come decoded."""
+        """A whole column; strings are decoded."""
         self._open()
         if name not in self._columns:
             raise ShardError(f"{self.path}: has no dataset {name!r}; {AGAIN}")
@@ -283,7 +284,8 @@ def _text(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _column(dataset: h5py.Dataset) -> np.ndarray:
+def column_values(dataset: h5py.Dataset) -> np.ndarray:
+    """A whole dataset; strings are decoded."""
     return dataset.asstr()[:] if h5py.check_string_dtype(dataset.dtype) else dataset[:]
 
 
@@ -291,5 +293,6 @@ def _locate(dataset: h5py.Dataset) -> _Ragged:
     return _Ragged(dataset.id.get_offset() or HEADER, dataset.shape, dataset.dtype)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """First line of an error's message, or its class where there is no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Files of which every byte is covered by a checksum, checked before anything parses it.
+"""Files in which every byte is covered by a checksum that is verified before parsing.
 
 A sealed file is
 
@@ -9,8 +9,8 @@ A sealed file is
 
 The body may be read by any program that ignores the first 512 bytes and what follows the end, as
 HDF5 does. Header, table and all blocks but those of bulk data are checked when the file is opened,
-blocks of bulk data when they are first read: opening a file of any size is cheap, and no reader
-meets a byte that was not written.
+blocks of bulk data when they are first read: opening a file of any size is cheap, and readers get
+only verified bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAGIC = b"eigenshape seal\n"
 _FIELDS = struct.Struct("<16sQQ32s16Q")
 _SPANS = 8
 _DIGEST = 32
-AGAIN = "delete it and give the same command again"
+AGAIN = "delete it and run the same command again"
 
 
 def seal(path: Path, bulk: Sequence[tuple[int, int]] = ()) -> None:
@@ -42,7 +42,7 @@ def seal(path: Path, bulk: Sequence[tuple[int, int]] = ()) -> None:
     Parameters
     ----------
     bulk : sequence of (start, stop), at most 8
-        Bytes that are large and that only `SealedFile.read` will read.
+        Bytes of large data that is read with `SealedFile.read` only, and verified then.
     """
     with path.open("r+b") as file:
         file.seek(HEADER)
@@ -61,7 +61,7 @@ def seal(path: Path, bulk: Sequence[tuple[int, int]] = ()) -> None:
 
 
 def seal_of(path: Path) -> str:
-    """The `seal` that a sealed file states in its header, without opening it.
+    """The `seal` in the header of a sealed file, read without verifying the body.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def seal_of(path: Path) -> str:
 
 def _fields(path: Path, head: bytes) -> tuple[Any, ...]:
     if len(head) < HEADER or hashlib.sha256(head[:-_DIGEST]).digest() != head[-_DIGEST:]:
-        raise ShardError(f"{path}: its header is damaged or not that of a shard; {AGAIN}")
+        raise ShardError(f"{path}: the header is damaged, or this is no shard; {AGAIN}")
     fields = _FIELDS.unpack(head[: _FIELDS.size])
     if fields[0] != MAGIC:
         raise ShardError(f"{path}: expected a sealed file, found {fields[0]!r}; {AGAIN}")
@@ -103,7 +103,7 @@ class SealedFile:
     ShardError
         The file is missing, not sealed, damaged, or was replaced since it was opened.
     OSError
-        The machine does not let us read it (permissions, too many open files).
+        The operating system refuses to open it (permissions, too many open files).
     """
 
     def __init__(self, path: Path):
@@ -119,7 +119,7 @@ class SealedFile:
             )
         self._table = _handles.read(self, self.end, count * _DIGEST)
         if hashlib.sha256(self._table).digest() != digest:
-            raise ShardError(f"{path}: its table of checksums is damaged; {AGAIN}")
+            raise ShardError(f"{path}: the table of checksums is damaged; {AGAIN}")
         self._verified = bytearray(count)
         self.seal = digest.hex()
         self._verify_all_but(zip(spans[::2], spans[1::2], strict=True))
@@ -172,8 +172,8 @@ class SealedFile:
 class Stream(io.RawIOBase):
     """A `SealedFile` as a file object, for HDF5.
 
-    HDF5 does not survive errors of the file below it. Here it meets none: what it reads by itself
-    was verified when the file was opened.
+    HDF5 does not survive read errors. None occur here: all that it reads was verified when the file
+    was opened.
     """
 
     def __init__(self, file: SealedFile):
@@ -208,7 +208,7 @@ class Stream(io.RawIOBase):
 
 
 class _Handles:
-    """The descriptors of the files read last: few, however many files a folder has."""
+    """Open descriptors of the most recently read files, at most `limit`."""
 
     def __init__(self, limit: int):
         self._limit = limit
@@ -233,9 +233,9 @@ class _Handles:
                 os.close(descriptor)
 
     def _descriptor(self, file: SealedFile) -> int:
-        if (found := self._open.get(file)) is not None:
+        if (descriptor := self._open.get(file)) is not None:
             self._open.move_to_end(file)
-            return found
+            return descriptor
         descriptor = _open(file.path)
         status = os.fstat(descriptor)
         identity = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
@@ -253,9 +253,7 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise ShardError(
-            f"{path}: there is no such file; run the stage that makes it again"
-        ) from error
+        raise ShardError(f"{path}: no such file; run the stage that writes it again") from error
     except OSError as error:
         raise OSError(error.errno, f"cannot read {path}: {error.strerror}") from error
 

@@ -60,7 +60,7 @@ def create(
     """Write a shard: yields `append(id, pairs, sha256="")`.
 
     The file appears, whole, when the block ends. A `manifest.json` in its folder is removed first:
-    it tells of the shard that was there before.
+    it describes the previous shard.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def create(
     Raises
     ------
     ShardError
-        An id with path parts, or pairs of another K than those before.
+        An id with path parts, or pairs of another K than the first.
     OSError
         As `eigen.store.packed.create`.
     """
@@ -114,7 +114,7 @@ def _check_name(path: str | Path, what: str, name: object) -> None:
 
 @dataclass(frozen=True)
 class _Expected:
-    """What the manifest of a folder says of a shard; `seal` is "" for one of version 1."""
+    """Entry of a shard in its folder's manifest; `seal` is "" for one of version 1."""
 
     seal: str
     sha256: str
@@ -128,9 +128,9 @@ class Shard:
     ------
     ShardError
         Missing, damaged, of another format or version, or not the file that the folder's manifest
-        tells of.
+        lists.
     OSError
-        The machine does not let us read the file (permissions, too many open files).
+        The operating system refuses to open the file (permissions, too many open files).
     """
 
     def __init__(self, path: str | Path, expected: _Expected | None = None):
@@ -144,6 +144,7 @@ class Shard:
 
     @property
     def path(self) -> Path:
+        """File of the shard."""
         return self._path
 
     def _open(self) -> packed.PackedReader | Version1Reader:
@@ -161,7 +162,9 @@ class Shard:
         try:
             return {**attributes, "config": json.loads(attributes["config"])}
         except (KeyError, ValueError) as error:
-            raise ShardError(f"{self.path}: holds no configuration ({error}); {AGAIN}") from error
+            raise ShardError(
+                f"{self.path}: expected a configuration in the attributes ({error}); {AGAIN}"
+            ) from error
 
     def table(self) -> dict[str, np.ndarray]:
         """All columns, read once; empty for a shard without images."""
@@ -185,17 +188,18 @@ class Shard:
         return {"sha256": np.full(len(cells), "", object), "cells": np.array(cells)}
 
     def _check(self, table: Mapping[str, np.ndarray]) -> None:
-        """Refuse ids with path parts, and a manifest that tells of another shard."""
+        """Refuse ids with path parts, and a manifest that lists other images."""
         ids = table["id"].tolist() if table else []
         for id in ids:
             _check_name(self.path, "id", id)
         if self._expected is not None and list(self._expected.ids) != ids:
             raise ShardError(
-                f"{self.path}: its images are not those that {MANIFEST} lists, which is from "
-                "another run or damaged; delete it and run the stage `index` again"
+                f"{self.path}: its images are not those in {MANIFEST}, which is damaged or from "
+                "another run; delete it and run the stage `index` again"
             )
 
     def ids(self) -> list[str]:
+        """Ids of its images, in order."""
         return [str(id) for id in self.table().get("id", ())]
 
     def pairs(self, index: int) -> Eigenpairs:
@@ -205,8 +209,8 @@ class Shard:
         h, w = (int(n) for n in table["grid"][index])
         if stop - start != h * w:
             raise ShardError(
-                f"{self.path}: {table['id'][index]} has {stop - start} rows, its grid {h} x {w}; "
-                f"{AGAIN}"
+                f"{self.path}: {table['id'][index]}: expected {h * w} rows for a grid of {h} x "
+                f"{w}, found {stop - start}; {AGAIN}"
             )
         height, width = table["size"][index].tolist()
         return Eigenpairs(
@@ -230,8 +234,8 @@ class Shard:
 class ShardFolder(Mapping[str, Eigenpairs]):
     """All shards of a folder as one mapping from image id to `Eigenpairs`.
 
-    Nothing but the list of ids is held in memory until a shard is used; few files are open at a
-    time. Safe to hand to the workers of a DataLoader, forked or spawned.
+    Only the list of ids is held in memory until a shard is used, and few files are open at a time.
+    Safe to pass to the workers of a DataLoader, forked or spawned.
     """
 
     def __init__(self, shards: Sequence[Shard], ids: Sequence[Sequence[str]]):
@@ -253,7 +257,7 @@ class ShardFolder(Mapping[str, Eigenpairs]):
 
     def __getitem__(self, id: str) -> Eigenpairs:
         shard, index = self._places[id]
-        self._shards[shard].table()  # compared with the manifest before anything is handed out
+        self._shards[shard].table()  # compares it with the manifest before anything is returned
         return self._shards[shard].pairs(index)
 
     def place(self, id: str) -> tuple[Shard, int]:
@@ -269,6 +273,7 @@ class ShardFolder(Mapping[str, Eigenpairs]):
 
     @property
     def shards(self) -> list[Shard]:
+        """The shards, in the order of the manifest."""
         return self._shards
 
     def __enter__(self) -> ShardFolder:
@@ -288,17 +293,17 @@ def open(folder: str | Path, *, verify: bool = False) -> ShardFolder:
     Parameters
     ----------
     folder : path
-        Holds `*.h5`, and `manifest.json` when the run that made them has ended.
+        Holds `*.h5`, and `manifest.json` once the run that wrote them has finished.
     verify : bool
         Compare every file with its SHA-256 in the manifest first (reads all bytes).
 
     Raises
     ------
     ShardError
-        No shard in the folder; a manifest that is damaged; a shard that is missing or is not the
-        one that the manifest tells of.
+        No shard in the folder; a damaged manifest; a shard that is missing or is not the one that
+        the manifest lists.
     OSError
-        The machine does not let us read the folder.
+        The operating system refuses to read the folder.
     """
     folder = Path(folder)
     manifest = folder / MANIFEST
@@ -308,27 +313,29 @@ def open(folder: str | Path, *, verify: bool = False) -> ShardFolder:
             _compare(folder / name, entry, verify=verify)
         shards = [Shard(folder / name, entry) for name, entry in entries.items()]
         return ShardFolder(shards, [entry.ids for entry in entries.values()])
-    found = sorted(path for path in folder.glob("*.h5") if not path.name.startswith("."))
-    if not found:
-        raise ShardError(f"{folder}: no shard (*.h5) here; make them with `snakemake pascal_k5`")
-    shards = [Shard(path) for path in found]
+    paths = sorted(path for path in folder.glob("*.h5") if not path.name.startswith("."))
+    if not paths:
+        raise ShardError(
+            f"{folder}: expected shards (*.h5), found none; compute them with `snakemake pascal_k5`"
+        )
+    shards = [Shard(path) for path in paths]
     return ShardFolder(shards, [shard.ids() for shard in shards])
 
 
 def _compare(path: Path, entry: _Expected, *, verify: bool) -> None:
     if not path.exists():
         raise ShardError(
-            f"{path}: listed in {MANIFEST} but missing; give the same command again to make it"
+            f"{path}: listed in {MANIFEST} but missing; run the same command again to make it"
         )
-    if entry.seal and (found := seal_of(path)) != entry.seal:
+    if entry.seal and (seal := seal_of(path)) != entry.seal:
         raise ShardError(
-            f"{path}: its seal is {found[:16]}..., {MANIFEST} says {entry.seal[:16]}...: the shard "
-            "was made again since; run the stage `index` again"
+            f"{path}: expected the seal {entry.seal[:16]}... of {MANIFEST}, found {seal[:16]}...: "
+            "the shard was written again since; run the stage `index` again"
         )
-    if verify and (found := sha256(path)) != entry.sha256:
+    if verify and (digest := sha256(path)) != entry.sha256:
         raise ShardError(
-            f"{path}: SHA-256 is {found}, {MANIFEST} says {entry.sha256}; delete the shard and "
-            "give the same command again"
+            f"{path}: expected the SHA-256 {entry.sha256} of {MANIFEST}, found {digest}; delete "
+            "the shard and run the same command again"
         )
 
 

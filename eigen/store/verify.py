@@ -1,6 +1,6 @@
 """Verify stored eigenpairs against a graph rebuilt from the image, without running a solver.
 
-Anybody who has the images can check what a shard states.
+Anyone who has the images can check the residuals that a shard states.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Verdict:
     residual : float
         Largest 2-norm of L_sym u - lambda u over the pairs, recomputed.
     stored : float
-        Largest residual that is stored with them.
+        Largest residual stored with them.
     orthonormality : float
         Largest entry of |V^T D V - I|.
     """
@@ -46,12 +46,12 @@ def verify(pairs: Eigenpairs, graph: Graph) -> Verdict:
     Raises
     ------
     ShardError
-        The pairs have another grid than the graph: they are of another image or configuration.
+        The pairs' grid is not the graph's: they belong to another image or configuration.
     """
     if pairs.grid != graph.grid:
         raise ShardError(
-            f"the stored vectors are on a grid of {pairs.grid}, the image gives {graph.grid}: "
-            "another image or another configuration"
+            f"eigenpairs: expected the image's grid {graph.grid}, found {pairs.grid}; they belong "
+            "to another image or configuration"
         )
     problem = NormalizedProblem(graph.W, grid=graph.grid)
     u = pairs.vectors.reshape(pairs.k, -1).T.astype(np.float64) * problem.sqrt_degree[:, None]

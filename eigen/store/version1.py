@@ -1,9 +1,9 @@
-"""Shards of version 1, which are still read.
+"""Read shards of version 1.
 
-They are plain HDF5: chunks carry Fletcher-32 and the structure its own checksums, but attributes
-are in a heap without any. Where the SHA-256 of the file is known (from the folder's manifest) it is
-compared before HDF5 parses the file; a shard of version 1 without a manifest is read on trust.
-They do not hold the geometry of the cells, nor content hashes.
+They are plain HDF5: chunks have Fletcher-32 checksums and the structure its own, but attributes are
+in a heap without any. Where the folder's manifest states the SHA-256 of the file, it is compared
+before HDF5 parses the file; without a manifest the file is trusted. The geometry of the cells and
+content hashes are not stored.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from data.errors import ShardError
 from data.files import sha256
+from eigen.store.packed import column_values, first_line
 from eigen.store.sealed import AGAIN
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -29,7 +30,7 @@ def is_version1(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(len(_SIGNATURE)) == _SIGNATURE
     except OSError:
-        return False  # reported by who reads it
+        return False  # reported when the file is read
 
 
 class Version1Reader:
@@ -45,9 +46,10 @@ class Version1Reader:
     @contextlib.contextmanager
     def _open(self, what: str) -> Iterator[h5py.File]:
         if self._expected is not None:
-            if (found := sha256(self.path)) != self._expected:
+            if (digest := sha256(self.path)) != self._expected:
                 raise ShardError(
-                    f"{self.path}: SHA-256 is {found}, the manifest says {self._expected}; {AGAIN}"
+                    f"{self.path}: expected SHA-256 {self._expected}, as in the manifest, "
+                    f"found {digest}; {AGAIN}"
                 )
             self._expected = None
         try:
@@ -62,8 +64,9 @@ class Version1Reader:
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
             if isinstance(error, ShardError):
                 raise
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ShardError(f"{self.path}: {what} cannot be read ({reason}); {AGAIN}") from error
+            raise ShardError(
+                f"{self.path}: {what} cannot be read ({first_line(error)}); {AGAIN}"
+            ) from error
 
     def attributes(self) -> dict[str, Any]:
         """Root attributes."""
@@ -71,16 +74,16 @@ class Version1Reader:
             return dict(file.attrs)
 
     def column(self, name: str) -> np.ndarray:
-        """A whole column; strings come decoded."""
+        """A whole column; strings are decoded."""
         with self._open(f"dataset {name!r}") as file:
-            dataset = file[name]
-            values = dataset.asstr()[:] if h5py.check_string_dtype(dataset.dtype) else dataset[:]
+            values = column_values(file[name])
             count = int(file.attrs["count"]) + (name == "offset")
         if len(values) != count:
             raise ShardError(
-                f"{self.path}: dataset {name!r} has {len(values)} rows, expected {count}; {AGAIN}"
+                f"{self.path}: dataset {name!r}: expected {count} rows, found "
+                f"{len(values)}; {AGAIN}"
             )
-        return self._written(name, values)
+        return self._without_nan(name, values)
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows start..stop of a ragged array."""
@@ -88,9 +91,9 @@ class Version1Reader:
             values = file[name][start:stop]
         if len(values) != stop - start:
             raise ShardError(f"{self.path}: dataset {name!r} ends before row {stop}; {AGAIN}")
-        return self._written(name, values)
+        return self._without_nan(name, values)
 
-    def _written(self, name: str, values: np.ndarray) -> np.ndarray:
+    def _without_nan(self, name: str, values: np.ndarray) -> np.ndarray:
         if values.dtype.kind == "f" and np.isnan(values).any():
             raise ShardError(
                 f"{self.path}: dataset {name!r} has values that were never written; {AGAIN}"
@@ -98,4 +101,4 @@ class Version1Reader:
         return values
 
     def close(self) -> None:
-        """Nothing is open between two reads."""
+        """Do nothing: no file is open between two reads."""

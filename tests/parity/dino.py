@@ -40,18 +40,18 @@ def cases(folder: Path) -> Iterator[Case]:
 def outputs(golden: Golden) -> dict:
     """Every array of a golden file, whole, and the state dict of the network under `state`."""
     made = extractor(golden.info["case"], weights="random:0", device="cpu")
-    trunk = made.trunk  # type: ignore[attr-defined]
-    network = fill(trunk.network, golden.info["seed"])
+    reader = made.reader  # type: ignore[attr-defined]
+    network = fill(reader.network, golden.info["seed"])
     pixels = golden.picture(golden.info["input"])
-    keys = trunk(pixels)[0]
+    keys = reader(pixels)[0]
     unit = functional.normalize(keys, dim=1)
-    tokens = network.norm(trunk.tokens(pixels, blocks=len(network.blocks)))
+    tokens = network.norm(reader.tokens(pixels, blocks=len(network.blocks)))
     return {
         "state": network.state_dict(),
         "k": keys.numpy(),
         "k_cosine": (unit @ unit.T).numpy(),
         "cls": tokens[0, 0].numpy(),
-        "pos": trunk.positions(tuple(golden.info["grid"]))[0].numpy(),
+        "pos": reader.positions(tuple(golden.info["grid"]))[0].numpy(),
     }
 
 

@@ -138,13 +138,13 @@ def _toy(golden: Golden, image: np.ndarray) -> Subject:
 
 def _subject(golden: Golden, image: np.ndarray) -> Subject:
     made = extractor(golden.info["model"], weights="random:0", device="cpu")
-    fill(made.trunk.network, golden.info["seed"])  # type: ignore[attr-defined]
+    fill(made.reader.network, golden.info["seed"])  # type: ignore[attr-defined]
     h, w = made.grid(image.shape[:2])
     cropped = image[: h * made.patch, : w * made.patch]
     pixels = torch.from_numpy(cropped).permute(2, 0, 1) / 255
     mean, std = (torch.tensor(made_of)[:, None, None] for made_of in (made.mean, made.std))
     with torch.inference_mode():
-        raw = made.trunk(((pixels - mean) / std)[None])[0]  # type: ignore[attr-defined]
+        raw = made.reader(((pixels - mean) / std)[None])[0]  # type: ignore[attr-defined]
     return Subject(raw.numpy(), image, (h, w), made.patch)
 
 

@@ -133,4 +133,4 @@ def test_items_to_validate_on_are_checked_before_the_first_epoch(tmp_path):
     good, unread = readable_items(items)
     assert good == items[1:2]
     assert [photo for photo, _ in unread] == ["bad", "small"]
-    assert "small.png: is (30, 30), expected the photo's (40, 40)" in unread[1][1]
+    assert "small.png: expected the image's size (40, 40), found (30, 30)" in unread[1][1]

@@ -15,7 +15,7 @@ from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 
 from data.errors import DeviceError, SettingError
 from eigen.extractors import Extractor, extractor, names
-from eigen.extractors.trunk import FACETS, PROJECTIONS, Trunk
+from eigen.extractors.facets import FACETS, PROJECTIONS, FacetReader
 from eigen.extractors.zoo import BACKBONES
 
 TINY = {
@@ -109,7 +109,7 @@ def test_the_seed_of_made_up_weights_decides_the_numbers(images: np.ndarray, two
 def test_pixels_are_normalised_as_the_network_was_trained(images: np.ndarray, two_blocks: None):
     made = extractor("dino_vits16", weights="random:0", device="cpu")
     seen = {}
-    made.trunk.network.patch_embed.proj.register_forward_pre_hook(lambda _, x: seen.update(x=x[0]))  # type: ignore[attr-defined]
+    made.reader.network.patch_embed.proj.register_forward_pre_hook(lambda _, x: seen.update(x=x[0]))  # type: ignore[attr-defined]
     made(images[:1])
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     expected = ((images[0, :32, :64] / 255 - mean) / std).transpose(2, 0, 1)
@@ -130,22 +130,22 @@ def test_facets_are_what_the_block_itself_computes(kind: str, block: int):
     attention.q_norm.register_forward_hook(keep("query"))
     attention.k_norm.register_forward_hook(keep("key"))
     with torch.inference_mode():
-        Trunk(network, offset=0, facet="token", block=-1)(pixels)
+        FacetReader(network, offset=0, facet="token", block=-1)(pixels)
         for facet in ("query", "key"):
             heads = seen[facet]  # (B, heads, prefix + n, d / heads)
             expected = heads.transpose(1, 2).flatten(2)[:, prefix:]
-            ours = Trunk(network, offset=0, facet=facet, block=block)(pixels)
+            ours = FacetReader(network, offset=0, facet=facet, block=block)(pixels)
             torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
         token = seen["token"][:, prefix:]
-        ours = Trunk(network, offset=0, facet="token", block=block)(pixels)
+        ours = FacetReader(network, offset=0, facet="token", block=block)(pixels)
     torch.testing.assert_close(ours, token, rtol=1e-4, atol=1e-5)
 
 
 def test_a_block_that_norms_after_attention_has_tokens_only():
     network = tiny_vit(block_fn=ResPostBlock)
-    assert Trunk(network, offset=0, facet="token", block=-1).dim == 32
+    assert FacetReader(network, offset=0, facet="token", block=-1).dim == 32
     with pytest.raises(SettingError, match="blocks of ResPostBlock; use facet 'token'"):
-        Trunk(network, offset=0, facet="key", block=-1)
+        FacetReader(network, offset=0, facet="key", block=-1)
 
 
 def test_facets_are_the_thirds_of_the_joint_product():
@@ -154,9 +154,9 @@ def test_facets_are_the_thirds_of_the_joint_product():
     joint = {}
     network.blocks[-1].attn.qkv.register_forward_hook(lambda m, i, out: joint.update(out=out))
     with torch.inference_mode():
-        Trunk(network, offset=0, facet="token", block=-1)(pixels)
+        FacetReader(network, offset=0, facet="token", block=-1)(pixels)
         for third, facet in enumerate(PROJECTIONS):
-            ours = Trunk(network, offset=0, facet=facet, block=-1)(pixels)
+            ours = FacetReader(network, offset=0, facet=facet, block=-1)(pixels)
             expected = joint["out"][:, 1:, third * 32 : (third + 1) * 32]
             torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 
@@ -165,7 +165,7 @@ def test_facets_are_the_thirds_of_the_joint_product():
 def test_the_whole_network_agrees_with_timm_at_another_size(kind: str):
     network, pixels = NETWORKS[kind](), torch.randn(2, 3, 20, 28)
     with torch.inference_mode():
-        tokens = Trunk(network, offset=0, facet="key", block=-1).tokens(pixels, blocks=3)
+        tokens = FacetReader(network, offset=0, facet="key", block=-1).tokens(pixels, blocks=3)
         torch.testing.assert_close(
             network.norm(tokens), network.forward_features(pixels), rtol=1e-4, atol=1e-5
         )
@@ -175,7 +175,7 @@ def test_nothing_beyond_the_facet_is_computed(two_blocks: None, images: np.ndarr
     made = extractor("dino_vits16", weights="random:0", block=0, device="cpu")
     before = made(images)
     with torch.no_grad():
-        blocks = made.trunk.network.blocks  # type: ignore[attr-defined]
+        blocks = made.reader.network.blocks  # type: ignore[attr-defined]
         for dead in (blocks[1], blocks[0].mlp, blocks[0].attn.proj):
             for parameter in dead.parameters():
                 parameter.fill_(torch.nan)
@@ -199,8 +199,8 @@ def test_a_published_network_keeps_its_positions_under_timms_name(two_blocks: No
         extractor(name, weights="random:0", device="cpu")
         for name in ("dino_vits16", "timm:vit_small_patch16_224.dino", "timm:vit_tiny_patch16_224")
     )
-    assert by_name.trunk.offset == by_timm.trunk.offset == 0.1  # type: ignore[attr-defined]
-    assert other.trunk.offset == 0 and other.dim == 192  # type: ignore[attr-defined]
+    assert by_name.reader.offset == by_timm.reader.offset == 0.1  # type: ignore[attr-defined]
+    assert other.reader.offset == 0 and other.dim == 192  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_a_published_network_keeps_its_positions_under_timms_name(two_blocks: No
         ("dino_vits16", {"weights": "random:x"}, "whole number"),
         ("timm:vit_smal_patch16_224", {}, "did you mean 'vit_small_patch16_224"),
         ("timm:vit_small_patch16_224.nobody", {}, "nobody"),
-        ("timm:deit_small_distilled_patch16_224", {}, "not a plain vision transformer"),
+        ("timm:deit_small_distilled_patch16_224", {}, "expected timm's VisionTransformer"),
     ],
 )
 def test_what_cannot_be_made_is_named(name: str, options: dict, said: str, two_blocks: None):

@@ -19,7 +19,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from data.errors import WeightsError
 from eigen.extractors import extractor
-from eigen.extractors.trunk import Trunk
+from eigen.extractors.facets import FacetReader
 from eigen.extractors.weights import load
 from eigen.extractors.zoo import BACKBONES, Backbone
 
@@ -155,7 +155,7 @@ def test_position_embeddings_of_another_training_size_are_resized(size: int, tmp
     loaded(own, tmp_path / "w.pth")
     pixels = torch.rand(1, 3, 24, 32)
     expected, found = (
-        Trunk(network.eval(), offset=0.1, facet="key", block=-1)(pixels)
+        FacetReader(network.eval(), offset=0.1, facet="key", block=-1)(pixels)
         for network in (trained, own)
     )
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
@@ -338,7 +338,7 @@ def test_weights_behind_a_licence_form_are_never_fetched(monkeypatch):
 
 def test_a_published_checkpoint_goes_from_file_to_features(tmp_path: Path):
     made = extractor("dino_vits16", weights="random:4", device="cpu")
-    torch.save(made.trunk.network.state_dict(), tmp_path / "dino_deitsmall16_pretrain.pth")  # type: ignore[attr-defined]
+    torch.save(made.reader.network.state_dict(), tmp_path / "dino_deitsmall16_pretrain.pth")  # type: ignore[attr-defined]
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     again = extractor(
         "dino_vits16", weights=tmp_path / "dino_deitsmall16_pretrain.pth", device="cpu"

@@ -54,7 +54,7 @@ def test_tiles_are_added_in_float64(monkeypatch):
 
 
 def test_more_nodes_than_the_blas_can_store_are_refused():
-    with pytest.raises(GraphError, match="at most 24000 are stored as a matrix; use Cosine"):
+    with pytest.raises(GraphError, match=r"at most 24000 nodes for a stored matrix.*use Cosine"):
         cosine.dense(np.ones((24_001, 1), np.float32))
 
 

@@ -275,7 +275,7 @@ def test_missing_eigenvectors_stop_the_test_or_are_left_out(world, trained, eige
         "test", "--resume", str(trained / checkpoint.FINAL), "--eig_dir", str(gone),
         "--input-side", "0", "--pictures", "0", *arguments(world, tmp_path / "out"),
     ]  # fmt: skip
-    assert "photos have no eigenvectors" in fails(*words, "--validation-share", "0.5")
+    assert "images have no eigenvectors" in fails(*words, "--validation-share", "0.5")
     assert "oracle" in run(*words, "--missing-eig", "network")
 
 

@@ -1,7 +1,7 @@
-"""A timm vision transformer opened up: facets of any block, any grid, nothing computed beyond them.
+"""Read facets of one block of a timm vision transformer, on any grid, computing nothing beyond.
 
-The network is timm's, with its own blocks and keys. What is done here is what timm has no switch
-for: position embeddings resized as published, and stopping inside a block.
+The network is timm's, with its blocks and keys. Added here is what timm has no option for: position
+embeddings resized as published, and stopping inside a block.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PROJECTIONS = ("query", "key", "value")  # in the order of the rows of a joint q
 FACETS = (*PROJECTIONS, "token")
 
 
-class Trunk:
+class FacetReader:
     """Patch features of one block of `network`.
 
     Parameters
@@ -43,11 +43,11 @@ class Trunk:
     """
 
     def __init__(self, network: Any, *, offset: float, facet: str, block: int) -> None:
-        # Subclasses embed or attend in ways of their own (a second class token, windows).
+        # Subclasses embed or attend differently (a second class token, windows).
         if type(network) not in (VisionTransformer, Eva) or getattr(network, "rope_mixed", False):
             raise SettingError(
-                f"{type(network).__name__} is not a plain vision transformer of timm;"
-                " expected VisionTransformer, or Eva with one rotary embedding for all blocks"
+                "network: expected timm's VisionTransformer, or Eva with one rotary embedding for"
+                f" all blocks, found {type(network).__name__}"
             )
         self.network = network
         self.offset = offset
@@ -62,7 +62,7 @@ class Trunk:
         """Side of a patch in pixels."""
         height, width = self.network.patch_embed.patch_size
         if height != width:
-            raise SettingError(f"patches of {height} x {width} pixels; expected square ones")
+            raise SettingError(f"patches: expected square ones, found {height} x {width} pixels")
         return height
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -71,7 +71,7 @@ class Trunk:
             tokens = self.tokens(pixels, blocks=self.block + 1)
             return tokens[:, self.network.num_prefix_tokens :]
         tokens = self.tokens(pixels, blocks=self.block)[:, self.network.num_prefix_tokens :]
-        # Of the joint product only the wanted third is computed.
+        # Only the facet's third of the joint product is computed.
         normed = self.network.blocks[self.block].norm1(tokens)
         return functional.linear(normed, *self._projection())
 
@@ -115,15 +115,13 @@ class Trunk:
         return torch.cat([*prefix, patches], dim=1) + added
 
     def _projection(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Weight (d, c) and bias (d,) of the facet's layer, where the network lies now."""
+        """Weight (d, c) and bias (d,) of the facet's layer, on the network's device."""
         block = self.network.blocks[self.block]
-        if type(block) not in (
-            Block,
-            EvaBlock,
-        ):  # others norm elsewhere, or have several attentions
+        # Other blocks normalise elsewhere, or have several attentions.
+        if type(block) not in (Block, EvaBlock):
             raise SettingError(
-                f"facet {self.facet!r} is not known for blocks of {type(block).__name__};"
-                " use facet 'token'"
+                f"facet: {self.facet!r} is not defined for blocks of {type(block).__name__};"
+                " use 'token'"
             )
         attention, third = block.attn, PROJECTIONS.index(self.facet)
         if attention.qkv is None:
@@ -138,13 +136,13 @@ class Trunk:
 
 def _known_facet(facet: str) -> str:
     if facet not in FACETS:
-        raise SettingError(f"no facet {facet!r}; expected one of {', '.join(FACETS)}")
+        raise SettingError(f"facet: expected one of {', '.join(FACETS)}, found {facet!r}")
     return facet
 
 
 def _block_index(block: int, depth: int) -> int:
     if not -depth <= block < depth:
         raise SettingError(
-            f"no block {block}; the network has {depth}: expected {-depth} to {depth - 1}"
+            f"block: expected {-depth} to {depth - 1} for a network of {depth}, found {block}"
         )
     return block % depth
