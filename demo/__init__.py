@@ -1,1 +1,1 @@
-"""What is in your own photos: from the command line (`demo.py`) and in a browser (`web.py`)."""
+"""Segment your own photos, from the command line (`demo.py`) or in a browser (`web.py`)."""

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Name what is in images, videos or camera frames, with a trained ZegFormer or SAZS.
+"""Segment photos, videos or camera frames in your words, with a trained ZegFormer or SAZS.
 
 python demo/demo.py --checkpoint model_final.safetensors --input a.jpg photos/ "more/*.png" \\
     --output out/ --classes "cat, sofa"
@@ -26,8 +26,6 @@ from data.errors import SettingError
 from demo.options import HELP, DemoCommand, Options, model_options, open_words
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from data.text.vocabulary import Vocabulary
     from eval.predict import Predict
 
@@ -38,112 +36,124 @@ log = logging.getLogger("demo")
 
 
 def photos(inputs: Sequence[str]) -> list[Path]:
-    """The files that paths, folders and globs mean, in order, each once.
+    """The image files that paths, folders and globs name, in order, each once.
 
     Raises
     ------
     SettingError
-        One of them means nothing.
+        One of them names no image.
     """
     from data.pictures import SUFFIXES
 
-    found: list[Path] = []
-    for given in inputs:
-        path = Path(given).expanduser()
+    files: list[Path] = []
+    for name in inputs:
+        path = Path(name).expanduser()
         if path.is_dir():
-            own = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            matches = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
         elif path.exists():
-            own = [path]
+            matches = [path]
         else:
-            own = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
-        if not own:
-            raise SettingError(f"--input {given}: no such photo, folder with photos, or match")
-        found += own
-    return list(dict.fromkeys(found))
+            matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        if not matches:
+            raise SettingError(
+                f"--input {name}: expected a photo, a folder of photos or a glob; found none"
+            )
+        files += matches
+    return list(dict.fromkeys(files))
 
 
-def places(output: Path | None, found: list[Path], *, overwrite: bool) -> list[Path]:
-    """The overlay of each photo; what else is written lies beside it.
+def overlay_paths(output: Path | None, files: list[Path], *, overwrite: bool) -> list[Path]:
+    """Where the overlay of each photo goes; its label map and scores are written next to it.
 
     Raises
     ------
     SettingError
-        One file for several photos, two photos for one file, or a file that exists.
+        `output` is one file for several photos, two photos would share an overlay, or one exists.
     """
     output = output or DEFAULT_OUTPUT
     if output.suffix and not output.is_dir():
         if output.suffix != ".png":
             raise SettingError(f"--output {output}: expected a folder, or a file that ends in .png")
-        if len(found) > 1:
-            raise SettingError(f"--output {output} is one file, but there are {len(found)} photos")
-        own = [output]
+        if len(files) > 1:
+            raise SettingError(
+                f"--output {output}: expected a folder for {len(files)} photos, found one file"
+            )
+        paths = [output]
     else:
-        own = [output / f"{path.stem}.png" for path in found]
-    _check_folder(own[0].parent)
+        paths = [output / f"{file.stem}.png" for file in files]
+    _check_folder(paths[0].parent)
     photo_of: dict[Path, Path] = {}
-    for photo, path in zip(found, own, strict=True):
+    for photo, path in zip(files, paths, strict=True):
         if path in photo_of:
             raise SettingError(
-                f"{photo_of[path]} and {photo} would both be written to {path}; name their files "
-                "in turn"
+                f"{photo_of[path]} and {photo} would both be written to {path}; process them one "
+                "at a time, each with its own --output"
             )
         photo_of[path] = photo
         if path.exists() and not overwrite:
             raise SettingError(f"{path} exists; give --overwrite or another --output")
-    return own
+    return paths
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be made, since a file has its name or that of one above."""
+    """Refuse a folder that cannot be created because it, or one above it, is a file."""
     for path in (folder, *folder.parents):
         if path.exists() and not path.is_dir():
             raise SettingError(f"--output: {path} is a file, expected a folder; name another")
 
 
-def run_photos(found: list[Path], targets: list[Path], predict: Predict, own: Vocabulary) -> None:
-    """Name the photos; one that cannot be read is left out, and said."""
-    from data.pictures import ImageError, read_image
-    from eval import predict as named_masks
-
-    failed = 0
-    for path, target in zip(found, targets, strict=True):
-        try:
-            image = read_image(path)
-        except ImageError as error:
-            failed += 1
-            log.warning("left out: %s", error)
-            continue
-        prediction = predict(image)
-        named_masks.write(target.parent, target.stem, image, prediction, own)
-        told = ", ".join(own.names[c] for c in prediction.scores)
-        log.info("%s -> %s: %s", path, target, told or "no mask was accepted")
-    if failed == len(found):
-        raise SettingError("no photo could be read")
-
-
-@contextlib.contextmanager
-def opened(video: Path | None) -> Iterator[Any]:
-    """The video, or camera 0, as OpenCV's capture.
+def run_photos(
+    files: list[Path], overlays: list[Path], predict: Predict, vocabulary: Vocabulary
+) -> None:
+    """Segment photos; one that cannot be read is skipped with a warning.
 
     Raises
     ------
     SettingError
-        It does not open.
+        None of them can be read.
     """
-    # What OpenCV and FFmpeg say of bad input follows in our words.
+    from data.pictures import ImageError, read_image
+    from eval.predict import write
+
+    failed = 0
+    for file, overlay in zip(files, overlays, strict=True):
+        try:
+            image = read_image(file)
+        except ImageError as error:
+            failed += 1
+            log.warning("skipped: %s", error)
+            continue
+        prediction = predict(image)
+        write(overlay.parent, overlay.stem, image, prediction, vocabulary)
+        names = ", ".join(vocabulary.names[c] for c in prediction.scores)
+        log.info("%s -> %s: %s", file, overlay, names or "no mask was accepted")
+    if failed == len(files):
+        raise SettingError("--input: none of the photos could be read; see the warnings above")
+
+
+@contextlib.contextmanager
+def open_video(video: Path | None) -> Iterator[Any]:
+    """The video, or camera 0, as an OpenCV capture.
+
+    Raises
+    ------
+    SettingError
+        It cannot be opened.
+    """
+    # OpenCV and FFmpeg print to the terminal what the errors below say in one line.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     import cv2
 
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     if video is not None and not video.is_file():
-        raise SettingError(f"--video-input {video} does not open: no such file")
+        raise SettingError(f"--video-input {video}: no such file")
     capture = cv2.VideoCapture(0 if video is None else str(video))
     if not capture.isOpened():
         raise SettingError(
-            "--webcam: camera 0 does not open: absent, or used by another program"
+            "--webcam: cannot open camera 0; it is absent or in use by another program"
             if video is None
-            else f"--video-input {video} does not open: no video, or of a format this "
-            "OpenCV cannot decode"
+            else f"--video-input {video}: cannot be opened; it is no video, or OpenCV cannot "
+            "decode its format"
         )
     try:
         yield capture
@@ -151,13 +161,13 @@ def opened(video: Path | None) -> Iterator[Any]:
         capture.release()
 
 
-def video_place(output: Path | None, video: Path | None, *, overwrite: bool) -> Path | None:
-    """The file for the named video; None means a window.
+def video_path(output: Path | None, video: Path | None, *, overwrite: bool) -> Path | None:
+    """The file that the video is written to; None shows it in a window.
 
     Raises
     ------
     SettingError
-        It exists, is named like a photo, or cannot be made.
+        The file exists, has the ending of an image, or cannot be created.
     """
     from data.pictures import SUFFIXES
 
@@ -165,9 +175,9 @@ def video_place(output: Path | None, video: Path | None, *, overwrite: bool) -> 
         return None
     if output is None:
         log.info("no display: writing to %s", DEFAULT_OUTPUT)
-    place = output or DEFAULT_OUTPUT
-    stem = "webcam" if video is None else video.stem
-    path = place if place.suffix and not place.is_dir() else place / f"{stem}.mp4"
+    path = output or DEFAULT_OUTPUT
+    if path.is_dir() or not path.suffix:
+        path /= f"{'webcam' if video is None else video.stem}.mp4"
     if path.suffix.lower() in SUFFIXES:
         raise SettingError(f"--output {path}: expected a folder, or a file that ends in .mp4")
     _check_folder(path.parent)
@@ -176,15 +186,24 @@ def video_place(output: Path | None, video: Path | None, *, overwrite: bool) -> 
     return path
 
 
-def run_video(capture: Any, path: Path | None, predict: Predict, own: Vocabulary) -> None:
-    """Name each frame, in a window or into a file; Ctrl-C ends, and the file is whole."""
+def run_video(capture: Any, path: Path | None, predict: Predict, vocabulary: Vocabulary) -> None:
+    """Segment each frame, into a file or a window; after Ctrl-C the file is still complete.
+
+    Raises
+    ------
+    SettingError
+        No frame can be read, or the file cannot be written.
+    """
     import cv2
+
+    from eval.predict import overlay
 
     writer = None
     frames = 0
     try:
         while (frame := capture.read()[1]) is not None:
-            drawn = _named(frame, predict, own)
+            image = frame[..., ::-1].copy()  # OpenCV's frames are BGR
+            drawn = overlay(image, predict(image), vocabulary)[..., ::-1]
             frames += 1
             if path is None:
                 cv2.imshow("demo", drawn)
@@ -207,25 +226,17 @@ def run_video(capture: Any, path: Path | None, predict: Predict, own: Vocabulary
 
 
 def _check_written(path: Path | None, frames: int) -> None:
-    """OpenCV does not say that a disk is full."""
+    """Count the frames in the file: OpenCV does not report that a disk is full."""
     import cv2
 
     capture = cv2.VideoCapture(str(path))
-    found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    written = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
     capture.release()
-    if found < max(1, frames - 1):  # some containers only estimate it
-        raise SettingError(f"{path}: {found} of {frames} frames were written; is the disk full?")
+    if written < max(1, frames - 1):  # some containers only estimate it
+        raise SettingError(f"{path}: {written} of {frames} frames were written; is the disk full?")
 
 
-def _named(frame: np.ndarray, predict: Predict, own: Vocabulary) -> np.ndarray:
-    """OpenCV's BGR in and out."""
-    from eval import predict as named_masks
-
-    image = frame[..., ::-1].copy()
-    return named_masks.overlay(image, predict(image), own)[..., ::-1]
-
-
-def _writer(path: Path, capture: Any, frame: np.ndarray) -> Any:
+def _writer(path: Path, capture: Any, frame: Any) -> Any:
     import cv2
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -233,20 +244,22 @@ def _writer(path: Path, capture: Any, frame: np.ndarray) -> Any:
     size = (frame.shape[1], frame.shape[0])
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
     if not writer.isOpened():
-        raise SettingError(f"{path}: this OpenCV cannot write it; name a folder, or a file .mp4")
+        raise SettingError(
+            f"--output {path}: OpenCV cannot write this format; name a folder or an .mp4 file"
+        )
     return writer
 
 
 @click.command(cls=DemoCommand, help=__doc__, context_settings=HELP)
 @click.option("--input", "inputs", multiple=True, help="Images, folders of images, or globs.")
 @click.option("--video-input", "video", type=click.Path(path_type=Path), help="A video file.")
-@click.option("--webcam", is_flag=True, help="Camera 0; Ctrl-C or Esc ends.")
+@click.option("--webcam", is_flag=True, help="Camera 0; stop with Ctrl-C or Esc.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    help=f"Folder, or file for one image or a video; else {DEFAULT_OUTPUT}.",
+    help=f"Folder, or file for one image or a video. Default: {DEFAULT_OUTPUT}.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @model_options
 def main(
     inputs: tuple[str, ...],
@@ -259,19 +272,19 @@ def main(
 ) -> None:
     if (bool(inputs), video is not None, webcam).count(True) != 1:
         raise click.UsageError("give one of --input, --video-input and --webcam")
-    # What can be wrong with input and output is reported before the network is read.
+    # Input and output are checked first: reading the network may take minutes.
     if not inputs:
-        with opened(video) as capture:
-            path = video_place(output, video, overwrite=overwrite)
+        with open_video(video) as capture:
+            path = video_path(output, video, overwrite=overwrite)
             model, words = open_words(options, seen)
             run_video(capture, path, model.predictor(words), words)
         return
-    found = photos(inputs)
-    targets = places(output, found, overwrite=overwrite)
+    files = photos(inputs)
+    overlays = overlay_paths(output, files, overwrite=overwrite)
     if output is None:
         log.info("no --output: writing to %s", DEFAULT_OUTPUT)
     model, words = open_words(options, seen)
-    run_photos(found, targets, model.predictor(words), words)
+    run_photos(files, overlays, model.predictor(words), words)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the two demos share: the options that say which network, and how they are parsed."""
+"""Options that the two demos share: which network to open, and in which words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import click
 
 from data.errors import SettingError
 from data.text.vocabulary import Vocabulary
-from eval.trained import DEFAULT_CONFIG, Model, Options, open_model, split
+from eval.class_names import split
+from eval.model import DEFAULT_CONFIG, Model, Options
+from eval.trained import open_model
 from pipeline.commands import one_line_errors
 
 log = logging.getLogger("demo")
@@ -22,9 +24,9 @@ HELP = {"help_option_names": ["-h", "--help"]}
 
 
 class DemoCommand(click.Command):
-    """A command whose `--input` takes several values, and whose `--opts` takes all that follow.
+    """A command whose `--input` takes several values, and whose `--opts` takes the rest.
 
-    The published command lines have both; click's own options have one value each time.
+    The published command lines have both; an option of click takes one value each time.
     """
 
     @staticmethod
@@ -32,9 +34,9 @@ class DemoCommand(click.Command):
         """`--input a b` as `--input a --input b`, and all that follows `--opts` likewise."""
         first, last = list(words), []
         if "--opts" in first:
-            place = first.index("--opts")
-            last = [part for word in first[place + 1 :] for part in ("--opts", word)]
-            del first[place:]
+            start = first.index("--opts")
+            last = [part for word in first[start + 1 :] for part in ("--opts", word)]
+            del first[start:]
         result: list[str] = []
         option = ""
         for word in first:
@@ -54,15 +56,18 @@ class DemoCommand(click.Command):
 
 
 _OPTIONS = (
-    click.option("--checkpoint", help="Weights of ZegFormer or SAZS; else MODEL.WEIGHTS."),
+    click.option(
+        "--checkpoint",
+        help="Weights of ZegFormer or SAZS. Default: MODEL.WEIGHTS, else the packaged network.",
+    ),
     click.option(
         "--config-file",
         "config",
-        help=f"ZegFormer's; by default the checkpoint's own, else {DEFAULT_CONFIG}.",
+        help=f"ZegFormer's. Default: the one in the checkpoint, else {DEFAULT_CONFIG}.",
     ),
     click.option("--classes", help='"cat, sofa", or a file of names (.txt, .json).'),
     click.option(
-        "--seen", help="Which of --classes had masks in training; by default found by name."
+        "--seen", help="Which of --classes had masks in training. Default: matched by name."
     ),
     click.option("--embeddings", help="Table of text embeddings (.npy) in place of CLIP."),
     click.option("--arch", help="Network of a SAZS checkpoint that does not record it."),
@@ -71,7 +76,7 @@ _OPTIONS = (
         type=click.IntRange(min=0),
         default=512,
         show_default=True,
-        help="SAZS: side in pixels of the square that images are resized to; 0: their own size.",
+        help="SAZS: side in pixels of the square that images are resized to; 0 keeps their size.",
     ),
     click.option(
         "--confidence-threshold",
@@ -92,17 +97,17 @@ _OPTIONS = (
 
 
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that name a network; the command gets them as `options` and `seen`.
+    """Add the options that name a network; the command receives `options` and `seen`.
 
-    An error that a user can correct is reported as one line; with `--debug` it has its traceback.
+    An error that the user can correct is printed as one line, with `--debug` as a traceback.
     """
 
     @functools.wraps(command)
-    def with_options(*, debug: bool, **given: Any) -> None:
-        options = Options(**{field.name: given.pop(field.name) for field in fields(Options)})
+    def with_options(*, debug: bool, **arguments: Any) -> None:
+        options = Options(**{field.name: arguments.pop(field.name) for field in fields(Options)})
         _log_to_terminal()
         with one_line_errors(debug=debug):
-            command(options=options, **given)
+            command(options=options, **arguments)
 
     for option in reversed(_OPTIONS):
         with_options = option(with_options)
@@ -115,18 +120,20 @@ def open_words(options: Options, seen: str | None) -> tuple[Model, Vocabulary]:
     Raises
     ------
     SettingError
-        `seen` is given for SAZS, of which nothing depends on it; also as `open_model`.
+        `seen` was given for SAZS, where it has no effect; also as `open_model`.
     """
     model = open_model(options)
     if seen is not None and model.trained is None:
-        raise SettingError("--seen: only ZegFormer tells seen classes apart; leave it out")
+        raise SettingError(
+            "--seen: has an effect with ZegFormer only, found a SAZS checkpoint; leave it out"
+        )
     if options.classes is None:
         return model, model.words
     return model, model.vocabulary(model.words.names, None if seen is None else split(seen))
 
 
 def _log_to_terminal() -> None:
-    """Log what is done to the terminal, without the messages of other libraries."""
+    """Log to the terminal, without the chatter of other libraries."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for name in ("PIL", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)

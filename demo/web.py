@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""A page on this machine: a photo and words in, named masks and the photo's eigenvectors out.
+"""A page on this machine: a photo and words in, its label map and eigenvectors out.
 
 python demo/web.py --checkpoint model_final.safetensors
 python demo/web.py --checkpoint model_best.safetensors --embeddings table.npy --classes names.txt
 
-The page answers on 127.0.0.1 alone and loads nothing from elsewhere.
+The page is served on 127.0.0.1 only and loads nothing from elsewhere.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.errors import EigenshapeError, SettingError
 from demo.options import HELP, DemoCommand, Options, model_options, open_words
-from eval.trained import Model, split
+from eval.class_names import split
+from eval.model import Model
 
 if TYPE_CHECKING:
     import gradio
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 MOST_WORDS = 100
-LONGEST = 1600  # pixels; a larger photo is made smaller first
+LONGEST = 1600  # pixels; a larger photo is reduced first
 EIGENVECTORS = 5
-_BUTTONS: Any = ["download", "fullscreen"]  # none that would share a photo
+_BUTTONS: Any = ["download", "fullscreen"]  # none that would upload a photo
 _FONT = ("system-ui", "sans-serif")
-_SAID = '<p class="said" role="status">{}</p>'
-# Whatever a library puts into the page, a browser asks nobody but this server.
+_STATUS = '<p class="status" role="status">{}</p>'
+# Whatever a library puts into the page, a browser contacts no server but this one.
 _POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; "
     "frame-ancestors 'self'"
@@ -52,52 +53,51 @@ log = logging.getLogger("demo")
 
 @dataclass(frozen=True)
 class Answer:
-    """What the page shows of one photo. Where something was wrong, `said` is all there is.
+    """What the page shows for one photo; after an error, `status` alone.
 
     overlay : (H, W, 3) uint8 or None
-    legend : HTML, the classes found
-    vectors : eigenvectors as pictures, with captions
-    said : one line of HTML
+    legend : HTML, the classes present
+    vectors : (H, W, 3) uint8 image of each eigenvector, with its caption
+    status : one line of HTML
     """
 
     overlay: np.ndarray | None = None
     legend: str = ""
     vectors: tuple[tuple[np.ndarray, str], ...] = ()
-    said: str = ""
+    status: str = ""
 
 
 @dataclass(frozen=True)
 class Page:
-    """What stands behind the page: a network, and an extractor for eigenvectors."""
+    """The network and the extractor behind the page."""
 
     model: Model
     extractor: Extractor
 
     def answer(self, path: str | None, words: str) -> Answer:
-        """Name the words in the photo at `path`."""
+        """Segment the photo at `path` in these words."""
         try:
             if not path:
                 raise SettingError("No photo yet: drop one, or choose a file.")
-            own = self._asked(words)
+            vocabulary = self._vocabulary(words)
             image, note = _read(path)
-            found = self.model.predictor(own)(image)
-            vectors, trouble = self._eigenvectors(image)
+            named = self.model.predictor(vocabulary)(image)
+            vectors, failure = self._eigenvectors(image)
         except Exception as error:
             if not isinstance(error, EigenshapeError | OSError):
                 log.exception("%s", path)
                 raise
-            return Answer(said=_line(str(error)))
-        from eval import predict as named_masks
+            return Answer(status=_line(str(error)))
+        from eval.predict import overlay
 
-        told = _told(found)
         return Answer(
-            named_masks.overlay(image, found, own),
-            _legend(found, own),
+            overlay(image, named, vocabulary),
+            _legend(named, vocabulary),
             vectors,
-            _line(" ".join(filter(None, (told, note, trouble)))),
+            _line(" ".join(filter(None, (_outcome(named), note, failure)))),
         )
 
-    def _asked(self, words: str) -> Vocabulary:
+    def _vocabulary(self, words: str) -> Vocabulary:
         names = split(words)
         if not names:
             raise SettingError("No words: type what to look for, for example: cat, sofa")
@@ -106,7 +106,7 @@ class Page:
         return self.model.vocabulary(names)
 
     def _eigenvectors(self, image: np.ndarray) -> tuple[tuple[tuple[np.ndarray, str], ...], str]:
-        """Pictures with captions, or why there are none."""
+        """Images with captions, or why there are none."""
         from eigen.picture import eigenvectors
         from eval.figures import vector_rgb
 
@@ -125,23 +125,23 @@ class Page:
         ), ""
 
 
-def _told(found: Named) -> str:
-    """What a newcomer should know of the result."""
+def _outcome(named: Named) -> str:
+    """What a newcomer should know about the result."""
     from eval.predict import IGNORE
 
-    if not found.scores:
+    if not named.scores:
         return "No mask was accepted for these words."
-    if (found.labels != IGNORE).all():
-        return "Done. Every pixel got its likeliest word; add words for what else is there."
+    if (named.labels != IGNORE).all():
+        return "Done. Every pixel got its most likely word; add words for whatever else is there."
     return "Done."
 
 
 def _line(text: str) -> str:
-    return _SAID.format(html.escape(" ".join(text.split())))
+    return _STATUS.format(html.escape(" ".join(text.split())))
 
 
 def _read(path: str) -> tuple[np.ndarray, str]:
-    """The photo, and what was done to it."""
+    """The photo, and a note if it was reduced."""
     import cv2
 
     from data.pictures import ImageError, read_image
@@ -149,26 +149,26 @@ def _read(path: str) -> tuple[np.ndarray, str]:
     try:
         image = read_image(Path(path))
     except ImageError as error:
-        # The path is the server's own copy, which says nothing to the one who asks.
+        # The path is that of the server's copy, which means nothing to the user.
         raise SettingError(f"{Path(path).name} cannot be read: {error.reason}") from error
     scale = LONGEST / max(image.shape[:2])
     if scale >= 1:
         return image, ""
     width, height = (max(1, round(n * scale)) for n in image.shape[1::-1])
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return small, f"The photo was made smaller first, to {width} x {height} pixels."
+    return small, f"The photo was first reduced to {width} x {height} pixels."
 
 
-def _legend(found: Named, own: Vocabulary) -> str:
+def _legend(named: Named, vocabulary: Vocabulary) -> str:
     """Colour, name, share of the photo and score of each class, the largest first."""
     from eval.figures import label_colour
 
-    shares = {c: float((found.labels == c).mean()) for c in found.scores}
+    shares = {c: float((named.labels == c).mean()) for c in named.scores}
     rows = [
         "<tr>"
         f'<td><span class="chip" style="background:rgb{label_colour(c + 1)}"></span></td>'
-        f"<td>{html.escape(own.names[c])}</td><td>{100 * shares[c]:.1f} %</td>"
-        f"<td>{found.scores[c]:.3f}</td></tr>"
+        f"<td>{html.escape(vocabulary.names[c])}</td><td>{100 * shares[c]:.1f} %</td>"
+        f"<td>{named.scores[c]:.3f}</td></tr>"
         for c in sorted(shares, key=lambda c: -shares[c])
     ]
     if not rows:
@@ -189,14 +189,14 @@ _CSS = """
 
 
 def build(page: Page, title: str) -> gradio.Blocks:
-    """The page's controls, tied to `page`."""
+    """The controls of the page, tied to `page`."""
     import gradio as gr
 
-    known = ", ".join(page.model.words.names[:3])
+    examples = ", ".join(page.model.words.names[:3])
 
-    def asked(path: str | None, words: str) -> tuple[Any, ...]:
-        found = page.answer(path, words)
-        return found.overlay, found.legend, list(found.vectors), found.said
+    def answer(path: str | None, words: str) -> tuple[Any, ...]:
+        shown = page.answer(path, words)
+        return shown.overlay, shown.legend, list(shown.vectors), shown.status
 
     with gr.Blocks(title="eigenshape", analytics_enabled=False) as blocks:
         gr.Markdown(f"# eigenshape\n{title}: name what is in a photo, in your own words.")
@@ -209,13 +209,13 @@ def build(page: Page, title: str) -> gradio.Blocks:
                     sources=["upload", "clipboard"],
                     buttons=["fullscreen"],
                 )
-                # Gradio's own reader knows fewer pictures, and says less of bad ones.
+                # Gradio's reader knows fewer formats, and says less about bad files.
                 photo.preprocess = _path  # type: ignore[method-assign, assignment]
                 words = gr.Textbox(
-                    label="Words, with commas between", placeholder=f"for example: {known}"
+                    label="Words, separated by commas", placeholder=f"for example: {examples}"
                 )
                 button = gr.Button("Name them", variant="primary")
-                said = gr.HTML()
+                status = gr.HTML()
             with gr.Column():
                 overlay = gr.Image(label="Named", format="png", interactive=False, buttons=_BUTTONS)
                 legend = gr.HTML()
@@ -224,7 +224,8 @@ def build(page: Page, title: str) -> gradio.Blocks:
             elem_id="vectors", show_label=False, format="png", columns=EIGENVECTORS,
             object_fit="contain", height="auto", interactive=False, buttons=_BUTTONS,
         )  # fmt: skip
-        gr.on([button.click, words.submit], asked, [photo, words], [overlay, legend, vectors, said])
+        results = [overlay, legend, vectors, status]
+        gr.on([button.click, words.submit], answer, [photo, words], results)
     return blocks
 
 
@@ -233,12 +234,12 @@ def _path(upload: Any) -> str | None:
 
 
 def serve(blocks: gradio.Blocks, port: int | None) -> str:
-    """Start the server in a thread of its own; the page's address.
+    """Start the server in a new thread and return the address of the page.
 
     Parameters
     ----------
     port : int or None
-        None takes the first free one from 7860 on.
+        None takes the first free one from 7860.
 
     Raises
     ------
@@ -257,22 +258,22 @@ def serve(blocks: gradio.Blocks, port: int | None) -> str:
 
 
 class _Policy:
-    """Adds the policy to every answer of the server."""
+    """Add the content security policy to every response."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def sent(message: Any) -> None:
+        async def send_with_policy(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message["headers"].append((b"content-security-policy", _POLICY.encode()))
             await send(message)
 
-        await self.app(scope, receive, sent)
+        await self.app(scope, receive, send_with_policy)
 
 
 @click.command(cls=DemoCommand, help=__doc__, context_settings=HELP)
-@click.option("--port", type=int, help="By default the first free one from 7860 on.")
+@click.option("--port", type=int, help="Default: the first free one from 7860.")
 @click.option(
     "--extractor", default="lowlevel8", show_default=True, help="Features of the eigenvectors."
 )
@@ -280,17 +281,15 @@ class _Policy:
 def main(port: int | None, extractor: str, options: Options, seen: str | None) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     if importlib.util.find_spec("gradio") is None:
-        raise SettingError("the page needs gradio: python -m pip install -e '.[web]'")
+        raise SettingError(
+            "gradio is not installed, which the page needs: python -m pip install -e '.[web]'"
+        )
     model, _ = open_words(options, seen)
-    blocks = build(Page(model, _extractor(extractor)), Path(model.source).name)
-    log.info("open %s in a browser; Ctrl-C ends", serve(blocks, port))
+    from eigen.extractors import extractor as open_extractor
+
+    blocks = build(Page(model, open_extractor(extractor)), Path(model.source).name)
+    log.info("open %s in a browser; stop with Ctrl-C", serve(blocks, port))
     blocks.block_thread()
-
-
-def _extractor(name: str) -> Extractor:
-    from eigen.extractors import extractor
-
-    return extractor(name)
 
 
 if __name__ == "__main__":

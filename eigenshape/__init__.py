@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from eigen.store.shards import open as open_shards
     from eigenshape.discovery import joint_eigenvectors, objects
     from eigenshape.functions import eigenvectors, eigenvectors_of, extractor
+    from eval.model import Model
     from eval.refine import refine
-    from eval.trained import Model, load, segment
+    from eval.trained import load, segment
 
 __version__ = "0.1.0"
 
@@ -70,7 +71,7 @@ _HOMES = {
     "ExtractorSpec": ("eigen.extractors.spec", "ExtractorSpec"),
     "GraphSpec": ("eigen.graphs.build", "GraphSpec"),
     "MaskSpec": ("eigen.mask_spec", "MaskSpec"),
-    "Model": ("eval.trained", "Model"),
+    "Model": ("eval.model", "Model"),
     "ObjectSpec": ("eigen.objects.find", "ObjectSpec"),
     "PixelSpec": ("eigen.graphs.pixels", "PixelSpec"),
     "SolveSpec": ("eigen.solvers.spec", "SolveSpec"),

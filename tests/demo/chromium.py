@@ -1,4 +1,4 @@
-"""A headless Chromium to click in, through its own debugging protocol."""
+"""A headless Chromium, driven through its debugging protocol."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OPTIONS = [
 
 
 class Browser:
-    """One page. `requests` are the addresses that it asked for.
+    """One page. `requests` are the addresses that it requested.
 
     profile : an empty folder
     """
@@ -35,9 +35,9 @@ class Browser:
         self._numbers, self._loop = itertools.count(1), asyncio.new_event_loop()
         command = [CHROMIUM, *_OPTIONS, f"--user-data-dir={profile}", "about:blank"]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        told = profile / "DevToolsActivePort"
-        until(lambda: told.is_file() and told.read_text().count("\n") == 1)
-        port = told.read_text().split()[0]
+        port_file = profile / "DevToolsActivePort"
+        until(lambda: port_file.is_file() and port_file.read_text().count("\n") == 1)
+        port = port_file.read_text().split()[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
             (page,) = (tab for tab in json.load(answer) if tab["type"] == "page")
         self._socket = self._run(self._connected(page["webSocketDebuggerUrl"]))
@@ -73,11 +73,11 @@ class Browser:
 
     def value(self, script: str) -> Any:
         """What a script evaluates to."""
-        found = self.call(
+        answer = self.call(
             "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
         )
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
 
     def wait(self, script: str) -> Any:
         """The first true value of a script."""

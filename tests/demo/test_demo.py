@@ -1,4 +1,4 @@
-"""The demo on a small untrained network: what it writes, and what it says of bad input."""
+"""The demo with a small untrained network: what it writes, and how it reports bad input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from data.pictures import read_image, read_label
 from data.text.vocabulary import from_names
 from demo import demo
 from demo.options import DemoCommand
-from eval.trained import Model
+from eval.model import DEFAULT_CONFIG, Model
 from eval.zegformer.classes import TrainedClasses
 from models.clip.clip import CLIP
 from models.sazs import networks as sazs
@@ -75,26 +75,26 @@ def test_photos_become_overlays_labels_and_scores(setting, tmp_path):
     assert run(setting, "--input", setting / "photos", "--output", tmp_path / "out") == 0
     for stem in ("a", "b"):
         labels = read_label(tmp_path / "out" / f"{stem}_labels.png")
-        told = json.loads((tmp_path / "out" / f"{stem}.json").read_text())
-        assert labels.shape == (40, 56) == tuple(told["size"])
-        assert {entry["id"] for entry in told["classes"]} == set(np.unique(labels))
-        assert sum(entry["share"] for entry in told["classes"]) == pytest.approx(1)
-        assert {entry["name"] for entry in told["classes"]} <= {"cat", "wild horse", "sofa"}
+        content = json.loads((tmp_path / "out" / f"{stem}.json").read_text())
+        assert labels.shape == (40, 56) == tuple(content["size"])
+        assert {entry["id"] for entry in content["classes"]} == set(np.unique(labels))
+        assert sum(entry["share"] for entry in content["classes"]) == pytest.approx(1)
+        assert {entry["name"] for entry in content["classes"]} <= {"cat", "wild horse", "sofa"}
         assert read_image(tmp_path / "out" / f"{stem}.png").shape == (40, 56, 3)
 
 
 def test_a_glob_a_single_file_and_existing_output(setting, tmp_path, caplog):
-    picture = tmp_path / "one.png"
+    overlay = tmp_path / "one.png"
     glob = setting / "photos" / "a.*"
-    assert run(setting, "--input", glob, "--output", picture) == 0
-    before = picture.read_bytes()
-    assert run(setting, "--input", glob, "--output", picture) == 1
+    assert run(setting, "--input", glob, "--output", overlay) == 0
+    before = overlay.read_bytes()
+    assert run(setting, "--input", glob, "--output", overlay) == 1
     assert "one.png exists; give --overwrite" in caplog.text
-    assert run(setting, "--input", glob, "--output", picture, "--overwrite") == 0
-    assert picture.read_bytes() == before
+    assert run(setting, "--input", glob, "--output", overlay, "--overwrite") == 0
+    assert overlay.read_bytes() == before
 
 
-def test_nothing_accepted_is_said(setting, tmp_path, caplog):
+def test_an_image_without_accepted_masks_is_reported(setting, tmp_path, caplog):
     caplog.set_level("INFO")
     given = ("--input", setting / "photos" / "a.jpg", "--output", tmp_path)
     assert run(setting, *given, "--confidence-threshold", "1e9") == 0
@@ -105,9 +105,9 @@ def test_nothing_accepted_is_said(setting, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("--input", "gone.jpg"), "--input gone.jpg: no such photo"),
-        (("--video-input", "gone.mp4"), "--video-input gone.mp4 does not open"),
-        (("--video-input", __file__), "does not open: no video"),
+        (("--input", "gone.jpg"), "--input gone.jpg: expected a photo, a folder"),
+        (("--video-input", "gone.mp4"), "--video-input gone.mp4: no such file"),
+        (("--video-input", __file__), "cannot be opened; it is no video"),
         (("--input", __file__, "--output", "a.jpg"), "--output a.jpg: expected a folder, or"),
         (("--input", __file__, "--output", f"{__file__}/x"), "test_demo.py is a file, expected a"),
         (("--input", __file__, "--classes", " , "), "--classes: expected at least one class"),
@@ -131,7 +131,7 @@ def test_globs_reach_through_folders(tmp_path, monkeypatch):
     assert demo.photos(["x?/a.jpg"]) == [Path("x1/a.jpg"), Path("x2/a.jpg")]
 
 
-def test_photos_of_one_name_are_not_written_over_each_other(setting, tmp_path, caplog):
+def test_photos_with_the_same_name_do_not_overwrite_each_other(setting, tmp_path, caplog):
     (tmp_path / "a.jpg").write_bytes((setting / "photos" / "a.jpg").read_bytes())
     assert run(setting, "--input", tmp_path / "a.jpg", setting / "photos" / "a.jpg") == 1
     assert "would both be written to" in caplog.text
@@ -145,7 +145,7 @@ def test_output_is_checked_before_weights_are_read(setting, tmp_path, caplog):
 
 
 def test_words_are_looked_up_in_a_table_of_the_vocabulary(setting, tmp_path, caplog):
-    """The table has VOC's 20 rows, the words are two of them and one that is none."""
+    """The table has the 20 rows of VOC; two of the words are among its classes, one is not."""
     table = tmp_path / "voc.npy"
     np.save(table, np.random.default_rng(0).standard_normal((20, 16)))
     given = ("--input", setting / "photos" / "a.jpg", "--output", tmp_path, "--embeddings", table)
@@ -156,19 +156,19 @@ def test_words_are_looked_up_in_a_table_of_the_vocabulary(setting, tmp_path, cap
     assert "dragon: no text embedding in voc.npy, which has 20 names" in caplog.text
 
 
-def test_the_start_of_a_training_is_no_network(setting, tmp_path, caplog, monkeypatch):
+def test_a_pretrained_backbone_alone_is_refused(setting, tmp_path, caplog, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the default configuration is found from anywhere
     given = ["--input", setting / "photos", "--output", tmp_path / "out"]
     given += ["--embeddings", setting / "text.npy", "--classes", "cat, dog, cow"]
-    assert call(list(map(str, given))) == 1
+    assert call(list(map(str, ["--config-file", ROOT / DEFAULT_CONFIG, *given]))) == 1
     assert "R-50.pkl: a backbone to start a training run from" in caplog.text
-    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "trunk.pth")
-    given += ["--opts", "MODEL.WEIGHTS", tmp_path / "trunk.pth"]
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "backbone.pth")
+    given += ["--opts", "MODEL.WEIGHTS", tmp_path / "backbone.pth"]
     assert call(list(map(str, given))) == 1
-    assert "trunk.pth: a backbone to start a training run from" in caplog.text
+    assert "backbone.pth: a backbone to start a training run from" in caplog.text
 
 
-def test_which_words_had_masks_is_found_by_name():
+def test_words_with_masks_in_training_are_matched_by_name():
     trained = from_names(["cat", "couch, sofa", "tvmonitor"])
     model = Model("zegformer", "x", trained, trained, None)
     assert model.vocabulary(["Sofa", "dragon", "tv monitor"]).unseen_ids == [1]
@@ -191,7 +191,7 @@ def test_options_with_several_values(given, parsed):
     assert DemoCommand.expand(given.split()) == parsed.split()
 
 
-def test_one_source_is_needed(setting, tmp_path, caplog):
+def test_exactly_one_input_is_required(setting, tmp_path, caplog):
     assert run(setting) == 2
     assert "give one of --input, --video-input and --webcam" in caplog.text
     assert run(setting, "--input", "a.jpg", "--webcam") == 2
@@ -201,7 +201,7 @@ def test_one_source_is_needed(setting, tmp_path, caplog):
     assert call(["--help"]) == 0 and "KEY VALUE ..." in caplog.text
 
 
-def test_a_checkpoint_brings_its_configuration(setting, tmp_path):
+def test_the_configuration_is_taken_from_the_checkpoint(setting, tmp_path):
     weights = tmp_path / "model.safetensors"
     settings = load(CONFIG, [*map(str, small())])
     state = torch.load(setting / "model_final.pth", weights_only=True)["model"]
@@ -213,7 +213,7 @@ def test_a_checkpoint_brings_its_configuration(setting, tmp_path):
 
 
 def test_a_checkpoint_with_a_table_needs_no_other_file(setting, tmp_path, caplog):
-    """Class names and text embeddings travel with it, wherever the files it was made from are."""
+    """Class names and text embeddings are stored in it; the files it was made from may be gone."""
     names = ("cat", "dog", "cow")
     table = np.load(setting / "text.npy")
     record = TrainedClasses(from_names(names).holding_out({2}), names[:2], table)
@@ -236,7 +236,7 @@ def test_a_checkpoint_with_a_table_needs_no_other_file(setting, tmp_path, caplog
     assert "leave --embeddings out" not in caplog.text
 
 
-def test_typed_words_pass_clips_text_tower_once(tmp_path, setting, monkeypatch, caplog):
+def test_words_are_embedded_by_clip_once(tmp_path, setting, monkeypatch, caplog):
     monkeypatch.setenv("HOME", str(tmp_path))  # the cache of text embeddings
     caplog.set_level("INFO")
     torch.manual_seed(0)
@@ -259,7 +259,7 @@ def test_typed_words_pass_clips_text_tower_once(tmp_path, setting, monkeypatch, 
     assert (tmp_path / "out" / "a_labels.png").read_bytes() == first
 
 
-def test_the_per_pixel_baseline_names_photos(setting, tmp_path, caplog):
+def test_the_per_pixel_baseline_segments_photos(setting, tmp_path, caplog):
     torch.manual_seed(0)
     model = PerPixelBaseline(depth=50, width=32, text_dim=16)
     torch.save({"model": model.state_dict()}, tmp_path / "baseline.pth")
@@ -269,13 +269,13 @@ def test_the_per_pixel_baseline_names_photos(setting, tmp_path, caplog):
     assert "SemanticSegmentorGzero for the per-pixel baseline" in caplog.text
     opts = [*small(), "MODEL.META_ARCHITECTURE", "SemanticSegmentorGzero"]
     assert run(setting, *given, opts=opts) == 0
-    told = json.loads((tmp_path / "out" / "a.json").read_text())
-    assert sum(entry["share"] for entry in told["classes"]) == pytest.approx(1)
+    content = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert sum(entry["share"] for entry in content["classes"]) == pytest.approx(1)
     # Probabilities of three classes.
-    assert all(1 / 3 <= entry["score"] <= 1 for entry in told["classes"])
+    assert all(1 / 3 <= entry["score"] <= 1 for entry in content["classes"])
 
 
-def test_sazs_names_photos(setting, tmp_path, caplog):
+def test_sazs_segments_photos(setting, tmp_path, caplog):
     weights = tmp_path / "sazs.safetensors"
     torch.manual_seed(0)
     weight_files.write_safetensors(weights, sazs.build("drn_d_22_slim").state_dict(), {})
@@ -290,11 +290,11 @@ def test_sazs_names_photos(setting, tmp_path, caplog):
     assert read_label(tmp_path / "o" / "a_labels.png").shape == (40, 56)
 
 
-def test_unreadable_photos_are_left_out(setting, tmp_path, caplog):
+def test_unreadable_photos_are_skipped(setting, tmp_path, caplog):
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     good = setting / "photos" / "a.jpg"
     assert run(setting, "--input", tmp_path / "bad.jpg", good, "--output", tmp_path / "out") == 0
-    assert "left out" in caplog.text and (tmp_path / "out" / "a.png").is_file()
+    assert "skipped: " in caplog.text and (tmp_path / "out" / "a.png").is_file()
     assert run(setting, "--input", tmp_path / "bad.jpg", "--output", tmp_path / "no") == 1
 
 

@@ -1,4 +1,4 @@
-"""The web page: what it answers, and that it does so in a real browser, asking nobody else."""
+"""The web page: its answers, and that a real browser shows them and contacts no other host."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from data import weight_files
 from data.text.vocabulary import from_names
 from demo import web
 from eigen.extractors import extractor
+from eval.model import Model
 from eval.predict import IGNORE, Named
-from eval.trained import Model
 from eval.zegformer import build as zegformer_build
 from eval.zegformer.classes import CLIP_DIM
 from models.clip.clip import CLIP
@@ -35,12 +35,12 @@ from tests.demo.settings import SMALL_ZEGFORMER
 ROOT = Path(__file__).parents[2]
 
 
-def left_half(own):
+def left_half(vocabulary):
     """Names the left half of a photo with the first word; "nothing" names nothing."""
 
     def predict(image):
         labels = np.full(image.shape[:2], IGNORE, np.uint16)
-        if own.names[0] != "nothing":
+        if vocabulary.names[0] != "nothing":
             labels[:, : image.shape[1] // 2] = 0
         return Named(labels, {c: 0.5 for c in np.unique(labels).tolist() if c != IGNORE})
 
@@ -64,28 +64,28 @@ def page():
 
 
 def test_a_photo_and_words_become_masks_legend_and_eigenvectors(page, photo):
-    found = page.answer(str(photo), "cat, <b>, cat,")
-    assert found.overlay.shape == (96, 128, 3)
-    assert "50.0 %" in found.legend and "cat" in found.legend
-    assert len(found.vectors) == 5 and found.vectors[0][0].shape == (96, 128, 3)
-    assert "Done." in found.said and "Every pixel" not in found.said
+    shown = page.answer(str(photo), "cat, <b>, cat,")
+    assert shown.overlay.shape == (96, 128, 3)
+    assert "50.0 %" in shown.legend and "cat" in shown.legend
+    assert len(shown.vectors) == 5 and shown.vectors[0][0].shape == (96, 128, 3)
+    assert "Done." in shown.status and "Every pixel" not in shown.status
 
 
 def test_names_are_text_and_not_html(page, photo):
     assert "&lt;b&gt;" in page.answer(str(photo), "<b>").legend
 
 
-def test_large_photos_are_made_smaller(page, tmp_path):
+def test_large_photos_are_reduced(page, tmp_path):
     Image.new("RGB", (3000, 150)).save(tmp_path / "wide.png")
-    found = page.answer(str(tmp_path / "wide.png"), "cat")
-    assert found.overlay.shape == (80, 1600, 3) and "1600 x 80" in found.said
+    shown = page.answer(str(tmp_path / "wide.png"), "cat")
+    assert shown.overlay.shape == (80, 1600, 3) and "1600 x 80" in shown.status
 
 
 BAD = {
     "no photo": (None, "cat", "No photo yet"),
     "no words": ("photo", " , ", "No words"),
     "too many words": ("photo", ",".join(map(str, range(101))), "101 words: at most 100"),
-    "no picture": ("bad.jpg", "cat", "bad.jpg cannot be read"),
+    "no image": ("bad.jpg", "cat", "bad.jpg cannot be read"),
 }
 
 
@@ -94,39 +94,39 @@ def test_bad_input_is_one_line_and_nothing_else(page, photo, tmp_path, case):
     name, words, message = BAD[case]
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     path = {"photo": str(photo), "bad.jpg": str(tmp_path / "bad.jpg")}.get(name)
-    found = page.answer(path, words)
-    assert message in found.said and "\n" not in found.said
-    assert str(tmp_path) not in found.said
-    assert found == web.Answer(said=found.said)
+    shown = page.answer(path, words)
+    assert message in shown.status and "\n" not in shown.status
+    assert str(tmp_path) not in shown.status
+    assert shown == web.Answer(status=shown.status)
 
 
-def test_no_mask_and_no_eigenvectors_are_said(page, photo, tmp_path):
-    found = page.answer(str(photo), "nothing")
-    assert "No mask was accepted" in found.said and not found.legend and found.vectors
+def test_missing_masks_and_eigenvectors_are_reported(page, photo, tmp_path):
+    shown = page.answer(str(photo), "nothing")
+    assert "No mask was accepted" in shown.status and not shown.legend and shown.vectors
     Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
-    found = page.answer(str(tmp_path / "tiny.png"), "cat")
-    assert "No eigenvectors" in found.said and found.overlay is not None
+    shown = page.answer(str(tmp_path / "tiny.png"), "cat")
+    assert "No eigenvectors" in shown.status and shown.overlay is not None
 
 
-def test_without_gradio_one_line_says_what_to_install(monkeypatch):
+def test_a_missing_gradio_is_reported_with_the_remedy(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     result = CliRunner().invoke(web.main, ["--checkpoint", "gone.pth"])
     assert result.exit_code == 1
-    assert "the page needs gradio: python -m pip install" in result.output
+    assert "gradio is not installed, which the page needs: python -m pip install" in result.output
 
 
 @contextlib.contextmanager
 def served(folder, *options):
-    """Address of a page in a process of its own; `folder` is empty, and its home."""
+    """Address of a page served by another process, whose home is the empty `folder`."""
     command = [sys.executable, "demo/web.py", *map(str, options)]
-    told = folder / "told.txt"
-    with told.open("w") as file:
+    log = folder / "log.txt"
+    with log.open("w") as file:
         environment = os.environ | {"HOME": str(folder)}
         process = subprocess.Popen(command, cwd=ROOT, stderr=file, env=environment)
         try:
-            words = until(lambda: process.poll() or "open http" in told.read_text(), 120)
-            assert words is True, told.read_text()
-            yield told.read_text().partition("open ")[2].split()[0]
+            is_serving = until(lambda: process.poll() or "open http" in log.read_text(), 120)
+            assert is_serving is True, log.read_text()
+            yield log.read_text().partition("open ")[2].split()[0]
         finally:
             process.terminate()
             process.wait()
@@ -145,8 +145,8 @@ def address(tmp_path_factory):
     with served(
         folder, "--checkpoint", weights, "--input-side", "64",
         "--embeddings", folder / "table.npy", "--classes", folder / "names.txt",
-    ) as own:  # fmt: skip
-        yield own
+    ) as url:  # fmt: skip
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -165,15 +165,15 @@ def zegformer_address(tmp_path_factory):
     model = zegformer_build.network(settings, CLIP_DIM)
     weights = folder / "zegformer.safetensors"
     weight_files.write_safetensors(weights, model.state_dict(), {"config": flat(settings)})
-    with served(folder, "--checkpoint", weights) as own:
-        yield own
+    with served(folder, "--checkpoint", weights) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    own = Browser(tmp_path_factory.mktemp("profile"))
-    yield own
-    own.close()
+    chromium = Browser(tmp_path_factory.mktemp("profile"))
+    yield chromium
+    chromium.close()
 
 
 CLICK = "[...document.querySelectorAll('button')].find((b) => b.textContent.trim() == {})?.click()"
@@ -182,14 +182,16 @@ TYPE = """(() => {{
   Object.getOwnPropertyDescriptor(Object.getPrototypeOf(box), 'value').set.call(box, {});
   box.dispatchEvent(new Event('input', {{ bubbles: true }}));
 }})()"""
-SAID = "document.querySelector('.said')?.textContent ?? ''"
+STATUS = "document.querySelector('.status')?.textContent ?? ''"
 
 
 def ask(browser, words, expected):
-    """Type the words, click, and wait for a line that holds `expected`."""
+    """Type the words, click, and wait for a status that contains `expected`."""
     browser.value(TYPE.format(json.dumps(words)))
     # The page takes a moment to notice what was typed.
-    until(lambda: [browser.value(CLICK.format('"Name them"')), expected in browser.value(SAID)][1])
+    until(
+        lambda: [browser.value(CLICK.format('"Name them"')), expected in browser.value(STATUS)][1]
+    )
 
 
 def in_a_browser(test):
@@ -228,14 +230,14 @@ def test_the_page_in_a_browser(address, browser, photo, tmp_path, width):
 
 
 @in_a_browser
-def test_zegformer_names_any_words_in_a_browser(zegformer_address, browser, photo):
+def test_zegformer_takes_any_words_in_a_browser(zegformer_address, browser, photo):
     browser.open(zegformer_address, 1400)
     browser.wait("document.querySelector('textarea') && document.querySelector('[type=file]') && 1")
     browser.choose("[type=file]", photo)
-    ask(browser, "dragon, a word that no list has", "Every pixel got its likeliest word")
+    ask(browser, "dragon, a word that no list has", "Every pixel got its most likely word")
     browser.wait("document.querySelectorAll('#vectors img').length == 5")
     named = "[...document.querySelectorAll('.legend tr')].map((row) => row.cells[1].textContent)"
-    head, *found = browser.wait(named)
-    assert head == "class" and found and set(found) <= {"dragon", "a word that no list has"}
+    head, *names = browser.wait(named)
+    assert head == "class" and names and set(names) <= {"dragon", "a word that no list has"}
     loaded = "[...document.querySelectorAll('img')].filter((i) => i.naturalWidth == 128)"
     browser.wait(f"{loaded}.length >= 2")

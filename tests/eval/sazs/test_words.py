@@ -13,8 +13,9 @@ from data import weight_files
 from data.errors import VocabularyError
 from data.text.vocabulary import builtin, from_names
 from eigen.extractors.zoo import CONVOLUTIONAL
+from eval.model import Options
 from eval.sazs.words import PACKAGED, has_words, texts_of
-from eval.trained import Options, load, open_model, segment
+from eval.trained import load, open_model, segment
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,16 @@ def test_the_packaged_network_finds_a_cat_where_no_checkpoint_is_named():
     shares = np.bincount(labels.ravel(), minlength=3) / labels.size
     assert shares[1] > 0.35 and shares[2] < 0.05  # a portrait: face, ears and shoulders
     assert labels[150, 220] == 1
+
+
+def test_the_packaged_network_takes_a_table_of_other_words(tmp_path):
+    image = skimage.data.chelsea()[::2, ::2]
+    for dimension in (512, 16):
+        np.save(tmp_path / f"{dimension}.npy", np.eye(2, dimension))
+    model = open_model(Options(classes="wug, dax", embeddings=str(tmp_path / "512.npy")))
+    assert segment(image, ["dax"], model).shape == image.shape[:2]
+    with pytest.raises(VocabularyError, match=r"16.npy: expected .* dimension 512, found 16"):
+        open_model(Options(classes="wug, dax", embeddings=str(tmp_path / "16.npy")))
 
 
 def test_the_names_of_a_vocabulary_are_known(checkpoint):
