@@ -203,7 +203,7 @@ def _mask_folder(tree: Tree) -> Path | None:
             answer = read_json(tree.layout.record(tree.name, "masks", number), RunError)
         except (EigenshapeError, OSError):
             continue
-        return Path(answer["folder"])
+        return (tree.folder if answer["inside"] else Path()) / answer["folder"]
     return None
 
 
@@ -214,8 +214,8 @@ def _masks(tree: Tree, finding: Finding, folder: Path, sampled: int) -> Iterator
         shard = shards.Shard(tree.shard(number))
         rows = read_table(tree.layout.mask_list(tree.name, number), COLUMNS, RunError)
         listed = {row["id"]: row["run"] for row in rows}
-        table = shard.table()
-        for id, hash in zip(shard.ids(), table["sha256"], strict=True):
+        table = shard.table()  # without columns where all its images are in quarantine
+        for id, hash in zip(shard.ids(), table.get("sha256", ()), strict=True):
             for vector, path in enumerate(mask_paths(folder, id, table["eigenvalues"].shape[1])):
                 expected[path.name] = (listed.get(id), shard.path.name, str(hash), vector)
     present = {path.name for path in folder.iterdir()}

@@ -181,9 +181,10 @@ def masks(config: Config, dataset: str, shard: int, workers: int) -> None:
         config,
         workers=workers,
     )
-    folder = str(layout.masks(dataset))
-    record = layout.record(dataset, "masks", shard)
-    answer(record, stage_request("masks", config), folder=folder)
+    results, folder = Path(layout.results_root) / dataset, layout.masks(dataset)
+    inside = folder.is_relative_to(results)  # then it moves with the results
+    where = {"folder": str(folder.relative_to(results) if inside else folder), "inside": inside}
+    answer(layout.record(dataset, "masks", shard), stage_request("masks", config), **where)
 
 
 @main.command()

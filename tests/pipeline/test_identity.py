@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from PIL import Image
 
+from pipeline.audit import audit
 from pipeline.cli import main
 from pipeline.plan import Plan
 from tests.pictures import scene
@@ -191,6 +192,7 @@ class Edits(RuleBasedStateMachine):
         assert made.keys() == expected.keys()
         differing = [name for name in made if made[name] != expected[name]]
         assert not differing
+        assert [f for f in audit(self.results / "folder", full=True) if f.problems] == []
         again = Runner(self.photos, self.results, self.keys)()
         assert again == [], f"made again for nothing: {again}"
         shutil.rmtree(fresh)

@@ -194,7 +194,7 @@ def test_a_killed_run_is_finished_by_the_same_command(checkout, photos):
 def test_a_job_that_fails_says_why_and_ends_the_run(checkout, photos):
     settings = settings_for(photos, "extractor=dino_vits16", "weights=no/such/file.pth")
     output = run(checkout, "--cores", 2, "pascal_k5", settings=settings, fails=True)
-    assert "Error: " in output and "no/such/file.pth" in output
+    assert "no/such/file.pth" in output and "Traceback" not in output
     assert "Waiting at most" not in output, "a failed command must not look like a slow disk"
 
 
@@ -213,8 +213,7 @@ def test_one_shard_on_a_cluster(checkout, photos, tmp_path):
         fails=True,  # there is no GPU here; what matters is what was asked for
     )
     submitted = [json.loads(line) for line in (stubs / "submitted.jsonl").read_text().splitlines()]
-    manifest, fused = (" ".join(words) for words in submitted)
-    assert "--gpus" not in manifest
+    (fused,) = (" ".join(words) for words in submitted)
     assert "--gpus=1" in fused and "--mem 4000" in fused and "-t 60" in fused
     assert "'fused:dataset=pascal,shard=00001'" in fused
     assert "--workers 1" in output
