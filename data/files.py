@@ -15,11 +15,12 @@ import fcntl
 import hashlib
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -168,16 +169,54 @@ class FileStamp:
     sha256: str
 
 
-def read_stamped(path: str | Path) -> tuple[bytes, FileStamp]:
-    """All bytes of a file, and its stamp.
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading; a pipe or a device would block, or never end.
 
     Raises
     ------
     OSError
-        The file cannot be read.
+        The file cannot be read, or is of another kind.
     """
-    with Path(path).open("rb") as file:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    kind = kind_of(os.fstat(descriptor).st_mode)
+    if kind != "file":
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"expected a regular file, found a {kind}", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+_KINDS = (
+    (stat.S_ISREG, "file"),
+    (stat.S_ISDIR, "folder"),
+    (stat.S_ISFIFO, "pipe (FIFO)"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISLNK, "link"),
+)
+
+
+def kind_of(mode: int) -> str:
+    """What `st_mode` says a directory entry is, in words; "file" for a regular file."""
+    return next((words for is_kind, words in _KINDS if is_kind(mode)), "device")
+
+
+def read_stamped(path: str | Path, *, most: int | None = None) -> tuple[bytes, FileStamp]:
+    """All bytes of a regular file, and its stamp.
+
+    Parameters
+    ----------
+    most : int, optional
+        Largest size in bytes.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read, is of another kind, or larger than `most`.
+    """
+    with open_regular(path) as file:
         before = os.fstat(file.fileno())  # a change while reading makes the stamp too old, not new
+        if most is not None and before.st_size > most:
+            reason = f"has {before.st_size:,} bytes, the limit is {most:,}"
+            raise OSError(errno.EFBIG, reason, str(path))
         content = file.read()
     digest = hashlib.sha256(content).hexdigest()
     return content, FileStamp(len(content), before.st_mtime_ns, digest)

@@ -21,7 +21,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from data.errors import ImageError
-from data.files import FileStamp, atomic_path, read_stamped
+from data.files import FileStamp, atomic_path, open_regular, read_stamped
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm")
 """File name endings of pictures, the preferred first where two files have one stem."""
@@ -31,6 +31,9 @@ IGNORE = 255
 
 MAX_PIXELS = 200_000_000
 """Largest picture that is decoded, in pixels: 600 MB as RGB."""
+
+MAX_BYTES = 2_000_000_000
+"""Largest file of a picture that is read."""
 
 # Other formats of Pillow run programs (EPS) or take arbitrary bytes for a picture.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
@@ -110,7 +113,7 @@ def picture_size(path: str | Path) -> tuple[int, int]:
     ImageError
         The header cannot be read; damage further on is not seen.
     """
-    with _open(path, path, None) as picture:
+    with _open(path, None, None) as picture:
         width, height = picture.size
         # Releases of Pillow differ in whether a TIFF's size is given before or after turning.
         if isinstance(picture, TiffImageFile):
@@ -127,7 +130,7 @@ def orientation(path: str | Path) -> int:
     ImageError
         The header cannot be read.
     """
-    with _open(path, path, None) as picture:
+    with _open(path, None, None) as picture:
         stated = _orientation(picture)
     return stated if stated in range(1, 9) else 1
 
@@ -141,27 +144,33 @@ def write_png(path: str | Path, pixels: np.ndarray, *, durable: bool = True) -> 
 
 def _read(path: str | Path) -> tuple[io.BytesIO, FileStamp]:
     try:
-        content, stamp = read_stamped(path)
+        content, stamp = read_stamped(path, most=MAX_BYTES)
     except FileNotFoundError as error:
         raise ImageError(path, "there is no such file") from error
     except OSError as error:
         raise ImageError(path, f"cannot be read: {error.strerror}") from error
+    except MemoryError as error:
+        raise ImageError(path, "does not fit into memory") from error
     return io.BytesIO(content), stamp
 
 
 @contextlib.contextmanager
 def _open(
-    path: str | Path, source: str | Path | io.BytesIO, max_pixels: int | None
+    path: str | Path, content: io.BytesIO | None, max_pixels: int | None
 ) -> Iterator[Image.Image]:
-    """Open and, when `max_pixels` is given, decode; every failure becomes an `ImageError`."""
+    """Open and, when `max_pixels` is given, decode; every failure becomes an `ImageError`.
+
+    Without `content` the file is read as far as the header needs.
+    """
     path = Path(path)
     try:
         with contextlib.ExitStack() as stack:
+            source = content or stack.enter_context(open_regular(path))
             with _quiet_pillow():
                 picture = stack.enter_context(Image.open(source, formats=_FORMATS))
             if max_pixels is not None:
                 _check_size(path, picture, max_pixels)
-                _check_sums(picture, source)
+                _check_sums(picture, content)
                 # TIFFs are read on while decoding, with warnings; other formats decode unlocked.
                 is_tiff = isinstance(picture, TiffImageFile)
                 with _quiet_pillow() if is_tiff else contextlib.nullcontext():
@@ -201,11 +210,11 @@ def _check_size(path: Path, picture: Image.Image, max_pixels: int) -> None:
         )
 
 
-def _check_sums(picture: Image.Image, source: str | Path | io.BytesIO) -> None:
+def _check_sums(picture: Image.Image, content: io.BytesIO | None) -> None:
     """Check the CRCs of a PNG, which decoding does not."""
-    if picture.format != "PNG" or not isinstance(source, io.BytesIO):
+    if picture.format != "PNG" or content is None:
         return
-    with _quiet_pillow(), Image.open(io.BytesIO(source.getbuffer()), formats=("PNG",)) as again:
+    with _quiet_pillow(), Image.open(io.BytesIO(content.getbuffer()), formats=("PNG",)) as again:
         again.verify()
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+from data.errors import RunError
+from data.sealed import read_json
 from pipeline.layout import Layout
 from pipeline.stages.index import read_quarantine
 
@@ -17,9 +19,13 @@ def lines(layout: Layout, datasets: Iterable[str]) -> list[str]:
         index, report = Path(layout.index(dataset)), Path(layout.report(dataset))
         if not (index.exists() and report.exists()):
             continue
-        shards = json.loads(index.read_text())["shards"]
+        try:
+            shards = _read(index)["shards"]
+            set_aside = len(read_quarantine(Path(layout.quarantine(dataset))))
+        except RunError as error:
+            text.append(f"{dataset}: {error}")
+            continue
         done = sum(len(shard["ids"]) for shard in shards.values())
-        set_aside = len(read_quarantine(Path(layout.quarantine(dataset))))
         text += [
             f"{dataset}: {done + set_aside} photos in, {done} done, {set_aside} in quarantine"
             + (f" ({layout.quarantine(dataset)})" if set_aside else ""),
@@ -28,16 +34,28 @@ def lines(layout: Layout, datasets: Iterable[str]) -> list[str]:
             f"  report        {report}",
         ]
         results = Path(layout.results_root) / dataset
-        text += _sazs(results / "sazs" / "summary.json")
-        text += _zegformer(results / "zegformer" / "summary.json")
+        for name, lines_of in (("sazs", _sazs), ("zegformer", _zegformer)):
+            path = results / name / "summary.json"
+            if path.exists():
+                text += _lines_of_scores(path, lines_of)
     return text
 
 
-def _sazs(path: Path) -> list[str]:
-    """Scores of the small SAZS of the demo, if it was trained."""
-    if not path.exists():
-        return []
-    scores = json.loads(path.read_text())
+def _read(path: Path) -> dict[str, Any]:
+    return read_json(path, RunError, unsealed=("version", 1))
+
+
+def _lines_of_scores(
+    path: Path, lines_of: Callable[[Path, dict[str, Any]], list[str]]
+) -> list[str]:
+    try:
+        return lines_of(path, _read(path))
+    except RunError as error:
+        return [f"  {error}"]
+
+
+def _sazs(path: Path, scores: dict[str, Any]) -> list[str]:
+    """Scores of the small SAZS of the demo."""
     unseen = ", ".join(f"{name} {miou:.1f}" for name, miou in scores["unseen"].items())
     return [
         f"  SAZS          unseen mIoU: {unseen} (untrained {scores['untrained']:.1f})",
@@ -45,11 +63,8 @@ def _sazs(path: Path) -> list[str]:
     ]
 
 
-def _zegformer(path: Path) -> list[str]:
-    """Scores of the small ZegFormer of the demo, if it was trained."""
-    if not path.exists():
-        return []
-    scores = json.loads(path.read_text())
+def _zegformer(path: Path, scores: dict[str, Any]) -> list[str]:
+    """Scores of the small ZegFormer of the demo."""
     names = {"seen_IoU": "seen", "unseen_IoU": "unseen", "hIoU": "harmonic"}
     shown = {
         answer: ", ".join(f"{name} {scores[answer][key]:.1f}" for key, name in names.items())

@@ -1,13 +1,14 @@
 """The record of a training run: rows on disk, TensorBoard files, learning curves.
 
-`history.jsonl` has one JSON object per line: `step` and the figures of that step, null for a figure
-that is not finite.
+`history.jsonl` has one JSON object per line: `step`, the figures of that step, null for a figure
+that is not finite, and `crc32` of the rest of the line.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from data.files import atomic_path, without_nan
 FILE = "history.jsonl"
 DAMAGED = "history.damaged.jsonl"
 CURVES = "curves.png"
+_CRC = "crc32"
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,16 @@ def _rows(path: Path) -> list[dict[str, Any] | None]:
     if not path.is_file():
         return []
     lines = path.read_text(errors="replace").splitlines(keepends=True)
-    return [_row(line) for line in lines if line.endswith("\n")]
+    rows = [_row(line) for line in lines if line.endswith("\n")]
+    latest, written = 0, set()
+    for index, (row, line) in enumerate(zip(rows, lines, strict=False)):
+        if row is None:
+            continue
+        if row["step"] < latest or line in written:  # a block of the file is there twice, or moved
+            rows[index] = None
+        latest = max(latest, row["step"])
+        written.add(line)
+    return rows
 
 
 def _row(line: str) -> dict[str, Any] | None:
@@ -39,7 +50,9 @@ def _row(line: str) -> dict[str, Any] | None:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and type(row.get("step")) is int else None
+    if not isinstance(row, dict) or row.pop(_CRC, None) != _crc32(row):
+        return None
+    return row if type(row.get("step")) is int else None
 
 
 class History:
@@ -125,7 +138,12 @@ class History:
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(without_nan(row), allow_nan=False) + "\n"
+    plain = without_nan(row)
+    return json.dumps({**plain, _CRC: _crc32(plain)}, allow_nan=False) + "\n"
+
+
+def _crc32(row: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(row).encode()):08x}"
 
 
 def draw(rows: list[dict[str, Any]], path: str | Path) -> None:

@@ -5,14 +5,13 @@ A sample stays a function of its draw: which photo takes the place depends on th
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from data.errors import DatasetError, ImageError
-from data.files import atomic_path
+from data.sealed import read_table, write_table
 from train.distributed import World
 
 log = logging.getLogger(__name__)
@@ -24,6 +23,7 @@ Unread = tuple[str, str]
 KEY = "unread"
 """Entry of a batch with the photos that were passed over for it."""
 
+COLUMNS = ("id", "stage", "reason")
 _IN_A_ROW = 100
 
 
@@ -71,8 +71,11 @@ class Quarantine:
         self.path = folder / ("quarantine.csv" if rank == 0 else f"quarantine_{rank}.csv")
         self._reasons: dict[str, str] = {}
         if self.path.is_file():
-            with self.path.open(newline="") as file:
-                self._reasons = {row["id"]: row["reason"] for row in csv.DictReader(file)}
+            try:
+                rows = read_table(self.path, COLUMNS, DatasetError)
+                self._reasons = {row["id"]: row["reason"] for row in rows}
+            except DatasetError as error:
+                log.warning("%s; images that cannot be read are entered as they are met", error)
 
     def sift(self, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """The batches, without the entry `KEY`, whose photos are noted.
@@ -99,10 +102,8 @@ class Quarantine:
         self._reasons |= new
         for reason in new.values():
             log.warning("left out of the training: %s", reason)
-        with atomic_path(self.path) as temporary, temporary.open("w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(["id", "stage", "reason"])
-            rows.writerows([id, "train", reason] for id, reason in self._reasons.items())
+        rows = ((id, "train", reason) for id, reason in self._reasons.items())
+        write_table(self.path, COLUMNS, rows)
 
     def log_count(self, world: World) -> None:
         """Say how many photos the processes left out together, if any."""

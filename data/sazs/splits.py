@@ -9,7 +9,6 @@ photos are tested on; in each fold the classes of the other three folds are seen
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -18,10 +17,10 @@ import numpy as np
 
 from data.datasets import DATASETS
 from data.errors import DatasetError, ImageError
-from data.files import atomic_path
 from data.parallel import ordered_map
 from data.pictures import IGNORE, picture_size, read_label
 from data.sazs.benchmark import ROLES, Benchmark
+from data.sealed import read_json, write_json
 from data.trees.tree import Tree
 
 BENCHMARKS = {d.name: d.benchmark for d in DATASETS.values() if d.benchmark is not None}
@@ -76,14 +75,16 @@ class Lists:
         """Write the lists as JSON."""
         document = {
             "format": "eigenshape lists",
-            "version": 1,
+            "version": 2,
             "benchmark": self.benchmark.name,
             "photos": self.photos,
             "problems": self.problems,
-            "images": self.images,
+            "images": {
+                role: {str(c): members for c, members in by_class.items()}
+                for role, by_class in self.images.items()
+            },
         }
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        write_json(path, document)
 
     @classmethod
     def load(cls, path: str | Path) -> Lists:
@@ -94,9 +95,10 @@ class Lists:
         DatasetError
             The file cannot be read, or is not such a list; names it.
         """
+        again = "generate them again from the masks"
         try:
-            document = json.loads(Path(path).read_text("utf-8"))
-            if document["format"] != "eigenshape lists" or document["version"] != 1:
+            document = read_json(path, DatasetError, remedy=again, unsealed=("version", 1))
+            if document["format"] != "eigenshape lists" or document["version"] not in (1, 2):
                 raise ValueError("another format or version")
             benchmark = BENCHMARKS[document["benchmark"]]
             images = {
@@ -105,9 +107,11 @@ class Lists:
             }
             problems = [(image, reason) for image, reason in document["problems"]]
             return cls(benchmark, images, document["photos"], problems)
+        except DatasetError:
+            raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DatasetError(
-                f"{path}: not lists of version 1 ({error!r}); generate them again from the masks"
+                f"{path}: not lists of version 1 or 2 ({error!r}); {again}"
             ) from error
 
 

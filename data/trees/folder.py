@@ -8,7 +8,7 @@ from pathlib import Path
 from data.errors import DatasetError
 from data.trees.dataset import Dataset
 from data.trees.findings import Finding
-from data.trees.tree import Listing, Photo, Tree, all_images, list_pictures
+from data.trees.tree import Listing, Photo, Tree, all_images, list_pictures, shown
 
 
 class FolderTree(Tree):
@@ -29,13 +29,19 @@ class FolderTree(Tree):
         taken: dict[str, Path] = {}
         for folder in _subfolders(self.root):
             parts = folder.relative_to(self.root).parts
-            listing = list_pictures(folder, prefix="".join(f"{part}__" for part in parts))
+            try:
+                listing = list_pictures(folder, prefix="".join(f"{part}__" for part in parts))
+            except DatasetError as error:
+                if folder == self.root:
+                    raise
+                joined.problems.append((shown("/".join(parts)), str(error)))
+                continue
             joined.notes += listing.notes
             joined.problems += listing.problems
             for photo in listing.photos:
                 if photo.id in taken:
                     reason = f"has the same id as {taken[photo.id]}, which was taken"
-                    joined.problems.append((str(photo.path.relative_to(self.root)), reason))
+                    joined.problems.append((shown(str(photo.path.relative_to(self.root))), reason))
                 else:
                     taken[photo.id] = photo.path
                     joined.photos.append(photo)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.errors import DatasetError, SettingError
+from data.files import kind_of
 from data.pictures import SUFFIXES
 from data.trees.findings import Finding
 
@@ -129,19 +130,20 @@ def list_pictures(folder: Path, *, split: str | None = None, prefix: str = "") -
             for entry in entries:
                 stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 - 100,000 of them
                 if entry.name.startswith(".") or suffix.lower() not in SUFFIXES:
-                    if not entry.is_dir():
+                    if not _is_folder(entry):
                         others.append(entry.name)
-                elif entry.is_file():
+                elif (reason := _no_file(entry)) is None:
                     pictures.append((SUFFIXES.index(suffix.lower()), entry.name, prefix + stem))
-                elif entry.is_symlink():
-                    listing.problems.append((prefix + entry.name, "is a link to a missing file"))
+                elif reason:
+                    listing.problems.append((shown(prefix + entry.name), reason))
     except OSError as error:
         raise DatasetError(f"cannot list {folder}: {error.strerror}") from error
 
     taken: dict[str, str] = {}
     for _, name, photo_id in sorted(pictures):
         if _NOT_TEXT.search(photo_id):
-            listing.problems.append((ascii(prefix + name), "its name is not text on one line"))
+            reason = "its name is not text on one line"
+            listing.problems.append((shown(prefix + name), reason))
         elif photo_id in taken:
             reason = f"has the same id as {taken[photo_id]}, which was taken"
             listing.problems.append((prefix + name, reason))
@@ -153,6 +155,31 @@ def list_pictures(folder: Path, *, split: str | None = None, prefix: str = "") -
     if others:
         listing.notes.append(f"{folder}: {_some(others)} left aside, not named like a picture")
     return listing
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
+
+
+def _no_file(entry: os.DirEntry[str]) -> str | None:
+    """Why an entry with a picture's name is no file; "" for a folder, None for a file."""
+    try:
+        if entry.is_file():
+            return None
+        kind = kind_of(entry.stat().st_mode)
+    except FileNotFoundError:
+        return "is a link to a missing file" if entry.is_symlink() else "has vanished"
+    except OSError as error:  # links in a circle, a folder of the link that may not be searched
+        return f"cannot be examined: {error.strerror}"
+    return "" if kind == "folder" else f"is a {kind}, not a file"
+
+
+def shown(name: str) -> str:
+    """A file name as messages and lists show it: escaped where it is not text on one line."""
+    return ascii(name) if _NOT_TEXT.search(name) else name
 
 
 def _some(names: Iterable[str], shown: int = 3) -> str:

@@ -83,7 +83,8 @@ def photo_rows(
 class Strip:
     """The pictures of one photo as data URIs: photo, outlines, K eigenvectors, K masks.
 
-    `coverage` is the share of the picture that each mask covers, in [0, 1].
+    `coverage` is the share of the picture that each mask covers, in [0, 1]. `note` says why photo
+    and outlines, and perhaps the masks, are empty.
     """
 
     id: str
@@ -92,37 +93,49 @@ class Strip:
     vectors: tuple[str, ...]
     masks: tuple[str, ...]
     coverage: tuple[float, ...]
+    note: str = ""
 
 
-def photo_strip(photo_id: str, image: np.ndarray, pairs: Eigenpairs, masks: np.ndarray) -> Strip:
+def photo_strip(
+    photo_id: str,
+    image: np.ndarray | None,
+    pairs: Eigenpairs,
+    masks: np.ndarray,
+    *,
+    note: str = "",
+) -> Strip:
     """Pictures of one photo and its eigenpairs.
 
     Parameters
     ----------
-    image : ndarray, shape (H, W, 3), uint8
+    image : ndarray, shape (H, W, 3), uint8, optional
+        None where the image can no longer be shown; `note` says why.
     pairs : Eigenpairs
         K pairs of this photo.
     masks : ndarray, shape (K, H', W'), bool
-        One mask a pair, at any size of the photo's proportions.
+        One mask per pair, at any size of the photo's proportions; without an image also none.
 
     Raises
     ------
     SettingError
         The arrays do not belong together.
     """
-    if image.shape[:2] != tuple(pairs.size) or len(masks) != pairs.k:
+    size = tuple(pairs.size) if image is None else image.shape[:2]
+    if size != tuple(pairs.size) or len(masks) not in (
+        {0, pairs.k} if image is None else {pairs.k}
+    ):
         raise SettingError(
             f"photo {photo_id}: eigenpairs are {pairs.k} of a picture of {pairs.size} pixels, but "
-            f"the picture given has {image.shape[:2]} and the masks are {len(masks)}"
+            f"the picture given has {size} and the masks are {len(masks)}"
         )
-    small = thumbnails.shrink(image)
+    small = thumbnails.shrink(np.zeros((*size, 3), np.uint8) if image is None else image)
     height, width = small.shape[:2]
-    small_masks = np.stack([_nearest(mask, (height, width)) for mask in masks])
+    small_masks = [_nearest(mask, (height, width)) for mask in masks]
     colours = figures.OUTLINES
     return Strip(
         id=photo_id,
-        photo=thumbnails.picture_uri(small),
-        outlines=thumbnails.picture_uri(figures.outlines(small, small_masks, width=2)),
+        photo="" if image is None else thumbnails.picture_uri(small),
+        outlines="" if image is None else _outlines(small, small_masks),
         vectors=tuple(
             thumbnails.picture_uri(_vector_rgb(vector, pixels, (height, width)))
             for vector, pixels in zip(pairs.vectors, upsample_pairs(pairs), strict=True)
@@ -132,7 +145,12 @@ def photo_strip(photo_id: str, image: np.ndarray, pairs: Eigenpairs, masks: np.n
             for k, mask in enumerate(small_masks)
         ),
         coverage=tuple(float(mask.mean()) for mask in masks),
+        note=note,
     )
+
+
+def _outlines(small: np.ndarray, masks: Sequence[np.ndarray]) -> str:
+    return thumbnails.picture_uri(figures.outlines(small, np.stack(masks), width=2))
 
 
 def _vector_rgb(vector: np.ndarray, pixels: np.ndarray, shown: tuple[int, int]) -> np.ndarray:

@@ -6,7 +6,6 @@ eigenvectors; otherwise they are the method's defaults, and the result records t
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,8 +15,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from data.files import atomic_path, without_nan
+from data.files import without_nan
 from data.sazs.folds import Fold, Item
+from data.sealed import write_json
 from eigen.store.maps import EigenFolder
 from eval import report
 from eval.figures import outlines
@@ -132,8 +132,7 @@ def run(
         found = _counts(subject, fold.seen_test, fuse)
         once = np.ones(len(fold.seen_test), np.int64)
         results["seen"] = answer_figures(found, "corrected", once, fold, subject.names)
-    with atomic_path(out / SCORES) as temporary:
-        temporary.write_text(json.dumps(without_nan(results), indent=1) + "\n")
+    write_json(out / SCORES, without_nan(results))
     write_page(subject, counts, results, fuse, out / PAGE, pictures=pictures)
     return results
 

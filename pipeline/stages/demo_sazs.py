@@ -6,7 +6,6 @@ words), so what the network learns of the words of seen classes tells it the uns
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.files import atomic_path
+from data.files import without_nan
 from data.sazs.folds import Fold, open_fold
 from data.sazs.options import Recipe, Running
+from data.sealed import write_json
 from data.synthetic import world
 from eigen.store.maps import EigenFolder
 from eval.sazs import scores as sazs_scores
@@ -99,8 +99,7 @@ def run(
         "fused_minus_network": results["fused_minus_network"],
         "fusion": results["fusion"],
     }
-    with atomic_path(out / SUMMARY) as temporary:
-        temporary.write_text(json.dumps(summary, indent=1) + "\n")
+    write_json(out / SUMMARY, without_nan(summary))
     return summary
 
 

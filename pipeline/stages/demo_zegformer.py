@@ -18,7 +18,7 @@ import click
 import numpy as np
 import torch
 
-from data.files import atomic_path
+from data.sealed import write_json
 from data.synthetic import world
 from data.zegformer.prepare_sets import prepare
 from data.zegformer.sets import labelled_set
@@ -79,8 +79,7 @@ def run(
     figures = {name: own.figures(classes.vocabulary) for name, own in found.items()}
     summary = {name: {key: own[key] for key in REPORTED} for name, own in figures.items()}
     content = {name: without_nan(own) for name, own in summary.items()}
-    with atomic_path(out / SUMMARY) as temporary:
-        temporary.write_text(json.dumps(content, indent=1))
+    write_json(out / SUMMARY, content)
     confusion = found["zegformer"].confusion
     title = "ZegFormer on the generated world"
     gzs_page.write(

@@ -13,10 +13,10 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data.errors import RunError
-from data.files import atomic_path
-from data.sealed import read_table, write_table
+from data.sealed import read_json, read_table, write_json, write_table
 from eigen.store import shards
 from pipeline import manifest
 from pipeline.mask_files import LAST_RUN, remove_gone
@@ -140,6 +140,16 @@ def read_quarantine(path: Path) -> list[Quarantined]:
 def _write_provenance(path: Path, records: Sequence[Record]) -> None:
     """The provenance of the shards; one entry for each that differs, as after a mixed rerun."""
     distinct = {json.dumps(record.provenance, sort_keys=True): record for record in records}
-    with atomic_path(path) as temporary:
-        text = json.dumps([record.provenance for record in distinct.values()], indent=1)
-        temporary.write_text(text)
+    write_json(path, {"shards": [record.provenance for record in distinct.values()]})
+
+
+def read_provenance(path: Path) -> list[dict[str, Any]]:
+    """Read `provenance.json`, one entry per distinct provenance.
+
+    Raises
+    ------
+    RunError
+        The file is damaged.
+    """
+    again = "delete it and run the stage `index` again"
+    return read_json(path, RunError, remedy=again)["shards"]

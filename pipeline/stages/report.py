@@ -7,15 +7,18 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 import eigen.masks
-from data.pictures import read_image
+from data.errors import ImageError
+from data.pictures import read_image_stamped
 from eigen.store import shards
 from eval import report
 from pipeline import manifest
 from pipeline.config import Config
 from pipeline.progress import progress
 from pipeline.records import Record
-from pipeline.stages.index import read_quarantine
+from pipeline.stages.index import read_provenance, read_quarantine
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ def run(
         ids = progress(chosen.ids, len(chosen.ids), "report")
         strips = [_strip(id, paths[id], pairs, config) for id in ids]
     set_aside = read_quarantine(quarantine)
-    made = json.loads(provenance.read_text())
+    made = read_provenance(provenance)
     facts = _facts(made, folder, masks)
     page = [
         report.summary(
@@ -74,11 +77,27 @@ def _seconds(records: Sequence[Record]) -> dict[str, float]:
 
 
 def _strip(id: str, path: str, pairs: shards.ShardFolder, config: Config) -> report.Strip:
-    image, found = read_image(path), pairs[id]
-    cut = eigen.masks.masks(
-        found, method=config.masks.method, upsampling=config.masks.upsampling, image=image
-    )
-    return report.photo_strip(id, image, found, cut)
+    (image, note), found = _image(id, path, pairs), pairs[id]
+    if image is None and config.masks.upsampling == "guided":  # it needs the image
+        cut = np.empty((0, *found.size), bool)
+    else:
+        cut = eigen.masks.masks(
+            found, method=config.masks.method, upsampling=config.masks.upsampling, image=image
+        )
+    return report.photo_strip(id, image, found, cut, note=note)
+
+
+def _image(id: str, path: str, pairs: shards.ShardFolder) -> tuple[np.ndarray | None, str]:
+    """The image from which the eigenpairs were computed, or None and why it is not shown."""
+    try:
+        image, stamp = read_image_stamped(path)
+    except ImageError as error:
+        return None, f"The image is not shown: {error}"
+    shard, row = pairs.place(id)
+    stored = str(shard.table()["sha256"][row])
+    if (stored and stamp.sha256 != stored) or image.shape[:2] != pairs[id].size:
+        return None, f"The image is not shown: {path} changed after its eigenvectors were computed."
+    return image, ""
 
 
 def _configurations(made: Sequence[dict]) -> Iterator[report.Section]:

@@ -1,6 +1,7 @@
 """Every kind of picture is read as a viewer shows it, or refused with its reason."""
 
 import io
+import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +12,7 @@ from PIL import Image, PngImagePlugin
 from data import pictures
 from data.errors import ImageError
 from data.files import sha256
-from data.pictures import picture_size, read_image, read_image_stamped, read_label
+from data.pictures import orientation, picture_size, read_image, read_image_stamped, read_label
 from data.png import write_mask
 
 
@@ -213,7 +214,7 @@ def test_reasons_are_plain(tmp_path):
     assert "not a picture" in reason("text.jpg", b"no picture at all\n" * 50)
     assert reason("absent.jpg") == "there is no such file"
     (tmp_path / "folder.jpg").mkdir()
-    assert "directory" in reason("folder.jpg")
+    assert "found a folder" in reason("folder.jpg")
     # PostScript would be handed to another program.
     assert "not a picture" in reason("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
 
@@ -321,3 +322,21 @@ def test_a_stamp_is_that_of_the_file(tmp_path):
     image, stamp = read_image_stamped(tmp_path / "a.png")
     assert image.shape == (4, 6, 3)
     assert stamp.sha256 == sha256(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("read", [read_image, read_label, picture_size, orientation])
+@pytest.mark.timeout(20)
+def test_what_is_no_regular_file_is_refused_without_being_read(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    (tmp_path / "folder.png").mkdir()
+    for name, kind in {"pipe": "pipe", "endless": "device", "folder": "folder"}.items():
+        with pytest.raises(ImageError, match=f"expected a regular file, found a {kind}"):
+            read(tmp_path / f"{name}.png")
+
+
+def test_a_file_of_a_terabyte_is_refused_without_being_read(tmp_path):
+    with (tmp_path / "sparse.png").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ImageError, match="the limit is 2,000,000,000"):
+        read_image(tmp_path / "sparse.png")

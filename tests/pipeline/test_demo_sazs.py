@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
-from data.errors import ShardError
+from data.errors import RunError, ShardError
 from data.png import write_mask
 from data.sazs.folds import open_fold
+from data.sealed import read_json
 from data.synthetic import world
 from pipeline.stages import demo_sazs as sazs_demo
 
@@ -29,7 +28,7 @@ def test_summary_has_every_score(small_world, tmp_path, monkeypatch):
     recipe = sazs_demo.RECIPE.model_copy(update={"epochs": 1, "crop": 32})
     monkeypatch.setattr(sazs_demo, "RECIPE", recipe)
     summary = sazs_demo.run(small_world, small_world / "eigen", tmp_path, device="cpu")
-    assert summary == json.loads((tmp_path / sazs_demo.SUMMARY).read_text())
+    assert summary == read_json(tmp_path / sazs_demo.SUMMARY, RunError)
     for classes in ("seen", "unseen"):
         assert list(summary[classes]) == ["network", "fused", "oracle_upper_bound"]
         assert all(0 <= miou <= 100 for miou in summary[classes].values())

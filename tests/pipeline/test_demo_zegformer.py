@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
+from data.errors import RunError
 from data.png import write_mask
+from data.sealed import read_json
 from data.synthetic import world
 from eval.zegformer.metrics import without_nan
 from pipeline.stages import demo_zegformer as zegformer_demo
@@ -25,7 +25,7 @@ def test_demo_reports_untrained_trained_and_refined(tmp_path, monkeypatch):
     out = tmp_path / "out"
     summary = zegformer_demo.run(data, out, eigenvectors=tmp_path / "eig", device="cpu")
     assert list(summary) == ["zegformer", "refined", "untrained"]
-    written = json.loads((out / zegformer_demo.SUMMARY).read_text())
+    written = read_json(out / zegformer_demo.SUMMARY, RunError)
     assert written == {name: without_nan(own) for name, own in summary.items()}
     for own in summary.values():
         assert set(own) == set(zegformer_demo.REPORTED)

@@ -1,6 +1,5 @@
 """Stages on real files: what goes in comes out or is set aside with its reason."""
 
-import json
 from pathlib import Path
 
 import cv2
@@ -207,7 +206,7 @@ def test_shards_of_a_run_that_was_dealt_otherwise_are_removed(photos, tmp_path):
 def test_how_it_was_made_lies_beside_the_result(photos, tmp_path):
     run = Run(photos, tmp_path, k=4)
     run.make()
-    (made,) = json.loads(run.path("provenance").read_text())
+    (made,) = index.read_provenance(run.path("provenance"))
     assert made["config"] == run.config.flat(*IDENTITY["fused"])
     assert {"eigenshape", "numpy", "scipy", "python"} <= set(made["software"])
 
@@ -239,14 +238,17 @@ def test_staged_jobs_store_the_settings_that_really_ran(photos, tmp_path):
     assert record.provenance["config"] == stored["config"]
 
 
-def test_the_report_shows_every_photo_and_the_quarantine(photos, tmp_path):
-    folder = tmp_path / "photos"
+def copied(photos, folder):
+    """A copy of the photos, and one that is empty."""
     folder.mkdir()
     for path in photos.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "bad.jpg").write_bytes(b"")
-    run = Run(folder, tmp_path / "results")
-    run.make()
+    return folder
+
+
+def reported(run):
+    """The page of a run's report."""
     report.run(
         "folder",
         manifest.read(run.path("manifest")),
@@ -254,13 +256,41 @@ def test_the_report_shows_every_photo_and_the_quarantine(photos, tmp_path):
         read_all([run.path("record", "eigenvectors", 0)]),
         run.path("quarantine"),
         run.path("provenance"),
-        tmp_path / "masks",
+        run.path("report").parent / "masks",
         run.path("report"),
         run.config,
     )
-    page = run.path("report").read_text()
+    return run.path("report").read_text()
+
+
+def test_the_report_shows_every_photo_and_the_quarantine(photos, tmp_path):
+    run = Run(copied(photos, tmp_path / "photos"), tmp_path / "results")
+    run.make()
+    page = reported(run)
     for name in ("photo0", "photo4", "bad", "lanczos", "lowlevel"):
         assert name in page
+    assert "The image is not shown" not in page
+
+
+@pytest.mark.parametrize("upsampling", ["bilinear", "guided"])
+def test_images_that_vanished_or_changed_have_a_note_in_the_report(photos, tmp_path, upsampling):
+    folder = copied(photos, tmp_path / "photos")
+    run = Run(folder, tmp_path / "results", upsampling=upsampling)
+    run.make()
+    whole = reported(run)
+    (folder / "photo0.jpg").unlink()
+    (folder / "photo1.jpg").write_bytes((folder / "photo2.jpg").read_bytes())
+    with Image.open(folder / "photo3.jpg") as image:
+        image.rotate(180).save(folder / "photo3.jpg")  # of the same size
+    (folder / "photo4.jpg").write_bytes(b"")
+    page = reported(run)
+    assert f"{folder}/photo0.jpg: there is no such file" in page
+    for name in ("photo1", "photo3"):
+        assert f"{folder}/{name}.jpg changed after its eigenvectors were computed" in page
+    assert "photo4.jpg: the file is empty" in page
+    assert page.count("The image is not shown") == 4
+    assert page.count('alt="eigenvector') == whole.count('alt="eigenvector')
+    assert page.count('alt="photo') == 1
 
 
 def test_an_unreadable_features_file_ends_the_run_and_says_which(photos, tmp_path):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from data.sealed import write_json
 from pipeline import summary
 from pipeline.layout import Layout
 from pipeline.stages.demo_zegformer import REPORTED
@@ -16,7 +16,7 @@ def test_scores_of_the_demo_are_told_where_there_are_any(tmp_path):
     assert summary.lines(layout, ["world"]) == []
     index, folder = Path(layout.index("world")), tmp_path / "world"
     index.parent.mkdir(parents=True)
-    index.write_text(json.dumps({"shards": {"shard-00000.h5": {"ids": ["a", "b"]}}}))
+    write_json(index, {"shards": {"shard-00000.h5": {"ids": ["a", "b"]}}})
     Path(layout.report("world")).touch()
     write_quarantine(Path(layout.quarantine("world")), [Quarantined("c", "read", "truncated")])
     lines = summary.lines(layout, ["world"])
@@ -27,8 +27,7 @@ def test_scores_of_the_demo_are_told_where_there_are_any(tmp_path):
         "zegformer": {"zegformer": dict.fromkeys(REPORTED, 20.04),
                       "untrained": dict.fromkeys(REPORTED, 1)},
     }.items():  # fmt: skip
-        (folder / name).mkdir()
-        (folder / name / "summary.json").write_text(json.dumps(content))
+        write_json(folder / name / "summary.json", content)
     told = "\n".join(summary.lines(layout, ["world"]))
     assert "unseen mIoU: network 49.9, fused 52.3 (untrained 8.0)" in told
     assert (
@@ -36,3 +35,9 @@ def test_scores_of_the_demo_are_told_where_there_are_any(tmp_path):
         in told
     )
     assert str(folder / "zegformer" / "report.html") in told
+    damaged = folder / "sazs" / "summary.json"
+    damaged.write_text(damaged.read_text().replace("49.94", "94.94"))
+    told = "\n".join(summary.lines(layout, ["world"]))
+    assert f"{damaged}: its content does not match its digest" in told
+    index.write_text("{")
+    assert "not a JSON object" in "\n".join(summary.lines(layout, ["world"]))

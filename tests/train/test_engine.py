@@ -280,8 +280,30 @@ def environment() -> dict[str, str]:
 
 
 def test_history_survives_a_torn_last_row(tmp_path):
-    (tmp_path / history.FILE).write_text(json.dumps({"step": 1, "a": 2.0}) + '\n{"step": 2, "a"')
+    record = history.History(tmp_path)
+    for step in (1, 2):
+        record.add(step, {"a": 2.0})
+    record.close(draws=False)
+    path = tmp_path / history.FILE
+    path.write_text(path.read_text()[:-9])
     assert history.read(tmp_path) == [{"step": 1, "a": 2.0}]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"a": 2.5', '"a": 2.0'), ('"step": 2', '"step": 3'), (', "crc32"', ', "crc31"')],
+)
+def test_a_history_row_that_was_altered_is_no_row(tmp_path, old, new):
+    record = history.History(tmp_path)
+    for step in (1, 2, 4):
+        record.add(step, {"a": step + 0.5})
+    record.close(draws=False)
+    path = tmp_path / history.FILE
+    first, second, third = path.read_text().splitlines(keepends=True)
+    path.write_text(first + second.replace(old, new) + third)
+    assert [row["step"] for row in history.read(tmp_path)] == [1, 4]
+    path.write_text(first + third + second + third)
+    assert [row["step"] for row in history.read(tmp_path)] == [1, 4]
 
 
 @pytest.mark.parametrize(
@@ -311,7 +333,7 @@ def test_a_figure_that_is_not_finite_is_null_in_the_history(tmp_path):
         json.loads(line, parse_constant=pytest.fail)
         for line in (tmp_path / history.FILE).read_text().splitlines()
     ]
-    assert strict[0] == {"step": 1, "a": None, "b": None, "c": 2.0}
+    assert strict[0].items() >= {"step": 1, "a": None, "b": None, "c": 2.0}.items()
     assert (tmp_path / history.CURVES).is_file()
 
 

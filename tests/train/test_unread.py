@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-
 import numpy as np
 import pytest
 import torch
 
 from data.errors import DatasetError, ImageError
+from data.sealed import read_table
 from train.distributed import World
-from train.unread import KEY, Quarantine, check_size, readable
+from train.unread import COLUMNS, KEY, Quarantine, check_size, readable
 
 WORLD = World(0, 1, torch.device("cpu"))
 
@@ -44,8 +43,7 @@ def test_a_label_of_another_size_is_unread(tmp_path):
 
 
 def rows(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return read_table(path, COLUMNS, DatasetError)
 
 
 def test_quarantine_names_each_photo_once_over_resumed_trainings(tmp_path, caplog):
@@ -63,6 +61,16 @@ def test_quarantine_names_each_photo_once_over_resumed_trainings(tmp_path, caplo
     again.log_count(WORLD)
     assert "2 training photos could not be read" in caplog.text
     assert Quarantine(tmp_path, rank=1).path.name == "quarantine_1.csv"
+
+
+def test_a_damaged_quarantine_is_reported_and_written_again(tmp_path, caplog):
+    path = tmp_path / "quarantine.csv"
+    Quarantine(tmp_path).note([("a", "a.jpg: bad")])
+    path.write_text(path.read_text().replace("a.jpg", "b.jpg"))
+    again = Quarantine(tmp_path)
+    assert "quarantine.csv: expected a last line with the count" in caplog.text
+    again.note([("a", "a.jpg: bad")])
+    assert [row["reason"] for row in rows(path)] == ["a.jpg: bad"]
 
 
 def test_no_bad_photo_no_file(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from data.errors import DatasetError
-from data.files import atomic_path
+from data.sealed import write_json
 from data.text.vocabulary import Vocabulary
 from data.zegformer.sets import Pair, datasets_root, labelled_set
 from eval.zegformer import page
@@ -162,5 +161,4 @@ def _write_scores(
             for c, name in enumerate(vocabulary.names)
         ],
     }
-    with atomic_path(folder / "scores.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1))
+    write_json(folder / "scores.json", content)

@@ -8,6 +8,7 @@ import pytest
 from data.datasets import open_tree
 from data.errors import DatasetError
 from data.trees.coco import CocoTree
+from data.trees.folder import FolderTree
 from data.trees.lists import read_ids
 
 
@@ -144,7 +145,7 @@ def test_coco_with_one_split_says_so(tmp_path):
 
 def test_folder_ids_are_paths_and_never_collide(tmp_path):
     touch(tmp_path, "a/b.jpg", "a__b.png", "top.webp", "ü ñ.jpg", "a/deep/c.tif", ".git/x.png")
-    tree = open_tree("folder", tmp_path)
+    tree = FolderTree(tmp_path)
     assert ids(tree) == ["a__b", "a__deep__c", "top", "ü ñ"]
     assert [(name, "same id" in reason) for name, reason in tree.problems()] == [("a/b.jpg", True)]
 
@@ -166,7 +167,7 @@ def test_a_name_that_is_no_text_is_a_problem(tmp_path):
     os.close(os.open(os.fsencode(tmp_path) + b"/bad\xff.jpg", os.O_CREAT))
     screenshot = "Screenshot at 10.00.00\u202fAM"  # as one system names them
     touch(tmp_path, "good.jpg", "line\nbreak.jpg", f"{screenshot}.png")
-    tree = open_tree("folder", tmp_path)
+    tree = FolderTree(tmp_path)
     assert ids(tree) == [screenshot, "good"]
     assert len(tree.problems()) == 2
     for problem_id, _ in tree.problems():
@@ -203,3 +204,33 @@ def test_listing_scales(tmp_path):
     started = time.process_time()
     assert len(open_tree("coco", tmp_path).photos()) == 15_000
     assert time.process_time() - started < 0.6
+
+
+def test_entries_that_are_no_files_are_problems_and_the_rest_goes_on(tmp_path):
+    touch(tmp_path, "good.jpg", "below/good.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    tree = FolderTree(tmp_path)
+    assert ids(tree) == ["below__good", "good"]
+    reasons = dict(tree.problems())
+    assert reasons["pipe.jpg"] == "is a pipe (FIFO), not a file"
+    assert reasons["zero.jpg"] == "is a device, not a file"
+    assert reasons["loop.jpg"].startswith("cannot be examined: ")
+    assert reasons["gone.jpg"] == "is a link to a missing file"
+    assert len(reasons) == 4
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="every folder is readable to root")
+def test_a_folder_that_cannot_be_listed_is_a_problem(tmp_path):
+    touch(tmp_path, "good.jpg", "locked/a.jpg")
+    (tmp_path / "locked").chmod(0)
+    try:
+        tree = FolderTree(tmp_path)
+        assert ids(tree) == ["good"]
+        assert "cannot list" in dict(tree.problems())["locked"]
+    finally:
+        (tmp_path / "locked").chmod(0o700)
