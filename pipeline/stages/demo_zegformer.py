@@ -77,12 +77,12 @@ def run(
     scores = {"zegformer": _score(settings, trained, classes, on_photo=examples)}
     if eigenvectors is not None and isinstance(trained, Segmenter):
         trained.eigen_use = EigenUse(("refine",))
-        found["refined"] = _score(settings, trained, classes, eigen=EigenFolder(eigenvectors))
-    found["untrained"] = untrained
-    figures = {name: own.figures(classes.vocabulary) for name, own in found.items()}
-    summary = {name: {key: own[key] for key in REPORTED} for name, own in figures.items()}
+        scores["refined"] = _score(settings, trained, classes, eigen=EigenFolder(eigenvectors))
+    scores["untrained"] = untrained
+    figures = {name: score.figures(classes.vocabulary) for name, score in scores.items()}
+    summary = {name: {key: row[key] for key in REPORTED} for name, row in figures.items()}
     write_json(out / SUMMARY, without_nan(summary))
-    confusion = found["zegformer"].confusion
+    confusion = scores["zegformer"].confusion
     title = "ZegFormer on the generated world"
     gzs_page.write(
         out / PAGE, title, figures, confusion, classes.vocabulary, examples, flat(settings)
