@@ -4,7 +4,8 @@
 python demo/web.py --checkpoint model_final.safetensors
 python demo/web.py --checkpoint model_best.safetensors --embeddings table.npy --classes names.txt
 
-The page is served on 127.0.0.1 only and loads nothing from elsewhere.
+The page is served on 127.0.0.1 only, to requests of its own, and loads nothing from elsewhere. What
+is uploaded is at most 64 MB and is removed from the disk when the page ends.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.errors import EigenshapeError, SettingError
+from demo.guard import MOST_BYTES, Guard, Uploads, own_folder
 from demo.options import HELP, DemoCommand, Options, model_options, open_words
 from eval.class_names import split
 from eval.model import Model
@@ -39,6 +41,7 @@ HOST = "127.0.0.1"
 MOST_WORDS = 100
 LONGEST = 1600  # pixels; a larger photo is reduced first
 EIGENVECTORS = 5
+KEPT = (60, 3600)  # every minute, what has been on the disk for an hour is removed
 _BUTTONS: Any = ["download", "fullscreen"]  # none that would upload a photo
 _FONT = ("system-ui", "sans-serif")
 _STATUS = '<p class="status" role="status">{}</p>'
@@ -188,17 +191,23 @@ _CSS = """
 """
 
 
-def build(page: Page, title: str) -> gradio.Blocks:
+def build(page: Page, title: str, uploads: Uploads) -> gradio.Blocks:
     """The controls of the page, tied to `page`."""
     import gradio as gr
 
     examples = ", ".join(page.model.words.names[:3])
 
-    def answer(path: str | None, words: str) -> tuple[Any, ...]:
+    def answer(path: str | None, words: str, request: gr.Request) -> tuple[Any, ...]:
+        uploads.replaced(str(request.session_hash), path)
         shown = page.answer(path, words)
         return shown.overlay, shown.legend, list(shown.vectors), shown.status
 
-    with gr.Blocks(title="eigenshape", analytics_enabled=False) as blocks:
+    def closed(request: gr.Request) -> None:
+        uploads.closed(str(request.session_hash))
+
+    # Their annotations are text, and gradio looks for its type.
+    answer.__annotations__["request"] = closed.__annotations__["request"] = gr.Request
+    with gr.Blocks(title="eigenshape", analytics_enabled=False, delete_cache=KEPT) as blocks:
         gr.Markdown(f"# eigenshape\n{title}: name what is in a photo, in your own words.")
         with gr.Row():
             with gr.Column():
@@ -225,6 +234,7 @@ def build(page: Page, title: str) -> gradio.Blocks:
             object_fit="contain", height="auto", interactive=False, buttons=_BUTTONS,
         )  # fmt: skip
         results = [overlay, legend, vectors, status]
+        blocks.unload(closed)
         gr.on([button.click, words.submit], answer, [photo, words], results)
     return blocks
 
@@ -252,7 +262,8 @@ def serve(blocks: gradio.Blocks, port: int | None) -> str:
     _, address, _ = blocks.launch(
         server_name=HOST, server_port=port, share=False, quiet=True, prevent_thread_lock=True,
         theme=gr.themes.Default(font=_FONT, font_mono=("monospace",)), css=_CSS, ssr_mode=False,
-        footer_links=[], run_history=False, app_kwargs={"middleware": [Middleware(_Policy)]},
+        footer_links=[], run_history=False, max_file_size=MOST_BYTES,
+        app_kwargs={"middleware": [Middleware(Guard), Middleware(_Policy)]},
     )  # fmt: skip
     return address
 
@@ -287,9 +298,12 @@ def main(port: int | None, extractor: str, options: Options, seen: str | None) -
     model, _ = open_words(options, seen)
     from eigen.extractors import extractor as open_extractor
 
-    blocks = build(Page(model, open_extractor(extractor)), Path(model.source).name)
-    log.info("open %s in a browser; stop with Ctrl-C", serve(blocks, port))
-    blocks.block_thread()
+    page = Page(model, open_extractor(extractor))
+    with own_folder() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)  # read when its components are made
+        blocks = build(page, Path(model.source).name, Uploads(folder))
+        log.info("open %s in a browser; stop with Ctrl-C", serve(blocks, port))
+        blocks.block_thread()
 
 
 if __name__ == "__main__":

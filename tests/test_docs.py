@@ -109,7 +109,8 @@ def command_of(words: list[str]) -> tuple[click.Command, list[str]] | None:
     elif words[1].startswith("demo/"):
         module, attribute, rest = f"demo.{Path(words[1]).stem}", "main", words[2:]
     elif words[1] == "-m":
-        module, attribute, rest = words[2], "main", words[3:]
+        module = "tests.fault.__main__" if words[2] == "tests.fault" else words[2]
+        attribute, rest = "main", words[3:]
     else:
         return None
     command = getattr(importlib.import_module(module), attribute, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import importlib.util
 import json
 import os
@@ -19,7 +20,7 @@ from PIL import Image
 
 from data import weight_files
 from data.text.vocabulary import from_names
-from demo import web
+from demo import guard, web
 from eigen.extractors import extractor
 from eval.model import Model
 from eval.predict import IGNORE, Named
@@ -133,8 +134,8 @@ def served(folder, *options):
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """The page of an untrained SAZS, with a table of text embeddings."""
+def page_weights(tmp_path_factory):
+    """A folder, and the options of an untrained SAZS with a table of text embeddings."""
     folder = tmp_path_factory.mktemp("web")
     torch.manual_seed(0)
     weights = folder / "sazs.safetensors"
@@ -142,10 +143,16 @@ def address(tmp_path_factory):
     weight_files.write_safetensors(weights, sazs.build(arch).state_dict(), {"arch": arch})
     np.save(folder / "table.npy", np.random.default_rng(0).standard_normal((3, 512)))
     (folder / "names.txt").write_text("cat\nsofa\nwild horse\n")
-    with served(
+    return (
         folder, "--checkpoint", weights, "--input-side", "64",
         "--embeddings", folder / "table.npy", "--classes", folder / "names.txt",
-    ) as url:  # fmt: skip
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def address(page_weights):
+    """The page of that network."""
+    with served(*page_weights) as url:
         yield url
 
 
@@ -174,6 +181,84 @@ def browser(tmp_path_factory):
     chromium = Browser(tmp_path_factory.mktemp("profile"))
     yield chromium
     chromium.close()
+
+
+def request(address, method, path, headers=(), body=None):
+    """Status and text of a response; `headers` may replace Host."""
+    where = urlsplit(address)
+    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=60)
+    with contextlib.closing(connection):
+        connection.request(method, path, body, {"Connection": "close", **dict(headers)})
+        response = connection.getresponse()
+        return response.status, response.read().decode(errors="replace")
+
+
+def multipart(content):
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    return head + content + b"\r\n--x--\r\n", {"Content-Type": "multipart/form-data; boundary=x"}
+
+
+needs_gradio = pytest.mark.skipif(not importlib.util.find_spec("gradio"), reason="gradio is absent")
+
+
+@needs_gradio
+def test_requests_of_other_hosts_and_pages_are_refused(address):
+    own = urlsplit(address).netloc
+    body, kind = multipart(b"x")
+    for method, path in (("GET", "/"), ("GET", "/config"), ("POST", "/gradio_api/upload")):
+        for headers in (
+            {"Host": "evil.example"},
+            {"Host": f"evil.example:{urlsplit(address).port}"},
+            {"Host": "127.0.0.1.evil.example"},
+            {"Host": ""},
+            {"Host": "[::1"},
+            {"Origin": "http://evil.example"},
+            {"Origin": "null"},
+            {"Origin": "http://127.0.0.1:1"},
+            {"Origin": f"http://evil.example@{own}"},
+            {"Sec-Fetch-Site": "cross-site"},
+        ):
+            told = kind | headers if method == "POST" else headers
+            sent = body if method == "POST" else None
+            status, text = request(address, method, path, told, sent)
+            assert (status, "expected" in text) == (403, True), (method, path, headers)
+    assert request(address, "GET", "/config")[0] == 200
+    assert request(address, "GET", "/config", {"Origin": f"http://{own}"})[0] == 200
+    assert request(address, "GET", "/config", {"Host": f"localhost:{own.split(':')[1]}"})[0] == 200
+
+
+@needs_gradio
+def test_uploads_are_limited_and_removed_at_the_end(page_weights):
+    with served(*page_weights) as address:
+        body, kind = multipart(b"x" * 1000)
+        status, text = request(address, "POST", "/gradio_api/upload", kind, body)
+        (path,) = json.loads(text)
+        assert status == 200 and Path(path).is_file() and "eigenshape-web-" in path
+        stated = kind | {"Content-Length": str(300 << 20)}
+        status, text = request(address, "POST", "/gradio_api/upload", stated, body)
+        assert status == 413 and "the limit is 67,108,864" in text
+        chunks = (b"x" * (1 << 20) for _ in range(80))
+        with contextlib.suppress(OSError):  # it hangs up
+            assert request(address, "POST", "/gradio_api/upload", kind, chunks)[0] >= 400
+        folder = next(p for p in Path(path).parents if p.name.startswith("eigenshape-web-"))
+        assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 64 << 20
+    assert not folder.exists()
+
+
+def test_the_upload_before_is_removed(tmp_path):
+    uploads = guard.Uploads(tmp_path)
+    first, second, foreign = tmp_path / "first", tmp_path / "second", tmp_path.parent / "foreign"
+    for path in (first, second, foreign):
+        path.touch()
+    uploads.replaced("a", str(first))
+    uploads.replaced("b", str(first))
+    uploads.replaced("a", str(second))
+    assert first.exists(), "another tab shows it"
+    uploads.replaced("b", None)
+    assert not first.exists() and second.exists()
+    uploads.replaced("a", str(foreign))
+    uploads.closed("a")
+    assert not second.exists() and foreign.exists()
 
 
 CLICK = "[...document.querySelectorAll('button')].find((b) => b.textContent.trim() == {})?.click()"

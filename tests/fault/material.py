@@ -33,9 +33,15 @@ def write_photos(folder: Path, count: int = 5) -> None:
     (folder / "broken.jpg").write_bytes(b"no image")
 
 
-def command(stage: str, settings: Mapping[str, Any], *, shard: int | None = None) -> list[str]:
-    """The words of a stage over the data set `folder`, as the rules give them."""
-    words = [stage, "--dataset", "folder"]
+def command(
+    stage: str,
+    settings: Mapping[str, Any],
+    *,
+    shard: int | None = None,
+    dataset: str = "folder",
+) -> list[str]:
+    """The words of a stage, as the rules give them."""
+    words = [stage, "--dataset", dataset]
     if stage in PER_SHARD:
         words += ["--shard", str(shard or 0)]
     return words + options(resolve(dict(settings)), stage)
