@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup test test-cluster demo lint
+.PHONY: setup test test-cluster demo docs lint
 
 setup: $(READY)
 
@@ -31,6 +31,10 @@ test-cluster: setup
 
 demo: setup
 	$(BIN)/snakemake --cores all demo
+
+# The site, in build/site: a broken link or a public name without a docstring is an error.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: setup
 	$(BIN)/ruff check .

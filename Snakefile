@@ -1,4 +1,4 @@
-# Images -> features -> graphs -> certified eigenvectors -> masks -> report.
+# Photos -> features -> graphs -> certified eigenvectors -> masks -> report.
 #   snakemake --cores 8 pascal_k5        (or coco_k5, folder, demo)
 from snakemake.utils import min_version
 
@@ -18,6 +18,7 @@ include: "pipeline/rules/zegformer.smk"
 
 
 rule all:
+    """Every data set that is present (the default)"""
     default_target: True
     input:
         PLAN.targets(*PLAN.present()),
@@ -31,8 +32,13 @@ for dataset in DATASETS.values():
         input:
             PLAN.targets(dataset.name),
 
+    workflow.get_rule(dataset.target).docstring = (
+        f"Eigenvectors, masks and report of {dataset.images}"
+    )
+
 
 rule demo:
+    """The whole pipeline and both segmenters on data that needs no download"""
     input:
         PLAN.targets(*generated()),
         f"{CONFIG.results_root}/world/sazs/report.html",

@@ -1,4 +1,4 @@
-"""Command-line options generated from typed settings, so that the two cannot differ.
+"""Command-line options made from typed settings, so that neither can forget or contradict a field.
 
 A field becomes the option `--name-of-the-field`, unless it is annotated with a `Flag`. Type, range,
 choices, default and help text are those of the field.
@@ -24,23 +24,23 @@ from pipeline.commands import one_line_errors
 
 
 def typed_options(**models: type[BaseModel]) -> Callable[[Callable], Callable]:
-    """Add the options of typed settings to a command, which receives each as a checked argument."""
+    """Give a command the options of settings; it gets each as an argument, built and checked."""
 
     def decorate(command: Callable) -> Callable:
         @functools.wraps(command)
-        def wrapped(**values: Any) -> Any:
+        def wrapped(**given: Any) -> Any:
             with one_line_errors():
-                settings = {
-                    argument: model(**{name: values.pop(name) for name in model.model_fields})
+                built = {
+                    argument: model(**{name: given.pop(name) for name in model.model_fields})
                     for argument, model in models.items()
                 }
-            return command(**settings, **values)
+            return command(**built, **given)
 
-        decorated: Callable = wrapped
+        offered: Callable = wrapped
         for model in reversed(models.values()):
             for name, field in reversed(model.model_fields.items()):
-                decorated = _option(name, field)(decorated)
-        return decorated
+                offered = _option(name, field)(offered)
+        return offered
 
     return decorate
 

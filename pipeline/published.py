@@ -1,6 +1,6 @@
-"""ZegFormer's published configurations as targets: their names, and the files they produce.
+"""ZegFormer's published configurations as targets: the name of each, and the file that it makes.
 
-Training configurations produce weights. Evaluation configurations score the weights of the training
+Training configurations make weights. Evaluation configurations score the weights of the training
 configuration that their name begins with.
 """
 
@@ -15,20 +15,18 @@ _EVALUATION = "_gzss_eval"
 
 
 def targets(results_root: str, configs: str | Path = "configs") -> dict[str, str]:
-    """Name of a configuration -> file that `snakemake NAME` writes.
+    """Configuration's name -> what `snakemake NAME` makes.
 
     Parameters
     ----------
-    results_root : str
-    configs : path
-        Folder of the configurations, with a subfolder per data set.
+    configs : folder of the configurations, by data set
     """
-    files = {}
+    found = {}
     for folder in SETS:
         for path in sorted((Path(configs) / folder).glob("zegformer_R*.yaml")):
-            result = "model_final.safetensors"
+            made = "model_final.safetensors"
             if _EVALUATION in path.stem:
                 (tested,) = load(path).DATASETS.TEST
-                result = f"inference/{tested}/scores.json"
-            files[path.stem] = f"{results_root}/zegformer/{folder}/{path.stem}/{result}"
-    return files
+                made = f"inference/{tested}/scores.json"
+            found[path.stem] = f"{results_root}/zegformer/{folder}/{path.stem}/{made}"
+    return found

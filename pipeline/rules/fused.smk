@@ -1,7 +1,8 @@
-# Images -> eigenvector shards, without intermediate files (configuration `path: fused`).
+# Photos -> eigenvector shards with nothing written in between (configuration `path: fused`).
 
 
 rule fused:
+    """Eigenvectors of one shard of images, with nothing written in between"""
     input:
         PLAN.photos,
         request=PLAN.request("shard"),

@@ -1,8 +1,9 @@
 # Eigenvectors -> objects, segments, clusters of segments, names.
-#   snakemake --cores 8 results/pascal/objects.json          (segments, clusters and names: see docs/objects.md)
+#   snakemake --cores 8 results/pascal/objects.json          (or segments, clusters, names: see docs/objects.md)
 
 
 rule objects:
+    """Boxes, masks and confidences of the objects of a data set, as COCO JSON"""
     input:
         request=PLAN.request("objects"),
         manifest=LAYOUT.manifest("{dataset}"),
@@ -25,6 +26,7 @@ rule objects:
 
 
 rule segments:
+    """Label map of each image, and the features of its segments"""
     input:
         request=PLAN.request("segments"),
         manifest=LAYOUT.manifest("{dataset}"),
@@ -46,6 +48,7 @@ rule segments:
 
 
 rule clusters:
+    """Clusters of the segments of a data set, scored where there are labels"""
     input:
         request=PLAN.request("clusters"),
         segments=LAYOUT.segments("{dataset}"),
@@ -64,6 +67,7 @@ rule clusters:
 
 
 rule names:
+    """Names of the segments, by an ImageNet classifier"""
     input:
         request=PLAN.request("names"),
         segments=LAYOUT.segments("{dataset}"),

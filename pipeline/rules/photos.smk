@@ -1,7 +1,8 @@
-# The images of a run: generated data sets and the manifest.
+# Which photos a run is about.
 
 
 rule photos:
+    """The images of a data set that the pipeline makes itself, such as the generated world"""
     input:
         request=PLAN.request("photos"),
     output:
@@ -19,6 +20,7 @@ rule photos:
 
 
 rule manifest:
+    """List the images of a data set and divide them among shards"""
     input:
         PLAN.photos,
         request=PLAN.request("manifest"),

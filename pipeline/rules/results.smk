@@ -2,6 +2,7 @@
 
 
 rule masks:
+    """Masks of one shard, as PNG files under their published names"""
     input:
         request=PLAN.request("masks"),
         shard_request=PLAN.request("shard"),
@@ -25,6 +26,7 @@ rule masks:
 
 
 rule index:
+    """Check that every image is accounted for; quarantine.csv and provenance.json"""
     input:
         request=PLAN.request("index"),
         manifest=LAYOUT.manifest("{dataset}"),
@@ -45,6 +47,7 @@ rule index:
 
 
 rule report:
+    """One HTML page: images, eigenvectors, masks, residuals, failures"""
     input:
         request=PLAN.request("report"),
         manifest=LAYOUT.manifest("{dataset}"),
@@ -69,6 +72,7 @@ rule report:
 
 
 rule audit:
+    """Prove that a results folder is whole"""
     input:
         PLAN.results,
     output:

@@ -4,6 +4,7 @@
 
 
 rule sazs_train:
+    """Train SAZS with one fold of classes held out"""
     input:
         lists=LAYOUT.manifest("{benchmark}"),
     output:
@@ -20,7 +21,7 @@ rule sazs_train:
         gpu=PLAN.training_gpus(),
         mem_mb=16000,
     params:
-        # Not declared as output: Snakemake would remove the checkpoints of a killed job, which resumes from them.
+        # Not declared: Snakemake removes the outputs of a killed job, and these files it goes on from.
         folder=lambda wildcards, output: f"{os.path.dirname(output.weights)}/training",
         data_dir=CONFIG.datasets_root,
     shell:
@@ -30,6 +31,7 @@ rule sazs_train:
 
 
 rule sazs_test:
+    """Score SAZS on the classes that were held out, with and without eigenvectors"""
     input:
         weights=f"{CONFIG.results_root}/{{benchmark}}/sazs/{{arch}}/fold{{fold}}/model_best.safetensors",
         eigenvectors=LAYOUT.index("{benchmark}"),
@@ -57,6 +59,7 @@ rule sazs_test:
 
 
 rule sazs_demo:
+    """Train and score a small SAZS on the generated world"""
     input:
         photos=LAYOUT.made("world"),
         eigenvectors=LAYOUT.index("world"),

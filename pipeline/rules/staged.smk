@@ -1,7 +1,8 @@
-# Images -> features -> Laplacians -> eigenvector shards, one job per stage (configuration `path: staged`).
+# Photos -> features -> Laplacians -> eigenvector shards, a job a stage (configuration `path: staged`).
 
 
 rule features:
+    """Features of one shard of images (path: staged)"""
     input:
         PLAN.photos,
         request=PLAN.request("shard"),
@@ -30,6 +31,7 @@ rule features:
 
 
 rule laplacian:
+    """Affinities of one shard (path: staged)"""
     input:
         PLAN.photos,
         request=PLAN.request("shard"),
@@ -56,6 +58,7 @@ rule laplacian:
 
 
 rule eigenvectors:
+    """Eigenvectors of one shard from its affinities (path: staged)"""
     input:
         PLAN.photos,
         request=PLAN.request("shard"),

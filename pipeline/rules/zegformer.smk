@@ -12,8 +12,14 @@ for name, target in published.targets(CONFIG.results_root).items():
         input:
             target,
 
+    work = "Train and score" if "_gzss_eval" in name else "Train"
+    workflow.get_rule(name).docstring = (
+        f"{work} ZegFormer by the published configuration of this name"
+    )
+
 
 rule zegformer_train:
+    """Train ZegFormer by a published configuration"""
     input:
         config="configs/{set}/{config}.yaml",
     output:
@@ -38,6 +44,7 @@ rule zegformer_train:
 
 
 rule zegformer_score:
+    """Score ZegFormer by a published configuration"""
     input:
         config="configs/{set}/{config}_gzss_eval{variant}.yaml",
         weights=f"{CONFIG.results_root}/zegformer/{{set}}/{{config}}/model_final.safetensors",
@@ -66,6 +73,7 @@ rule zegformer_score:
 
 
 rule zegformer_demo:
+    """Train and score a small ZegFormer on the generated world"""
     input:
         photos=LAYOUT.made("world"),
         eigenvectors=LAYOUT.index("world"),

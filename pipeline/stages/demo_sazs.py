@@ -1,7 +1,7 @@
 """A small SAZS on the generated world: trained, scored on seen and unseen classes, in minutes.
 
 Two cores and nothing downloaded. The text embeddings are compositional (a class is the sum of its
-words), so the words that the network learns with seen classes also describe the unseen ones.
+words), so what the network learns of the words of seen classes tells it the unseen ones.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from models.sazs.texts import open_texts
 from train import checkpoint, distributed
 from train.sazs import train as sazs
 
-# Images at half their size: a crop then shows most of a scene, at little cost.
+# Photos at half their size: a crop then shows most of a scene, and costs little.
 RECIPE = Recipe(
     arch="drn_d_22_slim",
     init="none",
@@ -52,12 +52,9 @@ def run(
 
     Parameters
     ----------
-    data_dir : path
-        Folder written by `data.synthetic.world.write`.
-    eigenvectors : path
-        Shards or PNGs of its images.
-    out : path
-        Folder for checkpoints, `scores.json`, `report.html` and `summary.json`.
+    data_dir : folder that `data.synthetic.world.write` was given
+    eigenvectors : shards or PNGs of its photos
+    out : checkpoints, `scores.json`, `report.html` and `summary.json` are written there
 
     Returns
     -------
@@ -75,19 +72,19 @@ def run(
     eigen = EigenFolder(eigenvectors)
     eigen.require(item.photo for item in [*items.test, *items.seen_test, *items.validation])
     latest = out / checkpoint.LATEST
-    with distributed.start(device) as processes:
+    with distributed.start(device) as here:
         model = sazs.train(
             RECIPE,
             items,
             texts,
             out,
-            processes,
+            here,
             names=vocabulary.names,
             running=RUNNING,
             input_side=INPUT_SIDE,
             resume=latest if latest.is_file() else None,
         )
-        texts = texts.to(processes.device)
+        texts = texts.to(here.device)
         segmenter = SazsSegmenter(model, side=INPUT_SIDE)
         subject = sazs_scores.Subject(items, segmenter, vocabulary.names, texts, eigen)
         results = sazs_scores.run(
@@ -96,8 +93,8 @@ def run(
         baseline = _untrained_miou(items, texts)
     answers = results["scores"]["one_pass"]["corrected"]
     summary = {
-        "unseen": {name: figures["miou"] for name, figures in answers.items()},
-        "seen": {name: figures["miou"] for name, figures in results["seen"].items()},
+        "unseen": {name: found["miou"] for name, found in answers.items()},
+        "seen": {name: found["miou"] for name, found in results["seen"].items()},
         "untrained": baseline,
         "fused_minus_network": results["fused_minus_network"],
         "fusion": results["fusion"],
@@ -107,8 +104,8 @@ def run(
 
 
 def _untrained_miou(fold: Fold, texts: Tensor, *, seeds: int = 3) -> float:
-    """Mean mIoU on unseen classes of randomly initialised networks."""
-    mious = []
+    """Mean mIoU on unseen classes of networks as they are before their first step."""
+    found = []
     for seed in range(seeds):
         torch.manual_seed(seed)
         model = sazs.start(RECIPE).to(texts.device)
@@ -121,5 +118,5 @@ def _untrained_miou(fold: Fold, texts: Tensor, *, seeds: int = 3) -> float:
         )
         once = np.ones(len(fold.test), np.int64)
         tally = counts.tally("network", "corrected", once, fold.benchmark.classes)
-        mious.append(tally.miou(counts.classes))
-    return float(np.mean(mious))
+        found.append(tally.miou(counts.classes))
+    return float(np.mean(found))
