@@ -65,7 +65,7 @@ def published_way(entries: list[manifest.Entry], config: Config) -> None:
 
 def stages(entries: list[manifest.Entry], config: Config, workers: int) -> dict[str, float]:
     """Photos a second of decoding, features and solving, each alone."""
-    from eigen.solvers.batched import solve_batch
+    from eigen.solvers.batch import solve_batch
 
     extractor = chain.extractor_for(config)
     decode = streaming.Decode(extractor.patch, config.max_patches)

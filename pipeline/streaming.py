@@ -101,7 +101,7 @@ def _solve(
     extractor: ViT,
     config: Config,
 ) -> list[Outcome[Solved]]:
-    from eigen.solvers.batched import solve_batch
+    from eigen.solvers.batch import solve_batch
 
     started = time.perf_counter()
     features = extracting.result()

@@ -1,10 +1,9 @@
-"""Many dense patch graphs at once with torch: features in, certified eigenpairs out.
+"""Block Lanczos with torch, for a stack of dense patch graphs at once.
 
-Block Lanczos as in `eigen.solvers.lanczos`, for a stack of graphs and without restarts. Products
-and orthogonalisation run in float32 on the device, the small Rayleigh-Ritz problems on the CPU in
-float64, residuals on the device in float64. An image that misses the tolerance goes to the solvers
-of `eigen.solvers.solve`; so does one whose Krylov space is exhausted (an image of one colour) or
-whose eigenvalues repeat as often as the block is wide.
+As in `eigen.solvers.krylov`, but without restarts. Products and orthogonalisation run in float32
+on the device, the small Rayleigh-Ritz problems on the CPU in float64, residuals on the device in
+float64. An image has no result if it misses the tolerance, if its Krylov space is exhausted (an
+image of one colour) or if its eigenvalues repeat as often as the block is wide.
 
 Images of several sizes are padded with nodes of degree 0, which stay 0 in every product. On a GPU
 an image's result varies with the padding by rounding (about 1e-7). On the CPU each image is
@@ -24,61 +23,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from data.errors import GraphError
-from eigen.graphs import cosine
-from eigen.solvers.canonical import canonical_vectors
-from eigen.solvers.lanczos import LEAST_BASIS, fills_block
+from eigen.solvers.krylov import LEAST_BASIS, fills_block
 from eigen.solvers.problem import NormalizedProblem
-from eigen.solvers.solution import ConvergenceError, Solution, measured, unit_vectors
-from eigen.solvers.solve import DENSE_NODES, solve
-from eigen.solvers.spec import SolveSpec
 
 BLOCK = 4
 # Sizes of the basis at which convergence is checked: steps are cheap, checks are not.
 LOOKS = (41, 65, 97)
-# Share of a GPU's free memory that one stack may take.
-MEMORY_PART = 0.4
-
 Pairs = tuple[np.ndarray, np.ndarray]
-Failure = GraphError | ConvergenceError
-
-
-def solve_batch(
-    features: Sequence[np.ndarray | torch.Tensor],
-    spec: SolveSpec,
-    *,
-    device: str | torch.device = "cpu",
-) -> list[Solution | Failure]:
-    """Eigenpairs of the dense patch graphs, W = max(X X^T, 0), of many images.
-
-    Parameters
-    ----------
-    features : sequence of arrays or tensors, shape (n_i, d), float32, unit rows
-        Tensors already on `device` are not copied.
-    spec : SolveSpec
-        With `solver` "auto", an image on which this method fails goes through the usual chain.
-    device : str or torch.device
-
-    Returns
-    -------
-    list of Solution or exception
-        In the order given. An image that cannot be solved has its `GraphError` or
-        `ConvergenceError` in its place, so that it does not stop the others.
-    """
-    device = torch.device(device)
-    tensors = [torch.as_tensor(x, device=device) for x in features]
-    stacked = _fitting(tensors, spec.k)
-    solved: dict[int, Solution | None] = {}
-    with full_precision():
-        for members in _stacks({i: len(tensors[i]) for i in stacked}, device):
-            stack = _Stack.of([tensors[i] for i in members])
-            solved.update(zip(members, _solve_stack(stack, spec), strict=True))
-    return [
-        _alone(x, spec)
-        if (solution := solved.get(i)) is None
-        else (solution.without_first() if spec.drop_trivial else solution)
-        for i, x in enumerate(tensors)
-    ]
 
 
 def batched(
@@ -100,31 +51,10 @@ def batched(
     """
     W = torch.from_numpy(problem.whole_affinity().astype(np.float32, copy=False))
     with full_precision():
-        pairs = _krylov(_Stack(W[None], (problem.n,)), k, tolerance, seed)[0]
+        pairs = krylov(Stack(W[None], (problem.n,)), k, tolerance, seed)[0]
     if pairs is None:
         raise np.linalg.LinAlgError(f"no convergence within {LOOKS[-1]} products")
     return pairs
-
-
-def _fitting(tensors: Sequence[torch.Tensor], k: int) -> list[int]:
-    """Indices of the images that may be stacked: large enough, few pairs, unit rows."""
-    if LEAST_BASIS * (k + 1) > LOOKS[-1]:
-        return []
-    large = [i for i, x in enumerate(tensors) if x.ndim == 2 and len(x) > DENSE_NODES]
-    lengths = (torch.linalg.vector_norm(tensors[i], dim=1) for i in large)
-    unit = [((length - 1).abs() <= cosine.UNIT_TOLERANCE).all() for length in lengths]
-    # Transferred at once: each transfer waits for the device.
-    fits = torch.stack(unit).tolist() if unit else []
-    return [i for i, unit_rows in zip(large, fits, strict=True) if unit_rows]
-
-
-def _alone(features: torch.Tensor, spec: SolveSpec) -> Solution | Failure:
-    """The solution of one image by the chain of `eigen.solvers.solve`, or its error."""
-    try:
-        W = cosine.dense(features.cpu().numpy())
-        return solve(W, spec, check=False)
-    except (GraphError, ConvergenceError) as error:
-        return error
 
 
 @contextlib.contextmanager
@@ -138,30 +68,15 @@ def full_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _stacks(sizes: Mapping[int, int], device: torch.device) -> list[list[int]]:
-    """Indices of the images of each stack, similar sizes together, one per stack on the CPU."""
-    if device.type == "cpu":
-        return [[i] for i in sizes]
-    budget = MEMORY_PART * torch.cuda.mem_get_info(device)[0]
-    stacks: list[list[int]] = []
-    for i in sorted(sizes, key=lambda i: -sizes[i]):
-        # Members are padded to the first, the largest; 12 bytes are W in float32 and in float64.
-        if stacks and (len(stacks[-1]) + 1) * 12 * sizes[stacks[-1][0]] ** 2 <= budget:
-            stacks[-1].append(i)
-        else:
-            stacks.append([i])
-    return stacks
-
-
 @dataclass(frozen=True)
-class _Stack:
+class Stack:
     """Affinities (B, n, n) float32, padded with zeros; `sizes` are the node counts of each."""
 
     W: torch.Tensor
     sizes: tuple[int, ...]
 
     @classmethod
-    def of(cls, features: Sequence[torch.Tensor]) -> _Stack:
+    def of(cls, features: Sequence[torch.Tensor]) -> Stack:
         X = torch.nn.utils.rnn.pad_sequence(list(features), batch_first=True).float()
         return cls(torch.bmm(X, X.mT).clamp_(min=0), tuple(len(x) for x in features))
 
@@ -182,30 +97,7 @@ class _Stack:
         return scale * ((scale * vectors).mT @ self.W.to(vectors.dtype)).mT
 
 
-def _solve_stack(stack: _Stack, spec: SolveSpec) -> list[Solution | None]:
-    """Certified solutions; None where this method does not reach the tolerance."""
-    k = spec.k + spec.drop_trivial
-    candidates = _krylov(stack, k, spec.tolerance, spec.seed)
-    roots = [root[:n] for root, n in zip(stack.sqrt_degree.cpu().numpy(), stack.sizes, strict=True)]
-    vectors = {
-        i: canonical_vectors(*pairs, roots[i], seed=spec.seed, dtype=np.float32)
-        for i, pairs in enumerate(candidates)
-        if pairs is not None
-    }
-    u = np.zeros((len(candidates), stack.W.shape[1], k))
-    for i, v in vectors.items():
-        u[i, : stack.sizes[i]] = unit_vectors(v, roots[i])
-    product = stack.similarity(torch.from_numpy(u).to(stack.W.device)).cpu().numpy()
-    solutions: list[Solution | None] = [None] * len(candidates)
-    for i, v in vectors.items():
-        n = stack.sizes[i]
-        solution = measured("batched", v, u[i, :n], product[i, :n])
-        if np.all(solution.residual <= spec.tolerance):
-            solutions[i] = solution
-    return solutions
-
-
-def _krylov(stack: _Stack, k: int, tolerance: float, seed: int) -> list[Pairs | None]:
+def krylov(stack: Stack, k: int, tolerance: float, seed: int) -> list[Pairs | None]:
     """Pairs of each graph, u (n_i, k) float32; None where they did not converge."""
     count, n = stack.W.shape[:2]
     basis = stack.W.new_zeros(count, n, LOOKS[-1])
@@ -244,7 +136,7 @@ def _combined(span: torch.Tensor, ritz: Mapping[int, Pairs]) -> np.ndarray:
     return (span[list(ritz)] @ y.to(span)).cpu().numpy()
 
 
-def _first_blocks(stack: _Stack, seed: int) -> torch.Tensor:
+def _first_blocks(stack: Stack, seed: int) -> torch.Tensor:
     blocks = torch.zeros(len(stack.sizes), stack.W.shape[1], BLOCK)
     for block, n in zip(blocks, stack.sizes, strict=True):
         draw = np.random.default_rng([seed, n]).standard_normal((n, BLOCK))

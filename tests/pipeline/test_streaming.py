@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from eigen.picture import reduced
-from eigen.solvers import batched
+from eigen.solvers import batch
 from pipeline import chain, streaming
 from pipeline.config import resolve
 from pipeline.manifest import Entry
@@ -87,12 +87,12 @@ def test_features_of_the_next_window_are_made_while_one_is_solved(entries, monke
             second.set()
         return extracted[-1]
 
-    def solving(*arguments, solve_batch=batched.solve_batch, **options):
+    def solving(*arguments, solve_batch=batch.solve_batch, **options):
         assert second.wait(30), "the first window was solved before the second was begun"
         return solve_batch(*arguments, **options)
 
     monkeypatch.setattr(streaming, "extract", extracting)
-    monkeypatch.setattr(batched, "solve_batch", solving)
+    monkeypatch.setattr(batch, "solve_batch", solving)
     found = list(stream(entries[:2], resolve({**NETWORK, "batch_size": 1}), workers=1))
     assert [outcome.reason for outcome in found] == ["", ""]
 

@@ -7,8 +7,8 @@ import torch
 
 from data.errors import GraphError
 from eigen.graphs import cosine
-from eigen.solvers import batched, solve
-from eigen.solvers.batched import solve_batch
+from eigen.solvers import batch, batched, solve
+from eigen.solvers.batch import solve_batch
 from eigen.solvers.spec import SolveSpec
 
 
@@ -66,7 +66,7 @@ def test_bytes_do_not_depend_on_the_batch(pictures):
 def test_padding_changes_rounding_only(pictures, monkeypatch):
     """One stack of mixed sizes, as on a GPU."""
     single = solve_batch(pictures, SolveSpec(k=5))
-    monkeypatch.setattr(batched, "_stacks", lambda sizes, device: [list(sizes)])
+    monkeypatch.setattr(batch, "_stacks", lambda sizes, device: [list(sizes)])
     stacked = solve_batch(pictures, SolveSpec(k=5))
     for one, other in zip(single, stacked, strict=True):
         assert other.solver == "batched"
@@ -77,7 +77,7 @@ def test_padding_changes_rounding_only(pictures, monkeypatch):
 def test_stacks_on_a_gpu_fill_its_memory_with_similar_sizes(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (12 * 10**8, 2 * 10**9))
     sizes = dict(enumerate([500, 4000, 510, 4100, 490]))
-    stacks = batched._stacks(sizes, torch.device("cuda"))
+    stacks = batch._stacks(sizes, torch.device("cuda"))
     assert sorted(i for stack in stacks for i in stack) == list(sizes)
     assert stacks == [[3, 1], [2, 0, 4]]
 
@@ -122,8 +122,8 @@ def test_a_wrong_krylov_space_is_caught_by_the_residual(pictures, monkeypatch):
     def off(*arguments):
         return [(values, u[::-1].copy()) for values, u in krylov(*arguments)]
 
-    krylov = batched._krylov
-    monkeypatch.setattr(batched, "_krylov", off)
+    krylov = batch.krylov
+    monkeypatch.setattr(batch, "krylov", off)
     (solution,) = solve_batch(pictures[:1], SolveSpec(k=5))
     assert solution.solver == "lanczos"
 

@@ -5,8 +5,9 @@ import pytest
 
 from eigen.graphs import cosine
 from eigen.solvers import gallery
-from eigen.solvers import lanczos as module
-from eigen.solvers.lanczos import fills_block, lanczos
+from eigen.solvers import krylov as module
+from eigen.solvers.krylov import fills_block
+from eigen.solvers.lanczos import lanczos
 from eigen.solvers.problem import NormalizedProblem
 
 

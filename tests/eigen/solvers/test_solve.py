@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from data.errors import GraphError
 from eigen.graphs import cosine
 from eigen.graphs.affinity import weighted_sum, with_self_loops
-from eigen.solvers import gallery, solve
+from eigen.solvers import gallery, krylov, solve
 from eigen.solvers import lanczos as lanczos_module
 from eigen.solvers.problem import NormalizedProblem
 from eigen.solvers.spec import SolveSpec
@@ -95,8 +95,8 @@ def test_repeated_eigenvalues_have_one_basis_whoever_solves(name, k):
 def test_more_copies_than_the_block_are_found():
     graph = gallery.components(*[gallery.grid(12, 17)] * 5)
     problem = NormalizedProblem(graph.W)
-    first = lanczos_module._first_block(problem.n, 2, 0, None)
-    one_block = lanczos_module._solve(problem, 8, 1e-8, 0, first, 2, 20)[0]
+    first = krylov.random_block(problem.n, 2, 0, None)
+    one_block = krylov.block_lanczos(problem, 8, 1e-8, 0, first, 2, 20)[0]
     assert np.count_nonzero(one_block > 1 - 1e-9) == 3  # the locked one and a block
     solution = solve.solve(graph.W, SolveSpec(k=8, solver="lanczos", tolerance=1e-11))
     np.testing.assert_allclose(solution.eigenvalues, graph.eigenvalues[:8], atol=1e-10)
@@ -191,7 +191,7 @@ def test_drop_trivial_returns_the_pairs_after_the_constant():
 @pytest.fixture
 def slow_lanczos(monkeypatch):
     """Lanczos that stops before it converges: one block of products after the first."""
-    monkeypatch.setattr(lanczos_module, "BASIS_BLOCKS", 1)
+    monkeypatch.setattr(krylov, "BASIS_BLOCKS", 1)
     monkeypatch.setattr(lanczos_module, "lanczos", unconverged_of(lanczos_module.lanczos))
 
 
