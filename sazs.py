@@ -107,8 +107,9 @@ def _held_out(data: DataOptions, recipe: Mapping[str, Any]) -> DataOptions:
 
 def _vocabulary(data: DataOptions, recipe: Mapping[str, Any]) -> Vocabulary:
     """The class names of --names, of the checkpoint, or of the benchmark; unseen as held out."""
+    from data.sazs.classes import fewshot
     from data.sazs.splits import benchmark_of
-    from data.text.vocabulary import fewshot, from_file, from_names
+    from data.text.vocabulary import from_file, from_names
 
     rules = benchmark_of(data.benchmark or "pascal")
     unseen = rules.class_ids(data.fold or 0, "val")

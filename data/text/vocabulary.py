@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from data.datasets import DATASETS
 from data.errors import VocabularyError
 
 OTHERS = "others"
@@ -167,28 +166,6 @@ def builtin(key: str) -> Vocabulary:
     if key not in known:
         raise VocabularyError(f"vocabulary: expected one of {', '.join(known)}, found {key!r}")
     return _from_json(key, json.loads((folder / f"{key}.json").read_text("utf-8")))
-
-
-def fewshot(benchmark: str, *, fold: int | None = None, spelling: str = "corrected") -> Vocabulary:
-    """The 20 PASCAL or 80 COCO classes of SAZS, with a fold's test classes unseen.
-
-    Parameters
-    ----------
-    spelling
-        "corrected": words apart ("potted plant"); "reference": glued, as published.
-    """
-    if spelling not in ("corrected", "reference"):
-        raise VocabularyError(f"spelling: expected corrected or reference, found {spelling!r}")
-    known = [d.name for d in DATASETS.values() if d.benchmark and d.vocabulary]
-    if benchmark not in known:
-        raise VocabularyError(f"benchmark: expected one of {', '.join(known)}, found {benchmark!r}")
-    record = DATASETS[benchmark]
-    vocabulary = builtin(str(record.vocabulary))
-    if spelling == "reference":
-        vocabulary = replace(vocabulary, names=tuple(n.replace(" ", "") for n in vocabulary.names))
-    if fold is None or record.benchmark is None:
-        return vocabulary
-    return vocabulary.holding_out(record.benchmark.class_ids(fold, "val"))
 
 
 def from_names(names: Sequence[str], *, name: str = "class names") -> Vocabulary:

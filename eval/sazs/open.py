@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from data.errors import SettingError, VocabularyError
+from data.sazs.classes import fewshot
 from data.text.embeddings import load_embeddings
-from data.text.vocabulary import OTHERS, Vocabulary, fewshot, from_names
+from data.text.vocabulary import OTHERS, Vocabulary, from_names
 from data.weight_files import Checkpoint
 from eigen.device import torch_device
 from eval.class_names import classes_of_table, listed_classes, rows_of_table, unknown_names

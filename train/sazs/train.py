@@ -75,17 +75,7 @@ def train(
     running = running or Running()
     torch.manual_seed(recipe.seed)
     model = start(recipe, fresh=resume is not None)
-    samples = SazsSamples(
-        fold.train,
-        seed=recipe.seed,
-        crop=recipe.crop,
-        scale=recipe.scale,
-        rotate=recipe.rotate,
-        reduce=recipe.reduce,
-        mode=recipe.mode,
-        balanced=fold.benchmark.name == "coco",
-        classes=fold.benchmark.classes,
-    )
+    samples = _samples(recipe, fold)
     sampler = BatchSampler(len(samples), recipe.batch_size, seed=recipe.seed, size=world.size)
     steps_per_epoch = max(1, sampler.batches_per_epoch // recipe.accumulate)
     steps = recipe.epochs * steps_per_epoch
@@ -118,6 +108,20 @@ def train(
     training.run(stream, _evaluator(recipe, running, input_side, fold, texts, world, quarantine))
     quarantine.log_count(world)
     return training.eval_model.eval()
+
+
+def _samples(recipe: Recipe, fold: Fold) -> SazsSamples:
+    return SazsSamples(
+        fold.train,
+        seed=recipe.seed,
+        crop=recipe.crop,
+        scale=recipe.scale,
+        rotate=recipe.rotate,
+        reduce=recipe.reduce,
+        mode=recipe.mode,
+        balanced=fold.benchmark.name == "coco",
+        classes=fold.benchmark.classes,
+    )
 
 
 def complete(options: RecipeOptions, benchmark: str, mode: str) -> Recipe:

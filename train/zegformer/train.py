@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -106,18 +107,12 @@ def train(
         _resume(training, latest)
     quarantine = Quarantine(out, world.rank)
 
+    loader = settings.DATALOADER
+
     def stream(start: int) -> Iterator[dict[str, Any]]:
-        return quarantine.sift(
-            batches(
-                samples,
-                per_process,
-                grouped=settings.DATALOADER.ASPECT_RATIO_GROUPING,
-                world=world,
-                seed=seed,
-                workers=settings.DATALOADER.NUM_WORKERS,
-                start=start,
-            )
-        )
+        grouped, workers = loader.ASPECT_RATIO_GROUPING, loader.NUM_WORKERS
+        own = functools.partial(batches, samples, per_process, world=world, seed=seed, start=start)
+        return quarantine.sift(own(grouped=grouped, workers=workers))
 
     final: dict[str, float] = {}
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from data.errors import VocabularyError
+from data.sazs.classes import fewshot
 from data.text import vocabulary
-from data.text.vocabulary import Vocabulary, builtin, fewshot, from_file, palette
+from data.text.vocabulary import Vocabulary, builtin, from_file, palette
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
