@@ -1,4 +1,4 @@
-# Photos -> features -> graphs -> certified eigenvectors -> masks -> report.
+# Images -> features -> graphs -> certified eigenvectors -> masks -> report.
 #   snakemake --cores 8 pascal_k5        (or coco_k5, folder, demo)
 from snakemake.utils import min_version
 

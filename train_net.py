@@ -72,6 +72,8 @@ def main(
 def _start_processes(num_gpus: int, num_machines: int, machine_rank: int, dist_url: str) -> None:
     """Start this command again under torchrun, once per GPU."""
     from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     arguments = [f"--nproc-per-node={num_gpus}", f"--nnodes={num_machines}"]
     if num_machines > 1:
@@ -86,7 +88,18 @@ def _start_processes(num_gpus: int, num_machines: int, machine_rank: int, dist_u
         ]
     else:
         arguments.append("--standalone")
-    run.main([*arguments, *sys.argv])
+    try:
+        run.main([*arguments, *sys.argv])
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        raise click.ClickException(
+            f"process {rank} ended first, with {failure.signal_name()} and exit status "
+            f"{failure.exitcode}; its own message, where it left one, is above"
+        ) from error
+    except SignalException as error:
+        raise click.ClickException(
+            f"{error.sigval.name}: all processes of the run were stopped; --resume continues it"
+        ) from error
 
 
 def _log_to_terminal() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from data.errors import DatasetError
-from data.files import atomic_path
+from data.files import atomic_path, write_plain_json
 
 CATEGORY = {"id": 1, "name": "object"}
 _COCO_STEM = re.compile(r"(?:COCO_(?:train|val|test)2014_)?(\d{12})")
@@ -88,8 +88,7 @@ def write_images(path: str | Path, images: Iterable[tuple[int, str, tuple[int, i
         for number, name, size in images
     ]
     content = {"images": listed, "categories": [CATEGORY], "annotations": []}
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    write_plain_json(path, content)
 
 
 def read_results(path: str | Path) -> list[dict[str, Any]]:

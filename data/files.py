@@ -13,6 +13,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import json
 import math
 import os
 import stat
@@ -142,15 +143,22 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def write_plain_json(path: str | Path, content: Any) -> None:
+    """Write `content` as indented JSON, atomically; see `without_nan`."""
+    with atomic_path(path) as temporary:
+        text = json.dumps(without_nan(content), ensure_ascii=False, indent=1, allow_nan=False)
+        temporary.write_text(text + "\n", "utf-8")
+
+
 def without_nan(value: Any) -> Any:
     """`value` with None for every float that is not finite, in mappings and sequences too.
 
-    JSON has neither NaN nor infinity; Python writes them bare, and other readers stop at them.
+    JSON has neither NaN nor infinity; Python writes them anyway, and other readers fail on them.
     """
     if isinstance(value, Mapping):
-        return {key: without_nan(held) for key, held in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [without_nan(held) for held in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -6,7 +6,6 @@ below a threshold. Scores are those of the system, and comparable within one ima
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from data.errors import SettingError
-from data.files import atomic_path
+from data.files import write_plain_json
 from data.pictures import IGNORE as _NARROW_IGNORE
 from data.pictures import write_png
 from data.text.vocabulary import Vocabulary
@@ -127,8 +126,7 @@ def write(folder: Path, stem: str, image: np.ndarray, found: Named, vocabulary: 
             for c, score in found.scores.items()
         ],
     }
-    with atomic_path(folder / f"{stem}.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False))
+    write_plain_json(folder / f"{stem}.json", content)
 
 
 def _narrow(labels: np.ndarray) -> np.ndarray:

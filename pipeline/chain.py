@@ -1,6 +1,6 @@
 """The steps from an image to its eigenpairs, as tasks for `pipeline.workers.run_ordered`.
 
-A task holds only the configuration, so it is cheap to send to a worker; each process makes the
+A task holds only the configuration, so it is cheap to send to a worker; each process builds the
 extractor once.
 """
 
@@ -105,7 +105,7 @@ class ImageGraph:
 
 @dataclass(frozen=True)
 class BuildGraph:
-    """Features of a file -> affinity. The image is read again for its colours."""
+    """Features in a file -> affinity. The image is read again for its colours."""
 
     config: Config
     features: Path
@@ -119,14 +119,14 @@ class BuildGraph:
         cells = _cells(reader, row.index)
         image, stamp = read_image_stamped(row.path)
         if stamp.sha256 != (expected := str(reader.column("sha256")[row.index])):
-            raise ImageError(row.path, "changed between two stages of one run")
+            raise ImageError(row.path, "changed between two stages of one run; run it again")
         graph = graphs.build(self.config.graph, features, grid, image, cells)
         return ImageGraph(graph, size, expected)
 
 
 @dataclass(frozen=True)
 class SolveGraph:
-    """Affinity of a file -> eigenpairs."""
+    """Affinity in a file -> eigenpairs."""
 
     config: Config
     laplacians: Path
@@ -165,9 +165,7 @@ def affinity_arrays(W: Affinity) -> tuple[str, dict[str, np.ndarray]]:
         return "triangle", {"data": W.array.reshape(-1), "indices": none, "indptr": none}
     if isinstance(W, np.ndarray):
         return "dense", {"data": W.reshape(-1), "indices": none, "indptr": none}
-    raise ShardError(
-        "this graph is an operator that is never stored; use the configuration `path: fused`"
-    )
+    raise ShardError("path: a graph of this many nodes is never stored; set path=fused")
 
 
 def _affinity(reader: packed.PackedReader, index: int, n: int) -> Affinity:

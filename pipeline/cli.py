@@ -1,6 +1,6 @@
-"""The stages as commands. Every rule of the Snakefile runs one of these, and so can a person.
+"""The stages as commands, which the rules of the Snakefile run and which also run by hand.
 
-Nothing heavy is imported before a command runs, so that `--help` answers at once.
+Heavy imports are inside the commands, so that `--help` is immediate.
 """
 
 from __future__ import annotations
@@ -21,23 +21,17 @@ from pipeline.commands import one_line_errors
 from pipeline.config import MACHINE, STAGE_KEYS, Config
 from pipeline.identity import manifest_request, stage_request
 from pipeline.layout import Layout
-from pipeline.options import config_options
+from pipeline.options import config_options, dataset_option, workers_option
 from pipeline.requests import answer
 
-dataset_option = click.option(
-    "--dataset", type=click.Choice(list(DATASETS)), required=True, help="Name of the data set."
-)
 shard_option = click.option("--shard", type=int, required=True, help="Number of the shard, from 0.")
-workers_option = click.option(
-    "--workers", type=int, default=1, show_default=True, help="Processes on this machine."
-)
 scheduler_option = click.option(
-    "--scheduler", help="Address of a dask.distributed scheduler that is used instead of processes."
+    "--scheduler", help="Address of a dask.distributed scheduler, used instead of processes."
 )
 
 
 class _OneLineErrors(click.Group):
-    """Report errors that a user can mend as one line; `--debug` shows where they came from."""
+    """Report errors that a user can correct as one line; `--debug` shows the traceback."""
 
     def invoke(self, context: click.Context) -> Any:
         with one_line_errors(debug=context.params["debug"]):
@@ -48,7 +42,7 @@ class _OneLineErrors(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option("--quiet", is_flag=True, help="Warnings and errors only.")
 def main(debug: bool, quiet: bool) -> None:
-    """Photos to certified eigenvectors, stage by stage.
+    """Images to certified eigenvectors, stage by stage.
 
     The stages of a data set, in order: manifest, fused (or features, laplacian and eigenvectors,
     with files in between), masks, index, report. Snakemake runs them all: `snakemake pascal_k5`.
@@ -58,20 +52,16 @@ def main(debug: bool, quiet: bool) -> None:
     logging.getLogger("PIL").setLevel(logging.WARNING)
 
 
-def _layout(config: Config) -> Layout:
-    return Layout(config.datasets_root, config.results_root, config.solve.k)
-
-
 @main.command()
 @click.option(
     "--dataset", type=click.Choice(generated()), required=True, help="Name of the data set."
 )
 @config_options(*STAGE_KEYS["photos"])
 def photos(config: Config, dataset: str) -> None:
-    """Make a data set that needs no download: a generated world, scikit-image's photos."""
+    """Write a data set that needs no download: the generated world or scikit-image's samples."""
     from pipeline.stages import photos as stage
 
-    layout = _layout(config)
+    layout = Layout.of(config)
     stage.run(dataset, layout.tree(dataset), Path(layout.made(dataset)), config)
     answer(layout.record(dataset, "photos"), stage_request("photos", config))
 
@@ -80,10 +70,10 @@ def photos(config: Config, dataset: str) -> None:
 @dataset_option
 @config_options(*STAGE_KEYS["manifest"])
 def manifest(config: Config, dataset: str) -> None:
-    """List the photos of a data set and deal them out to shards."""
+    """List the images of a data set and assign them to shards."""
     from pipeline.stages import manifest as stage
 
-    layout = _layout(config)
+    layout = Layout.of(config)
     entries = stage.run(dataset, config, layout, Path(layout.manifest(dataset)))
     answer(layout.record(dataset, "manifest"), manifest_request(dataset, entries))
 
@@ -92,7 +82,7 @@ def _shard_job(config: Config, dataset: str, shard: int, kind: str, **more: Any)
     from pipeline.stages.manifest import entries_of_shard
     from pipeline.stages.shard import Job
 
-    layout = _layout(config)
+    layout = Layout.of(config)
     return Job(
         dataset=dataset,
         shard=shard,
@@ -121,7 +111,7 @@ def _shard_command(*keys: str) -> Callable[[Callable[..., None]], Callable[..., 
 
 @_shard_command(*STAGE_KEYS["fused"], *MACHINE)
 def fused(config: Config, dataset: str, shard: int, **processes: Any) -> None:
-    """Photos to eigenvectors, nothing written in between."""
+    """Images to eigenvectors, without intermediate files."""
     from pipeline import gpu
     from pipeline.stages import shard as stage
 
@@ -132,7 +122,7 @@ def fused(config: Config, dataset: str, shard: int, **processes: Any) -> None:
 
 @_shard_command(*STAGE_KEYS["features"], *MACHINE)
 def features(config: Config, dataset: str, shard: int, **processes: Any) -> None:
-    """Photos to features."""
+    """Images to features."""
     from pipeline import gpu
     from pipeline.stages import shard as stage
 
@@ -143,11 +133,11 @@ def features(config: Config, dataset: str, shard: int, **processes: Any) -> None
 
 @_shard_command(*STAGE_KEYS["laplacian"])
 def laplacian(config: Config, dataset: str, shard: int, **processes: Any) -> None:
-    """Features to affinities, in which form the Laplacian is stored."""
+    """Features to affinities, the stored form of the Laplacian."""
     from pipeline.stages import shard as stage
 
     job = _shard_job(config, dataset, shard, "laplacian", **processes)
-    stage.laplacian(job, config, Path(_layout(config).shard(dataset, "features", shard)))
+    stage.laplacian(job, config, Path(Layout.of(config).shard(dataset, "features", shard)))
 
 
 @_shard_command(*STAGE_KEYS["eigenvectors"])
@@ -155,7 +145,7 @@ def eigenvectors(config: Config, dataset: str, shard: int, **processes: Any) -> 
     """Affinities to eigenvectors."""
     from pipeline.stages import shard as stage
 
-    layout = _layout(config)
+    layout = Layout.of(config)
     earlier = [Path(layout.record(dataset, s, shard)) for s in ("features", "laplacian")]
     job = _shard_job(config, dataset, shard, "eigenvectors", earlier=earlier, **processes)
     stage.eigenvectors(job, config, Path(layout.shard(dataset, "laplacian", shard)))
@@ -167,11 +157,11 @@ def eigenvectors(config: Config, dataset: str, shard: int, **processes: Any) -> 
 @config_options(*STAGE_KEYS["masks"])
 @workers_option
 def masks(config: Config, dataset: str, shard: int, workers: int) -> None:
-    """Eigenvectors to mask pictures under their published names."""
+    """Eigenvectors to masks (PNG) under their published names."""
     from pipeline.stages import masks as stage
     from pipeline.stages.manifest import entries_of_shard
 
-    layout = _layout(config)
+    layout = Layout.of(config)
     stage.run(
         Path(layout.shard(dataset, "eigenvectors", shard)),
         {entry.id: entry.path for entry in entries_of_shard(dataset, config, layout, shard)},
@@ -191,10 +181,10 @@ def masks(config: Config, dataset: str, shard: int, workers: int) -> None:
 @dataset_option
 @config_options(*STAGE_KEYS["index"])
 def index(config: Config, dataset: str) -> None:
-    """Check that every photo is accounted for and close the folder of shards."""
+    """Finalise a data set: check that every image is accounted for and write the manifest."""
     from pipeline.stages import index as stage
 
-    layout = _layout(config)
+    layout = Layout.of(config)
     stage.run(
         Path(layout.manifest(dataset)),
         lambda shard: Path(layout.shard(dataset, "eigenvectors", shard)),
@@ -216,12 +206,12 @@ for command in discovery.COMMANDS:
 @dataset_option
 @config_options(*STAGE_KEYS["report"])
 def report(config: Config, dataset: str) -> None:
-    """One HTML page: photos, eigenvectors, masks, residuals, quarantine, configuration."""
+    """One HTML page: images, eigenvectors, masks, residuals, quarantine, configuration."""
     from pipeline import manifest as listed
     from pipeline import records
     from pipeline.stages import report as stage
 
-    layout = _layout(config)
+    layout = Layout.of(config)
     entries = listed.read(layout.manifest(dataset))
     numbers = sorted({entry.shard for entry in entries if entry.shard is not None})
     stage.run(
@@ -244,13 +234,13 @@ def report(config: Config, dataset: str) -> None:
 )
 @config_options("datasets_root", "folder", "photos")
 def check_data(config: Config, datasets: tuple[str, ...]) -> None:
-    """Say what is there of the data sets, what is missing and where it belongs."""
+    """Report which parts of the data sets are present, and where the missing ones belong."""
     from pipeline.stages.manifest import tree_for
 
     complete = True
     for dataset in datasets or downloaded():
         click.secho(dataset, bold=True)
-        for finding in tree_for(dataset, config, _layout(config)).check():
+        for finding in tree_for(dataset, config, Layout.of(config)).check():
             complete &= finding.level != "missing"
             click.echo(f"  {finding}")
     sys.exit(0 if complete else 1)
@@ -262,15 +252,15 @@ def check_data(config: Config, datasets: tuple[str, ...]) -> None:
     "--images",
     multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of the images, if they are not where the run found them; may be repeated.",
+    help="Folder of the images, if they were moved since the run; may be repeated.",
 )
-@click.option("--sample", default=20, show_default=True, help="Photos that are drawn.")
-@click.option("--seed", default=0, show_default=True, help="Decides which.")
-@click.option("--weights", help="File of the weights, if it is no longer where it was.")
+@click.option("--sample", default=20, show_default=True, help="Number of images.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the sample.")
+@click.option("--weights", help="File of the weights, if it was moved.")
 def verify(
     shards: Path, images: tuple[Path, ...], sample: int, seed: int, weights: str | None
 ) -> None:
-    """Recompute residuals from the photos, for a random sample of the folder SHARDS."""
+    """Recompute residuals from the images, for a random sample of the folder SHARDS."""
     from pipeline.stages import verify as stage
 
     failed = count = 0
@@ -281,14 +271,14 @@ def verify(
         if checked.verdict is None:
             click.echo(f"{checked.id}  FAIL  {checked.note}")
             continue
-        found = checked.verdict
-        worst = max(worst, found.residual)
+        verdict = checked.verdict
+        worst = max(worst, verdict.residual)
         click.echo(
-            f"{checked.id}  residual {found.residual:.2e}, stored {found.stored:.2e}, "
-            f"off orthonormal by {found.orthonormality:.1e}  "
+            f"{checked.id}  residual {verdict.residual:.2e}, stored {verdict.stored:.2e}, "
+            f"off orthonormal by {verdict.orthonormality:.1e}  "
             f"{'pass' if checked.passed else 'FAIL'}"
         )
-    click.echo(f"{count - failed} of {count} photos hold, largest residual {worst:.2e}")
+    click.echo(f"{count - failed} of {count} images passed, largest residual {worst:.2e}")
     sys.exit(1 if failed else 0)
 
 
@@ -323,7 +313,7 @@ def audit(results: Path, full: bool, masks: Path | None, out: Path | None) -> No
 @config_options("datasets_root", "results_root")
 @workers_option
 def lists(config: Config, dataset: str, workers: int) -> None:
-    """Make the lists of PASCAL-5i or COCO-20i from masks, compare them with the published."""
+    """Write the lists of PASCAL-5i or COCO-20i from masks, and compare them with the published."""
     from data.datasets import open_tree
     from pipeline.stages import lists as stage
 
@@ -339,7 +329,7 @@ def lists(config: Config, dataset: str, workers: int) -> None:
 @config_options("datasets_root")
 @workers_option
 def coco_masks(config: Config, workers: int) -> None:
-    """Paint COCO's label maps from the official instances_*.json."""
+    """Draw COCO's label maps from the official instances_*.json."""
     from data.trees.coco import CocoTree
     from pipeline.stages import lists as stage
 
@@ -351,7 +341,7 @@ def coco_masks(config: Config, workers: int) -> None:
 @config_options("datasets_root")
 @workers_option
 def prepare(config: Config, name: str, workers: int) -> None:
-    """Make ZegFormer's label maps from a data set's official files; goes on where it stopped."""
+    """Write ZegFormer's label maps from a data set's official files; resumes where it stopped."""
     from tqdm import tqdm
 
     from data.zegformer.prepare_sets import prepare as run
@@ -366,7 +356,7 @@ def prepare(config: Config, name: str, workers: int) -> None:
     for finding in findings:
         click.echo(f"{finding}")
     if failed:
-        raise click.ClickException(f"{len(failed)} label maps could not be read, as said above")
+        raise RunError(f"{len(failed)} label maps could not be read; the log above names them")
 
 
 @main.command("centre-embeddings")
@@ -374,7 +364,7 @@ def prepare(config: Config, name: str, workers: int) -> None:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--vocabulary", required=True, help="Built-in name (voc) or file of class names.")
 def centre_embeddings(table: Path, out: Path, vocabulary: str) -> None:
-    """Text embeddings in TABLE, less the mean of seen classes, to OUT (.npy)."""
+    """Write the text embeddings in TABLE, minus the mean of seen classes, to OUT (.npy)."""
     import numpy as np
 
     from data.files import atomic_path
@@ -405,11 +395,11 @@ def show_config(markdown: bool, schema: bool, settings: tuple[str, ...]) -> None
     if schema:
         click.echo(json.dumps(configuration.json_schema(), indent=2))
         return
-    given = {}
+    values = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise click.BadParameter(f"{setting!r} is not KEY=VALUE")
-        given[key] = value
-    resolved = configuration.resolve(given).flat()
+            raise click.BadParameter(f"expected KEY=VALUE, found {setting!r}")
+        values[key] = value
+    resolved = configuration.resolve(values).flat()
     click.echo(yaml.safe_dump(resolved, sort_keys=False), nl=False)

@@ -1,4 +1,4 @@
-"""Command-line options made from typed settings, so that neither can forget or contradict a field.
+"""Command-line options generated from typed settings, so that the two cannot differ.
 
 A field becomes the option `--name-of-the-field`, unless it is annotated with a `Flag`. Type, range,
 choices, default and help text are those of the field.
@@ -24,23 +24,23 @@ from pipeline.commands import one_line_errors
 
 
 def typed_options(**models: type[BaseModel]) -> Callable[[Callable], Callable]:
-    """Give a command the options of settings; it gets each as an argument, built and checked."""
+    """Add the options of typed settings to a command, which receives each as a checked argument."""
 
     def decorate(command: Callable) -> Callable:
         @functools.wraps(command)
-        def wrapped(**given: Any) -> Any:
+        def wrapped(**values: Any) -> Any:
             with one_line_errors():
-                built = {
-                    argument: model(**{name: given.pop(name) for name in model.model_fields})
+                settings = {
+                    argument: model(**{name: values.pop(name) for name in model.model_fields})
                     for argument, model in models.items()
                 }
-            return command(**built, **given)
+            return command(**settings, **values)
 
-        offered: Callable = wrapped
+        decorated: Callable = wrapped
         for model in reversed(models.values()):
             for name, field in reversed(model.model_fields.items()):
-                offered = _option(name, field)(offered)
-        return offered
+                decorated = _option(name, field)(decorated)
+        return decorated
 
     return decorate
 

@@ -1,4 +1,4 @@
-"""What all command lines share: errors that the user can correct are reported as one line."""
+"""Shared by all command lines: errors that the user can correct are reported as one line."""
 
 from __future__ import annotations
 

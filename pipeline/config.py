@@ -28,7 +28,7 @@ from eigen.solvers.spec import SolveSpec
 
 
 class MachineSpec(Spec):
-    """Settings that decide how fast a result is computed, and its rounding: no part of it."""
+    """Settings that decide speed and rounding, and are no part of a result's identity."""
 
     device: Annotated[str, StringConstraints(pattern=DEVICE)] = Field(
         "auto", description="auto, cpu, cuda or cuda:N. auto takes a GPU where there is one."
@@ -125,7 +125,7 @@ _NAMES = {
     "segments.count": "segments",
     "segments.method": "segment_method",
 }
-"""Published names of the keys that are not called as their field is."""
+"""Published names of keys that differ from the name of their field."""
 
 ALIASES = {"top_k": "k"}  # Snakemake's --config refuses keys of one letter
 
@@ -190,7 +190,7 @@ IDENTITY = {
     "eigenvectors": SOLVING,
     "fused": (*READING, *GRAPH, *SOLVING),
 }
-"""Keys that decide the numbers that a stage writes; stored with them."""
+"""Keys that decide the values that a stage writes; stored with them."""
 
 
 def defaults() -> dict[str, Any]:
@@ -199,22 +199,22 @@ def defaults() -> dict[str, Any]:
 
 
 def resolve(overrides: Mapping[str, Any]) -> Config:
-    """Fill in defaults and check.
+    """Check the overrides and fill in defaults.
 
-    Text is read as YAML reads it where a key wants something else: `strict=true`, `weights=null`.
+    Text is parsed as YAML unless the key is a string: `strict=true`, `weights=null`.
 
     Raises
     ------
     SettingError
-        A key that does not exist (with the nearest one that does), a value of another type or out
-        of range, or one that has no effect with the others.
+        A key that does not exist (the message suggests the nearest), a value of another type or
+        out of range, or one that has no effect with the others.
     """
     settings: dict[str, Any] = {}
-    for given in sorted(overrides, key=lambda name: name in ALIASES):  # an alias overrides the file
-        name = ALIASES.get(given, given)
+    for key in sorted(overrides, key=lambda name: name in ALIASES):  # an alias overrides the file
+        name = ALIASES.get(key, key)
         if name not in KEYS:
             raise SettingError(f"configuration key {name!r} does not exist; {nearest(name, KEYS)}")
-        settings[name] = _typed(KEYS[name], overrides[given])
+        settings[name] = _typed(KEYS[name], overrides[key])
     config = _build(Config, (), settings)
     check_extractor(config.extractor)
     family(config.demo_extractor, "demo_extractor")
@@ -238,7 +238,7 @@ _NULL = ("", "~", "null", "Null", "NULL")
 
 
 def _typed(key: Key, value: Any) -> Any:
-    """The value that YAML takes a text for, and numbers as people write them (1e-5, not 1.0e-5)."""
+    """Parse a text as YAML, and also numbers such as 1e-5, which YAML 1.1 takes for text."""
     if not isinstance(value, str):
         return value
     if value in _NULL:
@@ -262,7 +262,7 @@ def is_flag(key: str) -> bool:
 
 
 def describe(key: str) -> str:
-    """Range and default of a key, in words."""
+    """Range and default of a key, as text."""
     return f"{expected(KEYS[key].schema)}; default {yaml_scalar(KEYS[key].schema['default'])}"
 
 
@@ -277,16 +277,16 @@ def options(config: Config, stage: str) -> list[str]:
     >>> options(resolve({"k": 7, "extractor": "lowlevel"}), "eigenvectors")
     ['--k', '7']
     """
-    words = []
+    arguments = []
     for key, value in config.flat(*STAGE_KEYS[stage]).items():
         if value == KEYS[key].schema["default"]:
             continue
         name = "--" + key.replace("_", "-")
         if isinstance(value, bool):
-            words.append(name if value else name.replace("--", "--no-", 1))
+            arguments.append(name if value else name.replace("--", "--no-", 1))
         else:
-            words += [name, "null" if value is None else str(value)]
-    return words
+            arguments += [name, "null" if value is None else str(value)]
+    return arguments
 
 
 def json_schema() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The commands that find and name things with eigenvectors: objects, segments, clusters, names."""
+"""Commands on top of eigenvectors: objects, segments, clusters of segments, names."""
 
 from __future__ import annotations
 
@@ -6,23 +6,11 @@ from pathlib import Path
 
 import click
 
-from data.datasets import DATASETS
 from pipeline.config import MACHINE, STAGE_KEYS, Config
 from pipeline.identity import stage_request
 from pipeline.layout import Layout
-from pipeline.options import config_options
+from pipeline.options import config_options, dataset_option, workers_option
 from pipeline.requests import answer
-
-dataset_option = click.option(
-    "--dataset", type=click.Choice(list(DATASETS)), required=True, help="Name of the data set."
-)
-workers_option = click.option(
-    "--workers", type=int, default=1, show_default=True, help="Processes on this machine."
-)
-
-
-def _layout(config: Config) -> Layout:
-    return Layout(config.datasets_root, config.results_root, config.solve.k)
 
 
 @click.command()
@@ -33,7 +21,7 @@ def objects(config: Config, dataset: str, workers: int) -> None:
     """Eigenvectors to objects: boxes, masks and confidences in COCO's results format."""
     from pipeline.stages import objects as stage
 
-    layout = _layout(config)
+    layout = Layout.of(config)
     stage.run(
         Path(layout.manifest(dataset)),
         Path(layout.index(dataset)).parent,
@@ -52,7 +40,7 @@ def segments(config: Config, dataset: str, workers: int) -> None:
     """Eigenvectors to segments: a label map per image, and the features of all segments."""
     from pipeline.stages import segments as stage
 
-    layout = _layout(config)
+    layout = Layout.of(config)
     stage.run(
         Path(layout.manifest(dataset)),
         Path(layout.index(dataset)).parent,
@@ -71,7 +59,7 @@ def clusters(config: Config, dataset: str) -> None:
     from pipeline.stages import clusters as stage
     from pipeline.stages.manifest import tree_for
 
-    layout = _layout(config)
+    layout = Layout.of(config)
     stage.run(
         Path(layout.segments(dataset)),
         tree_for(dataset, config, layout),
@@ -87,15 +75,15 @@ def clusters(config: Config, dataset: str) -> None:
 @click.option(
     "--masks",
     type=click.Path(path_type=Path),
-    help="Masks to name: COCO JSON, a folder of SAM's files or of label PNGs. [the segments]",
+    help="Masks to name: COCO JSON, a folder of SAM's files or of label PNGs. [segments]",
 )
-@click.option("--words", help="Names of ImageNet classes, separated by commas. [the 20 of VOC]")
+@click.option("--words", help="Names of ImageNet classes, separated by commas. [default: VOC's 20]")
 def names(config: Config, dataset: str, masks: Path | None, words: str | None) -> None:
     """Masks to names, by an ImageNet classifier; scored on VOC."""
     from pipeline.stages import names as stage
     from pipeline.stages.manifest import tree_for
 
-    layout = _layout(config)
+    layout = Layout.of(config)
     stage.run(
         masks or Path(layout.segments(dataset)).parent,
         tree_for(dataset, config, layout),

@@ -1,8 +1,8 @@
 """One job per GPU on a machine with several.
 
-Snakemake counts GPUs but does not say which one a job gets. So a job that has not been given one
-(by SLURM or by hand, in CUDA_VISIBLE_DEVICES) takes the first whose lock file is free, and holds
-the lock as long as it lives. The kernel drops the lock of a killed job.
+Snakemake counts GPUs but does not assign them. So a job to which none is assigned (by SLURM or by
+hand, in CUDA_VISIBLE_DEVICES) takes the first whose lock file is free, and holds the lock while it
+runs. The kernel releases the lock of a killed job.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def count() -> int:
 def claimed(gpus: int | None = None, folder: Path | None = None) -> Iterator[int | None]:
     """Hold a GPU and make it the only one that this process sees.
 
-    Must be entered before torch looks at the devices. With one GPU or none, or where
-    CUDA_VISIBLE_DEVICES is set, nothing is done and None is given; so too if all are taken, as when
-    more jobs were asked for than there are GPUs.
+    Must be entered before torch initialises CUDA. With one GPU or none, or where
+    CUDA_VISIBLE_DEVICES is set, nothing is done and None is yielded; also if all are taken, because
+    more jobs run than there are GPUs.
     """
     gpus = count() if gpus is None else gpus
     if gpus < 2 or "CUDA_VISIBLE_DEVICES" in os.environ:
@@ -58,5 +58,5 @@ def claimed(gpus: int | None = None, folder: Path | None = None) -> Iterator[int
             finally:
                 del os.environ["CUDA_VISIBLE_DEVICES"]
             return
-    log.warning("all %d GPUs are taken by other jobs; ask for fewer (--resources gpu=N)", gpus)
+    log.warning("all %d GPUs are used by other jobs; run fewer at once (--resources gpu=N)", gpus)
     yield None

@@ -1,14 +1,18 @@
-"""Where a run's files are: one place that the rules and the commands share.
+"""Paths of a run's files, for the rules and the commands.
 
-The rules ask for the same paths with Snakemake's wildcards, "{dataset}" and "{shard}", for names.
+The rules use Snakemake's wildcards, "{dataset}" and "{shard}", for the names.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data.datasets import DATASETS
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 _FILE_OF = {"photos": "made"}
 
@@ -22,15 +26,20 @@ class Layout:
     datasets_root, results_root : str
         As in the configuration.
     k : int
-        Masks of a photo; part of the mask folder's name, as published.
+        Masks per image; part of the mask folder's name, as published.
     """
 
     datasets_root: str
     results_root: str
     k: int
 
+    @classmethod
+    def of(cls, config: Config) -> Layout:
+        """The paths of a configuration."""
+        return cls(config.datasets_root, config.results_root, config.solve.k)
+
     def made(self, dataset: str) -> str:
-        """Marks the images of a generated data set as complete."""
+        """Empty file, written when the images of a generated data set are complete."""
         return f"{self.results_root}/{dataset}/photos.done"
 
     def manifest(self, dataset: str) -> str:
@@ -41,11 +50,11 @@ class Layout:
         return f"{self.results_root}/{dataset}/{kind}/shard-{shard_name(shard)}.h5"
 
     def record(self, dataset: str, stage: str, shard: int | str | None = None) -> str:
-        """What a job did; "eigenvectors" is the record of a shard, however it was made."""
+        """Record of a job; that of a shard is "eigenvectors", fused or staged."""
         return f"{self.results_root}/{dataset}/records/{_name(stage, shard)}.json"
 
     def request(self, dataset: str, stage: str, shard: int | str | None = None) -> str:
-        """What a job is asked to make, see `pipeline.requests`."""
+        """Request to a job, see `pipeline.requests`."""
         return f"{self.results_root}/{dataset}/requests/{_name(stage, shard)}.json"
 
     def log(self, dataset: str, rule: str, shard: int | str = "", suffix: str = ".log") -> str:
@@ -54,7 +63,7 @@ class Layout:
         return f"{self.results_root}/{dataset}/logs/{name}{suffix}"
 
     def mask_list(self, dataset: str, shard: int | str) -> str:
-        """List of the photos of a shard whose masks are written."""
+        """List of the images of a shard whose masks are written."""
         return f"{self.results_root}/{dataset}/masks/shard-{shard_name(shard)}.csv"
 
     def index(self, dataset: str) -> str:
@@ -111,7 +120,7 @@ class Layout:
         return Path(self.datasets_root)
 
     def masks(self, dataset: str) -> Path:
-        """Folder of `{id}_k{0..K-1}.png`: in the tree where published code looks for it there."""
+        """Folder of `{id}_k{0..K-1}.png`; in the data set's tree where published code reads it."""
         name = f"{dataset}_k{self.k}"
         if DATASETS[dataset].masks_in_tree:
             return DATASETS[dataset].open(self.tree(dataset)).root / name
@@ -119,7 +128,7 @@ class Layout:
 
 
 def shard_name(number: int | str) -> str:
-    """Number of a shard as it is written in file names; a wildcard stays as it is.
+    """Number of a shard as in file names; a wildcard is returned unchanged.
 
     >>> shard_name(7), shard_name("{shard}")
     ('00007', '{shard}')

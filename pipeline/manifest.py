@@ -1,8 +1,8 @@
-"""The manifest of a data set: every image of the run, which shard it is in, and where it is.
+"""The manifest of a data set: every image of the run, its shard and its path.
 
 A CSV file with the columns `id`, `path`, `shard` and `problem`, sealed by its last line (see
-`data.sealed`). A row with a problem (a listed image that is missing, a second file with one stem)
-is quarantined at once and is in no shard.
+`data.sealed`). A row with a problem (a listed image that is missing, two files with one stem) is
+quarantined at once and belongs to no shard.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ class Entry:
 
 def entries(tree: Tree, shard_size: int) -> list[Entry]:
     """Manifest of a tree: its images in order, `shard_size` per shard, then its problems."""
-    photos: list[Entry] = []
+    images: list[Entry] = []
     too_long: list[Entry] = []
-    for photo in tree.photos():
-        length = len(os.fsencode(photo.id))
+    for image in tree.photos():
+        length = len(os.fsencode(image.id))
         if length > LONGEST_ID:
             reason = f"its id has {length} bytes, names of masks leave room for {LONGEST_ID}"
-            too_long.append(Entry(photo.id, str(photo.path), None, reason))
+            too_long.append(Entry(image.id, str(image.path), None, reason))
         else:
-            photos.append(Entry(photo.id, str(photo.path), len(photos) // shard_size))
-    return photos + too_long + [Entry(id, "", None, reason) for id, reason in tree.problems()]
+            images.append(Entry(image.id, str(image.path), len(images) // shard_size))
+    return images + too_long + [Entry(id, "", None, reason) for id, reason in tree.problems()]
 
 
 def digest(members: Iterable[Entry]) -> str:
-    """Changes when the images or their order do; short, for job parameters."""
+    """Short digest that changes with the images or their order."""
     text = "\n".join(f"{entry.id}\t{entry.path}\t{entry.problem}" for entry in members)
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
@@ -65,7 +65,7 @@ def read(path: str | Path, *, shard: int | None = None) -> list[Entry]:
     Raises
     ------
     DatasetError
-        The file is not a manifest, is damaged, or has an id that leads out of a folder.
+        The file is no manifest, is damaged, or has an id with path parts.
     OSError
         The file cannot be read.
     """
@@ -79,7 +79,8 @@ def read(path: str | Path, *, shard: int | None = None) -> list[Entry]:
             number = int(row["shard"]) if row["shard"] else None
         except ValueError as error:
             raise DatasetError(
-                f"{path}: the shard of {row['id']} is {row['shard']!r}, expected a number"
+                f"{path}: expected a number as the shard of {row['id']}, found "
+                f"{row['shard']!r}; list the images again: python -m pipeline manifest"
             ) from error
         if shard is None or number == shard:
             members.append(Entry(row["id"], row["path"], number, row["problem"]))

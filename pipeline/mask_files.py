@@ -1,8 +1,8 @@
-"""Files of masks: their names, whose they are, which are missing and which are left over.
+"""Files of masks: their names and origin, and which are missing or left over.
 
-The masks of a data set may lie in a folder that others use too. A mask is ours if the digest of its
-run (`data.png.mask_origin`) is among those that this results folder remembers, in the folder
-`.runs` next to the lists of what was written.
+The masks of a data set may lie in a folder that others use too. A mask is this folder's if the
+digest of its run (`data.png.mask_origin`) is among those that the results folder records, in the
+folder `.runs` next to the lists of written masks.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from data.sealed import read_table
 log = logging.getLogger(__name__)
 
 COLUMNS = ("id", "image", "run")
-"""Of the list of what was written: image, SHA-256 of its file, digest of the run."""
+"""Of the list of written masks: image, SHA-256 of its file, digest of the run."""
 
 LAST_RUN = ".eigenshape-run"
-"""In a folder of masks: digest of the run that last wrote there."""
+"""File in a folder of masks with the digest of the run that last wrote there."""
 
 _NAME = re.compile(r"([^.].*)_k(\d+)\.png")
 
 
 def mask_paths(folder: Path, id: str, k: int) -> list[Path]:
-    """Names of an image's masks, as published."""
+    """Paths of an image's masks, named as published."""
     return [folder / f"{id}_k{number}.png" for number in range(k)]
 
 
@@ -40,7 +40,7 @@ def own_runs(lists: Path) -> set[str]:
 
 
 def remember_run(lists: Path, digest: str) -> None:
-    """Enter a digest into `own_runs`."""
+    """Add a digest to `own_runs`."""
     (lists / ".runs").mkdir(parents=True, exist_ok=True)
     (lists / ".runs" / digest).touch()
 
@@ -52,8 +52,8 @@ def refuse_others(folder: Path, ids: Iterable[str], k: int, own: Collection[str]
     ]
     if others:
         raise RunError(
-            f"{folder}: {len(others)} masks of these images are not of this run (first: "
-            f"{others[0].name}, {_made_by(others[0])}); move them away, choose another "
+            f"{folder}: {len(others)} masks of these images were not written by this run (first: "
+            f"{others[0].name}, {_writer(others[0])}); move them away, choose another "
             "datasets_root, or set overwrite_masks=true"
         )
 
@@ -66,13 +66,13 @@ def _is_ours(path: Path, own: Collection[str], if_missing: bool) -> bool:
     return origin is not None and origin.get("run") in own
 
 
-def _made_by(path: Path) -> str:
+def _writer(path: Path) -> str:
     origin = mask_origin(path)
-    return "which another program made" if origin is None else f"of the run {origin.get('run')}"
+    return "by another program" if origin is None else f"by the run {origin.get('run')}"
 
 
 def remove(folder: Path, ids: Iterable[str], k: int, own: Collection[str]) -> None:
-    """Remove the masks of some images, as far as this results folder wrote them."""
+    """Remove the masks of some images, those that this results folder wrote."""
     for id in ids:
         for path in mask_paths(folder, id, k):
             if _is_ours(path, own, False):
@@ -80,7 +80,7 @@ def remove(folder: Path, ids: Iterable[str], k: int, own: Collection[str]) -> No
 
 
 def remove_gone(folder: Path, lists: Path, ids: Collection[str]) -> None:
-    """Remove masks of images that are not in `ids`; those of other origin are left and reported."""
+    """Remove masks of images that are not in `ids`; those of other origin are kept and reported."""
     if not folder.is_dir():
         return
     own, foreign = own_runs(lists), []
@@ -95,7 +95,7 @@ def remove_gone(folder: Path, lists: Path, ids: Collection[str]) -> None:
             foreign.append(entry.name)
     if foreign:
         log.warning(
-            "%s: left %d masks that belong to no image of this run (first: %s)",
+            "%s: kept %d masks that belong to no image of this run (first: %s)",
             folder,
             len(foreign),
             min(foreign),
@@ -103,12 +103,12 @@ def remove_gone(folder: Path, lists: Path, ids: Collection[str]) -> None:
 
 
 def is_complete(folder: Path, written: Path, present: Collection[str], k: int) -> bool:
-    """Whether all masks of a list are there, and no other run has written to the folder since.
+    """Whether all masks of a list exist, and no other run has written to the folder since.
 
     Parameters
     ----------
     written : Path
-        The list of what was written.
+        The list of written masks.
     present : collection of str
         Names of the files in `folder`.
 

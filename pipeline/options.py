@@ -1,4 +1,4 @@
-"""Command-line options made from the configuration's keys, so that neither can forget one."""
+"""Command-line options that the stages share; those of configuration keys are generated."""
 
 from __future__ import annotations
 
@@ -7,19 +7,27 @@ from typing import Any
 
 import click
 
-from pipeline.config import KEYS, Config, describe, is_flag, resolve
+from data.datasets import DATASETS
+from pipeline.config import KEYS, describe, is_flag, resolve
+
+dataset_option = click.option(
+    "--dataset", type=click.Choice(list(DATASETS)), required=True, help="Name of the data set."
+)
+workers_option = click.option(
+    "--workers", type=int, default=1, show_default=True, help="Processes on this machine."
+)
 
 
 def config_options(*keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add an option for each key; the command gets them resolved, as the argument `config`."""
+    """Add an option per key; the command receives them resolved, as the argument `config`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def with_config(**arguments: Any) -> None:
-            given = {key: arguments.pop(key) for key in keys}
-            config = resolve({key: value for key, value in given.items() if value is not None})
+            values = {key: arguments.pop(key) for key in keys}
+            config = resolve({key: value for key, value in values.items() if value is not None})
             command(config=config, **arguments)
 
-        # click reads the help text and the options of the function that it is given.
+        # click reads the help text and the options from the outer function.
         with_config.__doc__ = command.__doc__
         with_config.__name__ = command.__name__
         with_config.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
@@ -35,8 +43,5 @@ def _option(key: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     text = f"{KEYS[key].schema['description']}  [{describe(key)}]"
     if is_flag(key):
         return click.option(f"{name}/--no-{name[2:]}", key, default=None, help=text)
-    # Text, which `resolve` reads as it reads that of a file: `null` is none, 1e-5 a number.
+    # As text, which `resolve` parses like the configuration file: `null` is None, 1e-5 a number.
     return click.option(name, key, default=None, help=text)
-
-
-__all__ = ["Config", "config_options"]

@@ -12,7 +12,7 @@ from data.errors import GraphError, ImageError
 from eigen.solvers.solution import ConvergenceError
 
 QUARANTINES = (ImageError, GraphError, ConvergenceError)
-"""Errors that quarantine an image. Any other ends the run."""
+"""Errors that quarantine an image; any other ends the run."""
 
 Value = TypeVar("Value")
 
@@ -27,9 +27,9 @@ class Outcome(Generic[Value]):
     value : object or None
         None if the image was quarantined.
     reason : str
-        Why it was; "" where it was not.
+        Why it was quarantined, else "".
     seconds : float
-        Time it took in its worker.
+        Time in its worker.
     """
 
     id: str
@@ -39,7 +39,7 @@ class Outcome(Generic[Value]):
 
 
 def quarantined(task: Callable[..., Value]) -> Callable[..., Outcome[Value]]:
-    """Make a task over items with an `id` return an `Outcome`, catching the errors of an image."""
+    """Decorate a task over items with an `id`: it returns an `Outcome`, catching `QUARANTINES`."""
 
     @functools.wraps(task)
     def guarded(self: object, item: Any) -> Outcome[Value]:

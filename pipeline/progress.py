@@ -1,4 +1,4 @@
-"""Progress of a stage: photos done, photos a second, time left."""
+"""Progress of a stage: images done, images per second, time left."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 
 def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """Pass items through under a progress bar on standard error."""
-    # A cluster's log is no terminal: a line every half minute, not thousands of updates.
+    """Iterate over items with a progress bar on standard error."""
+    # In a log file: a line every half minute instead of thousands of updates.
     interval = 0.2 if sys.stderr.isatty() else 30.0
-    return iter(tqdm(items, total=total, desc=what, unit="photo", mininterval=interval))
+    return iter(tqdm(items, total=total, desc=what, unit="image", mininterval=interval))

@@ -1,4 +1,4 @@
-"""How a result was made: configuration, versions, weights. It lies beside every result."""
+"""Provenance of a result: configuration, versions, weights. Stored next to every result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("numpy", "scipy", "pyamg", "torch", "timm", "h5py", "opencv-python",
 
 
 def collect(config: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """Configuration, software and machine as a JSON-able dict; `more` is added as it is."""
+    """Configuration, software and machine as a dict for JSON; `more` is added unchanged."""
     return {
         "config": config,
         "software": {"eigenshape": software(), "python": platform.python_version(), **_versions()},
@@ -25,13 +25,13 @@ def collect(config: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            continue  # of another name (opencv-python-headless) or not installed
-    return found
+            continue  # not installed, or under another name (opencv-python-headless)
+    return versions
 
 
 @functools.cache

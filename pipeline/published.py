@@ -1,6 +1,6 @@
-"""ZegFormer's published configurations as targets: the name of each, and the file that it makes.
+"""ZegFormer's published configurations as targets: their names, and the files they produce.
 
-Training configurations make weights. Evaluation configurations score the weights of the training
+Training configurations produce weights. Evaluation configurations score the weights of the training
 configuration that their name begins with.
 """
 
@@ -15,18 +15,20 @@ _EVALUATION = "_gzss_eval"
 
 
 def targets(results_root: str, configs: str | Path = "configs") -> dict[str, str]:
-    """Configuration's name -> what `snakemake NAME` makes.
+    """Name of a configuration -> file that `snakemake NAME` writes.
 
     Parameters
     ----------
-    configs : folder of the configurations, by data set
+    results_root : str
+    configs : path
+        Folder of the configurations, with a subfolder per data set.
     """
-    found = {}
+    files = {}
     for folder in SETS:
         for path in sorted((Path(configs) / folder).glob("zegformer_R*.yaml")):
-            made = "model_final.safetensors"
+            result = "model_final.safetensors"
             if _EVALUATION in path.stem:
                 (tested,) = load(path).DATASETS.TEST
-                made = f"inference/{tested}/scores.json"
-            found[path.stem] = f"{results_root}/zegformer/{folder}/{path.stem}/{made}"
-    return found
+                result = f"inference/{tested}/scores.json"
+            files[path.stem] = f"{results_root}/zegformer/{folder}/{path.stem}/{result}"
+    return files

@@ -1,8 +1,7 @@
-"""The record of a job: what it did with each image, how long that took, and with what software.
+"""The record of a job: the outcome and time of each image, and the software.
 
 A JSON file next to the job's result. The eigenvectors of an image are the same bytes in every run;
-how long they took, and where and when its file was written, is not: so that is here and not in the
-shard.
+their time, and the path and date of its file, are not: so these are here and not in the shard.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ class Record:
     quarantine : dict of str to dict
         `stage` and `reason` for each image that was quarantined, here or by a stage before.
     images : dict of str to dict
-        For each image of the shard `path`, and as it was before the job read it `size` (bytes) and
-        `mtime_ns`, both null where there was no such file; `sha256` of the bytes from which the
-        result was made, null where there is no result.
+        For each image of the shard `path`, and `size` (bytes) and `mtime_ns` as they were before
+        the job read the file, null where it did not exist; `sha256` of the bytes that were read,
+        null where there is no result.
     provenance : dict
         See `pipeline.provenance.collect`.
     request : str
-        Digest of the request that was answered, see `pipeline.requests`.
+        Digest of the request that was fulfilled, see `pipeline.requests`.
     result : str
-        Seal of the file that this record is about.
+        Seal of the file that this record describes.
     """
 
     stage: str
@@ -50,7 +49,7 @@ class Record:
     result: str = ""
 
     def add(self, outcome: Outcome[Any]) -> None:
-        """Enter one image."""
+        """Add the outcome of one image."""
         if outcome.value is None:
             self.quarantine[outcome.id] = {"stage": self.stage, "reason": outcome.reason}
         else:
@@ -58,7 +57,7 @@ class Record:
             self.images[outcome.id]["sha256"] = outcome.value.sha256
 
     def take_over(self, earlier: Sequence[Record]) -> None:
-        """Add what the stages before did with the images of this shard, in their order."""
+        """Add the outcomes of the earlier stages of this shard, in their order."""
         images: dict[str, dict[str, Any]] = {}
         for record in earlier:
             for id, image in record.images.items():
@@ -88,7 +87,7 @@ def image_state(path: str | Path) -> dict[str, Any]:
     """Entry of `Record.images` for a file, before it is read."""
     try:
         status = Path(path).stat()
-    except OSError:  # the job that reads it will say why
+    except OSError:  # reported by the job that reads it
         return {"path": str(path), "size": None, "mtime_ns": None, "sha256": None}
     return {
         "path": str(path),

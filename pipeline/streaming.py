@@ -1,9 +1,9 @@
-"""Images to eigenpairs on a GPU that never waits: decode ahead, solve in batches, write behind.
+"""Images to eigenpairs on a busy GPU: decode ahead, solve in batches, write behind.
 
 Worker processes decode. Two threads feed the GPU, one window of images at a time: one with features
 in batches of equal size, one with all the window's graphs at once (`eigen.solvers.batched`). The
-second needs the CPU now and then, for the small Ritz problems; meanwhile the GPU has the features
-of the next window to make, another is decoded and the last one written. Only images are read
+second uses the CPU at times, for the small Ritz problems; meanwhile the GPU computes the features
+of the next window, another is decoded and the last one is written. Only images are read
 from disk and only shards are written, and memory holds three windows whatever the number of images.
 """
 
@@ -44,7 +44,7 @@ def streams(config: Config) -> bool:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded image: its pixels, reduced if need be; its own size (H, W); its file's SHA-256."""
+    """A decoded image: its pixels, reduced if need be; its full size (H, W); its file's SHA-256."""
 
     pixels: np.ndarray
     size: tuple[int, int]
@@ -77,7 +77,7 @@ def stream(entries: Iterable[Entry], config: Config, *, workers: int) -> Iterato
     decode = Decode(extractor.patch, config.max_patches)
     decoded = run_ordered(decode, entries, workers=workers)
     window_size = config.machine.batch_size * BATCHES_IN_WINDOW
-    # One thread each: what they set for all of PyTorch (TF32) would be unset under another's feet.
+    # One thread each: both set flags for all of PyTorch (TF32), which another thread would reset.
     with ThreadPoolExecutor(1, "features") as extracting, ThreadPoolExecutor(1, "solve") as solving:
         ahead: Future[list[Outcome[Solved]]] | None = None
         while window := list(islice(decoded, window_size)):

@@ -1,4 +1,4 @@
-"""The last lines of a run: what was done, what was set aside, where the results are."""
+"""The last lines of a run: images done and quarantined, and where the results are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.stages.index import read_quarantine
 
 
 def lines(layout: Layout, datasets: Iterable[str]) -> list[str]:
-    """A few lines for each of some data sets whose index is written."""
+    """A few lines for each data set whose index and report are written."""
     text = []
     for dataset in datasets:
         index, report = Path(layout.index(dataset)), Path(layout.report(dataset))
@@ -27,7 +27,7 @@ def lines(layout: Layout, datasets: Iterable[str]) -> list[str]:
             continue
         done = sum(len(shard["ids"]) for shard in shards.values())
         text += [
-            f"{dataset}: {done + set_aside} photos in, {done} done, {set_aside} in quarantine"
+            f"{dataset}: {done + set_aside} images in, {done} done, {set_aside} in quarantine"
             + (f" ({layout.quarantine(dataset)})" if set_aside else ""),
             f"  eigenvectors  {index.parent}/ ({len(shards)} shards)",
             f"  masks         {layout.masks(dataset)}/",

@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 AHEAD = 4
-"""Items handed out to each worker before their results are taken: enough to keep it busy."""
+"""Items sent to each worker before their results are taken: enough to keep it busy."""
 
 
 def run_ordered(
@@ -37,7 +37,7 @@ def run_ordered(
     Parameters
     ----------
     task : callable
-        Picklable where `workers` > 1 or a scheduler is given; an exception in it ends the run.
+        Picklable if `workers` > 1 or there is a scheduler; an exception in it ends the run.
     workers : int
         Processes of this machine.
     scheduler : str, optional
@@ -59,7 +59,7 @@ def run_ordered(
 
 @contextlib.contextmanager
 def single_threaded() -> Iterator[None]:
-    """Hold BLAS, OpenMP and OpenCV, and torch if it is used, to one thread in this process."""
+    """Limit BLAS, OpenMP and OpenCV, and torch if imported, to one thread in this process."""
     import cv2
     from threadpoolctl import threadpool_limits
 
@@ -81,9 +81,9 @@ _for_life = contextlib.ExitStack()
 
 
 def _start_worker() -> None:
-    # Read when a library is first loaded, which for torch may be in the middle of the first task.
+    # Libraries read these when they are loaded, which may be in the middle of the first task.
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-    # What was loaded before is held as long as the process lives.
+    # Libraries that are loaded already are limited for the life of the process.
     _for_life.enter_context(single_threaded())
 
 
@@ -112,13 +112,13 @@ def _on_dask(
     with Client(scheduler, timeout="30s") as client:
         client.run(_start_worker)
         cores = sum(client.ncores().values()) or 1
-        # dask remembers pure tasks by their arguments: it would not read a changed photo again.
+        # dask caches pure tasks by their arguments: it would not read a changed image again.
         submit = lambda item: client.submit(task, item, pure=False)  # noqa: E731
         yield from _in_flight(submit, items, cores)
 
 
 def _in_flight(submit: Callable[[Item], Any], items: Iterable[Item], workers: int) -> Iterator[Any]:
-    """Results in order, with a bounded number of items under way: memory is flat in their count."""
+    """Results in order, with a bounded number of items in flight, so that memory is bounded."""
     source = iter(items)
     pending = [submit(item) for item in islice(source, workers * AHEAD)]
     while pending:

@@ -21,7 +21,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from data.errors import RunError
 from eigen.device import torch_device
+from train.signals import end_with
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def start(device_name: str = "auto") -> Iterator[World]:
     if size == 1:
         yield World(0, 1, device)
         return
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with(os.getppid())  # torchrun, which cannot end its processes once it is killed
     backend = "nccl" if device.type == "cuda" else "gloo"
     # Long enough for the first process to fetch weights while the others wait.
     dist.init_process_group(backend, timeout=datetime.timedelta(hours=1))
@@ -98,6 +102,29 @@ def average_batch_norm(model: nn.Module, world: World) -> None:
                 if statistics is not None:
                     dist.all_reduce(statistics)
                     statistics /= world.size
+
+
+@contextlib.contextmanager
+def named_end_of_others(world: World) -> Iterator[None]:
+    """Report that another process of the run ended, where torch reports a closed connection.
+
+    gloo raises a bare RuntimeError, from a collective or from a backward pass, and only its message
+    tells that the network is the cause.
+
+    Raises
+    ------
+    RunError
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        is_network = isinstance(error, dist.DistError) or "gloo" in str(error)
+        if world.size == 1 or not is_network:
+            raise
+        raise RunError(
+            f"process {world.rank} of {world.size} stopped, as another process of the run ended: "
+            "its own message, or the system's log, says why"
+        ) from error
 
 
 def unwrap_ddp(model: nn.Module) -> nn.Module:

@@ -23,12 +23,13 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from data import weight_files
-from data.errors import DivergenceError, OutOfMemoryError, SettingError
+from data.errors import DivergenceError, OutOfMemoryError, RunError, SettingError
 from data.progress import Pace
 from train import checkpoint
-from train.distributed import World, average_batch_norm, unwrap_ddp, wrap_ddp
+from train.distributed import World, average_batch_norm, named_end_of_others, unwrap_ddp, wrap_ddp
 from train.history import History
 from train.schedule import Schedule, set_rates
+from train.signals import Interrupted, Termination
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class Training:
         )
         scaled = settings.autocast == "fp16" and world.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=scaled)
-        self.step, self.best = 0, -math.inf
+        self.step, self.evaluated, self.best = 0, 0, -math.inf
         self.history = History(settings.out, enabled=world.is_first)
         self._pace = Pace(settings.steps)
 
@@ -146,6 +147,7 @@ class Training:
             self.average.load_state_dict(content["average"])
         self.scaler.load_state_dict(content["scaler"])
         self.step, self.best = content["step"], content["best"]
+        self.evaluated = content.get("evaluated", self.step)
         self.history.cut(self.step)
         log.info("%s: resumed after step %d of %d", path, self.step, self.settings.steps)
 
@@ -160,14 +162,21 @@ class Training:
         Raises
         ------
         DivergenceError, OutOfMemoryError
+        RunError
+            Another process of the run ended; or SIGTERM was received, and the run was saved.
         OSError
             The disk is full or the folder cannot be written; names the checkpoint that remains.
         """
+        latest = self.settings.out / checkpoint.LATEST
+        farewell = f"SIGTERM: no time to finish a step and save it; {latest} is of an earlier step"
         try:
-            self._run(batches, evaluate)
+            with Termination(farewell) as termination, named_end_of_others(self.world):
+                self._run(batches, evaluate, termination)
+        except RunError:
+            self.history.close(draws=False)
+            raise
         except OSError as error:
             self.history.close(draws=False)
-            latest = self.settings.out / checkpoint.LATEST
             kept = f"{latest} is whole: the same command resumes from it"
             raise OSError(
                 error.errno,
@@ -179,27 +188,47 @@ class Training:
             raise
         self.history.close()
 
-    def _run(self, batches: Batches, evaluate: Evaluate | None) -> None:
+    def _run(self, batches: Batches, evaluate: Evaluate | None, termination: Termination) -> None:
         stream = batches(self.step * self.settings.accumulate)
         self._pace = Pace(self.settings.steps - self.step)
+        if evaluate and self.evaluated < self.step and self._is_due(self.settings.evaluate_every):
+            self._finish_step(evaluate, termination)  # the run was stopped before it had done so
         while self.step < self.settings.steps:
             self._take_step(stream)
-            last = self.step == self.settings.steps
-            evaluates = evaluate and (last or _due(self.step, self.settings.evaluate_every))
-            saves = last or _due(self.step, self.settings.save_every)
-            if evaluates or saves:
-                for network in {self.model, self.eval_model}:
-                    average_batch_norm(network, self.world)
-            if evaluate and evaluates:
-                self._evaluate(evaluate)
-            if saves:
-                self.save()
+            self._finish_step(evaluate, termination)
         if self.world.is_first:
             weight_files.write_safetensors(
                 self.settings.out / checkpoint.FINAL,
                 self.eval_model.state_dict(),
                 self.settings.recipe,
             )
+
+    def _finish_step(self, evaluate: Evaluate | None, termination: Termination) -> None:
+        evaluates = evaluate and self._is_due(self.settings.evaluate_every)
+        saves = self._is_due(self.settings.save_every)
+        stops = termination.agreed(self.world)
+        if evaluates or saves or stops:
+            for network in {self.model, self.eval_model}:
+                average_batch_norm(network, self.world)
+        try:
+            if stops:
+                raise Interrupted
+            if evaluate and evaluates:
+                self._evaluate(evaluate, termination)
+        except Interrupted:
+            self._stop_terminated()
+        if saves:
+            self.save()
+
+    def _is_due(self, every: int) -> bool:
+        return self.step == self.settings.steps or (self.step > 0 and _due(self.step, every))
+
+    def _stop_terminated(self) -> NoReturn:
+        self.save()
+        raise RunError(
+            f"SIGTERM: stopped after step {self.step} of {self.settings.steps}, which is saved in "
+            f"{self.settings.out / checkpoint.LATEST}; resume the run from it"
+        )
 
     def _take_step(self, stream: Iterator[Any]) -> None:
         self._seed_step()
@@ -288,10 +317,11 @@ class Training:
         if self.average is not None:
             self.average.update_parameters(self.model)
 
-    def _evaluate(self, evaluate: Evaluate) -> None:
+    def _evaluate(self, evaluate: Evaluate, termination: Termination) -> None:
         evaluated = self.eval_model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), termination.at_once():
             figures = dict(evaluate(evaluated))
+        self.evaluated = self.step
         self.history.add(self.step, figures)
         select = self.settings.select
         if select and select not in figures:
@@ -320,6 +350,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "best": self.best,
+            "evaluated": self.evaluated,
             "recipe": {**self.settings.recipe, **self.settings.identity},
         }
         if self.average is not None:

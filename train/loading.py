@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -9,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from train.distributed import World
 from train.sampling import Draw
+from train.signals import start_reader
 
 
 def make_loader(
@@ -34,5 +37,10 @@ def make_loader(
         pin_memory=world.device.type == "cuda",
         # Forked workers would inherit locks of the decoders' threads.
         multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=functools.partial(_start_reader, os.getpid()),
     )
     return iter(loader)
+
+
+def _start_reader(parent: int, number: int) -> None:
+    start_reader(parent)

@@ -143,6 +143,6 @@ def _known_facet(facet: str) -> str:
 def _block_index(block: int, depth: int) -> int:
     if not -depth <= block < depth:
         raise SettingError(
-            f"block: expected {-depth} to {depth - 1} for a network of {depth}, found {block}"
+            f"block: expected {-depth} to {depth - 1} for {depth} blocks, found {block}"
         )
     return block % depth

@@ -14,7 +14,7 @@ Ding et al., "Decoupling Zero-Shot Semantic Segmentation", CVPR 2022, section 4.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -108,11 +108,6 @@ def figures(matrix: np.ndarray, unseen: Sequence[int] = ()) -> dict[str, float]:
     found["hIoU"] = harmonic(found["seen_IoU"], found["unseen_IoU"])
     found["hIoU_labelled"] = harmonic(found["seen_IoU_labelled"], found["unseen_IoU_labelled"])
     return found
-
-
-def without_nan(values: Mapping[str, float]) -> dict[str, float | None]:
-    """Figures as JSON can hold them: None for what is not a number."""
-    return {key: None if np.isnan(value) else float(value) for key, value in values.items()}
 
 
 def harmonic(a: float, b: float) -> float:

@@ -13,14 +13,14 @@ from pipeline.plan import Plan
 
 try:
     PLAN = Plan(config, claims=workflow.is_main_process)
-    # Snakemake wraps what an input function raises in a traceback; here it is one line.
+    # An error in an input function would be shown with a traceback; here it is one line.
     PLAN.check(sys.argv[1:])
 except EigenshapeError as error:
     raise WorkflowError(str(error))
 CONFIG, LAYOUT = PLAN.config, PLAN.layout
 
 if not workflow.deployment_settings.deployment_method:
-    # Jobs run the python that runs Snakemake, also where its environment is not activated.
+    # Jobs run the Python that runs Snakemake, even where its environment is not activated.
     own_bin = shlex.quote(os.path.dirname(sys.executable))
     shell.prefix(f"set -euo pipefail; export PATH={own_bin}:$PATH; ")
 

@@ -1,4 +1,4 @@
-# Photos -> eigenvector shards with nothing written in between (configuration `path: fused`).
+# Images -> eigenvector shards, without intermediate files (configuration `path: fused`).
 
 
 rule fused:

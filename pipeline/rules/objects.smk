@@ -1,5 +1,5 @@
 # Eigenvectors -> objects, segments, clusters of segments, names.
-#   snakemake --cores 8 results/pascal/objects.json          (or segments, clusters, names: see docs/objects.md)
+#   snakemake --cores 8 results/pascal/objects.json          (segments, clusters and names: see docs/objects.md)
 
 
 rule objects:

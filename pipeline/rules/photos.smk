@@ -1,4 +1,4 @@
-# Which photos a run is about.
+# The images of a run: generated data sets and the manifest.
 
 
 rule photos:

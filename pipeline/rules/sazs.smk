@@ -21,7 +21,7 @@ rule sazs_train:
         gpu=PLAN.training_gpus(),
         mem_mb=16000,
     params:
-        # Not declared: Snakemake removes the outputs of a killed job, and these files it goes on from.
+        # Not declared as output: Snakemake would remove the checkpoints of a killed job, which resumes from them.
         folder=lambda wildcards, output: f"{os.path.dirname(output.weights)}/training",
         data_dir=CONFIG.datasets_root,
     shell:

@@ -1,4 +1,4 @@
-# Photos -> features -> Laplacians -> eigenvector shards, a job a stage (configuration `path: staged`).
+# Images -> features -> Laplacians -> eigenvector shards, one job per stage (configuration `path: staged`).
 
 
 rule features:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from data.errors import DatasetError
-from data.files import atomic_path
+from data.files import write_plain_json
 from data.pictures import read_label, write_png
 from data.trees.tree import Tree
 from eval.objects.clusters import Confusion, class_iou, cluster, hungarian, majority
@@ -23,38 +22,37 @@ CLASSES = 255
 
 
 def run(features: Path, tree: Tree, output: Path, config: Config) -> None:
-    """Write pseudo-label maps next to `output`, and to it the centres' scores.
+    """Write the scores of the clusters to `output`, and pseudo-label maps and centres next to it.
 
     Raises
     ------
     DatasetError
-        The stage `segments` has not been run.
+        The file `features` does not exist.
     SettingError
-        More clusters than different segments.
+        More clusters than distinct segments.
     """
     if not features.is_file():
-        raise DatasetError(f"{features}: no such file; run the stage segments first")
+        raise DatasetError(f"{features}: no such file; run the stage `segments` first")
 
     def stream() -> Iterator[np.ndarray]:
         for _, rows in read_features(features):
             yield rows
 
-    found = cluster(stream, config.clusters, seed=config.solve.seed)
-    photos = {photo.id: photo for photo in tree.photos()}
+    clusters = cluster(stream, config.clusters, seed=config.solve.seed)
+    images = {image.id: image for image in tree.photos()}
     confusion, labelled = Confusion(CLASSES, config.clusters), 0
     for id, rows in read_features(features):
         segments = read_label(features.parent / f"{id}.png")
-        labels = found.assign(rows).astype(np.uint8)[segments]
+        labels = clusters.assign(rows).astype(np.uint8)[segments]
         write_png(output.parent / f"{id}.png", labels, durable=False)
-        truth = tree.mask_path(photos[id]) if id in photos else None
+        truth = tree.mask_path(images[id]) if id in images else None
         if truth is not None and truth.is_file():
             confusion.add(read_label(truth), labels)
             labelled += 1
     scores = _scores(confusion, labelled, config)
-    with atomic_path(output) as temporary:
-        temporary.write_text(json.dumps(scores, indent=1) + "\n", "utf-8")
-    np.save(output.with_name("centres.npy"), found.centres)
-    log.info("%d clusters -> %s%s", config.clusters, output.parent, _told(scores))
+    write_plain_json(output, scores)
+    np.save(output.with_name("centres.npy"), clusters.centres)
+    log.info("%d clusters -> %s%s", config.clusters, output.parent, _summary(scores))
 
 
 def _scores(confusion: Confusion, labelled: int, config: Config) -> dict[str, Any]:
@@ -68,14 +66,14 @@ def _scores(confusion: Confusion, labelled: int, config: Config) -> dict[str, An
         iou = class_iou(table, names)
         scores[name] = {
             "miou": float(np.nanmean(iou)),
-            "iou": [None if np.isnan(v) else float(v) for v in iou],
+            "iou": iou.tolist(),
             "class_of_cluster": names.tolist(),
         }
     scores["confusion"] = table.tolist()
     return scores
 
 
-def _told(scores: dict[str, Any]) -> str:
+def _summary(scores: dict[str, Any]) -> str:
     if "hungarian" not in scores:
         return ""
     return (

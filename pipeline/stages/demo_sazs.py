@@ -1,7 +1,7 @@
 """A small SAZS on the generated world: trained, scored on seen and unseen classes, in minutes.
 
 Two cores and nothing downloaded. The text embeddings are compositional (a class is the sum of its
-words), so what the network learns of the words of seen classes tells it the unseen ones.
+words), so the words that the network learns with seen classes also describe the unseen ones.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from models.sazs.texts import open_texts
 from train import checkpoint, distributed
 from train.sazs import train as sazs
 
-# Photos at half their size: a crop then shows most of a scene, and costs little.
+# Images at half their size: a crop then shows most of a scene, at little cost.
 RECIPE = Recipe(
     arch="drn_d_22_slim",
     init="none",
@@ -52,9 +52,12 @@ def run(
 
     Parameters
     ----------
-    data_dir : folder that `data.synthetic.world.write` was given
-    eigenvectors : shards or PNGs of its photos
-    out : checkpoints, `scores.json`, `report.html` and `summary.json` are written there
+    data_dir : path
+        Folder written by `data.synthetic.world.write`.
+    eigenvectors : path
+        Shards or PNGs of its images.
+    out : path
+        Folder for checkpoints, `scores.json`, `report.html` and `summary.json`.
 
     Returns
     -------
@@ -72,19 +75,19 @@ def run(
     eigen = EigenFolder(eigenvectors)
     eigen.require(item.photo for item in [*items.test, *items.seen_test, *items.validation])
     latest = out / checkpoint.LATEST
-    with distributed.start(device) as here:
+    with distributed.start(device) as processes:
         model = sazs.train(
             RECIPE,
             items,
             texts,
             out,
-            here,
+            processes,
             names=vocabulary.names,
             running=RUNNING,
             input_side=INPUT_SIDE,
             resume=latest if latest.is_file() else None,
         )
-        texts = texts.to(here.device)
+        texts = texts.to(processes.device)
         segmenter = SazsSegmenter(model, side=INPUT_SIDE)
         subject = sazs_scores.Subject(items, segmenter, vocabulary.names, texts, eigen)
         results = sazs_scores.run(
@@ -93,8 +96,8 @@ def run(
         baseline = _untrained_miou(items, texts)
     answers = results["scores"]["one_pass"]["corrected"]
     summary = {
-        "unseen": {name: found["miou"] for name, found in answers.items()},
-        "seen": {name: found["miou"] for name, found in results["seen"].items()},
+        "unseen": {name: figures["miou"] for name, figures in answers.items()},
+        "seen": {name: figures["miou"] for name, figures in results["seen"].items()},
         "untrained": baseline,
         "fused_minus_network": results["fused_minus_network"],
         "fusion": results["fusion"],
@@ -104,8 +107,8 @@ def run(
 
 
 def _untrained_miou(fold: Fold, texts: Tensor, *, seeds: int = 3) -> float:
-    """Mean mIoU on unseen classes of networks as they are before their first step."""
-    found = []
+    """Mean mIoU on unseen classes of randomly initialised networks."""
+    mious = []
     for seed in range(seeds):
         torch.manual_seed(seed)
         model = sazs.start(RECIPE).to(texts.device)
@@ -118,5 +121,5 @@ def _untrained_miou(fold: Fold, texts: Tensor, *, seeds: int = 3) -> float:
         )
         once = np.ones(len(fold.test), np.int64)
         tally = counts.tally("network", "corrected", once, fold.benchmark.classes)
-        found.append(tally.miou(counts.classes))
-    return float(np.mean(found))
+        mious.append(tally.miou(counts.classes))
+    return float(np.mean(mious))

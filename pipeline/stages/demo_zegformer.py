@@ -3,8 +3,8 @@
     python -m pipeline.stages.demo_zegformer --data-dir WORLD --out results/world/zegformer
 
 Two cores, nothing downloaded. Text embeddings are compositional (a class is the sum of its words),
-so what is learned of the words of seen classes tells the unseen ones. The classes of fold 3 are
-held out: they are numbered as the unseen classes of VOC, whose preparation is used.
+so the words learned with seen classes also describe the unseen ones. The classes of fold 3 are held
+out: they have the numbers of VOC's unseen classes, so VOC's preparation applies.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import click
 import numpy as np
 import torch
 
+from data.files import without_nan
 from data.sealed import write_json
 from data.synthetic import world
 from data.zegformer.prepare_sets import prepare
@@ -27,7 +28,6 @@ from eval.zegformer import page as gzs_page
 from eval.zegformer.build import network, segmenter
 from eval.zegformer.classes import named_classes, text_dim
 from eval.zegformer.eigen_queries import EigenUse
-from eval.zegformer.metrics import without_nan
 from eval.zegformer.page import Examples
 from eval.zegformer.scoring import Score, score
 from eval.zegformer.segmenter import Segmenter
@@ -51,14 +51,17 @@ def run(
 
     Parameters
     ----------
-    data_dir : folder that `data.synthetic.world.write` was given
-    eigenvectors : shards or PNGs of its images; with them, scores with refined masks too
+    data_dir : path
+        Folder written by `data.synthetic.world.write`.
+    out : path
+    eigenvectors : path, optional
+        Shards or PNGs of its images; with them, refined masks are scored too.
 
     Returns
     -------
     dict
         Figures in percent of the trained network (`zegformer`), of its masks `refined` where there
-        are eigenvectors, and of the network as it is before its first step (`untrained`).
+        are eigenvectors, and of the randomly initialised network (`untrained`).
     """
     overrides = _prepared(data_dir, out, device)
     settings = load(CONFIG, overrides)
@@ -71,16 +74,15 @@ def run(
         model, _ = zegformer.train(settings, processes)
         trained = segmenter(settings, model, classes)
     examples = Examples(classes.vocabulary)
-    found = {"zegformer": _score(settings, trained, classes, on_photo=examples)}
+    scores = {"zegformer": _score(settings, trained, classes, on_photo=examples)}
     if eigenvectors is not None and isinstance(trained, Segmenter):
         trained.eigen_use = EigenUse(("refine",))
-        found["refined"] = _score(settings, trained, classes, eigen=EigenFolder(eigenvectors))
-    found["untrained"] = untrained
-    figures = {name: own.figures(classes.vocabulary) for name, own in found.items()}
-    summary = {name: {key: own[key] for key in REPORTED} for name, own in figures.items()}
-    content = {name: without_nan(own) for name, own in summary.items()}
-    write_json(out / SUMMARY, content)
-    confusion = found["zegformer"].confusion
+        scores["refined"] = _score(settings, trained, classes, eigen=EigenFolder(eigenvectors))
+    scores["untrained"] = untrained
+    figures = {name: score.figures(classes.vocabulary) for name, score in scores.items()}
+    summary = {name: {key: row[key] for key in REPORTED} for name, row in figures.items()}
+    write_json(out / SUMMARY, without_nan(summary))
+    confusion = scores["zegformer"].confusion
     title = "ZegFormer on the generated world"
     gzs_page.write(
         out / PAGE, title, figures, confusion, classes.vocabulary, examples, flat(settings)
@@ -136,10 +138,10 @@ def _score(settings: ZegFormerSettings, model: Any, classes: Any, **more: Any) -
 def main(data_dir: Path, eigenvectors: Path | None, out: Path, device: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("PIL").setLevel(logging.WARNING)
-    # As the demo of SAZS, which runs at the same time: more threads wait, and change the weights.
+    # The demo of SAZS runs at the same time: more threads would only wait, and change the weights.
     torch.set_num_threads(1)
-    for name, own in run(data_dir, out, eigenvectors=eigenvectors, device=device).items():
-        click.echo(f"{name}: " + ", ".join(f"{key} {value:.1f}" for key, value in own.items()))
+    for name, row in run(data_dir, out, eigenvectors=eigenvectors, device=device).items():
+        click.echo(f"{name}: " + ", ".join(f"{key} {value:.1f}" for key, value in row.items()))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Stage `index`: close the books of a data set.
+"""Stage `index`: finalise a data set.
 
-Checks that every photo of the manifest is in a shard or in quarantine, then writes `manifest.json`
-(what readers open), `quarantine.csv` and `provenance.json`.
+Checks that every image of the manifest is in a shard or in quarantine, then writes `manifest.json`
+(which readers open), `quarantine.csv` and `provenance.json`.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ def run(
     masks: Path | None = None,
     mask_lists: Path | None = None,
 ) -> None:
-    """Write the index of the shards, which lie in one folder.
+    """Write the index of the shards, which are in one folder.
 
     Parameters
     ----------
     shard_path, record_path : callable
-        From the number of a shard to its file, and to its record.
+        From the number of a shard to its file or record.
     masks, mask_lists : Path, optional
-        Folder of the masks, from which those of images that are gone are removed, and of the lists
-        of what was written there.
+        Folders of the masks, from which those of removed images are deleted, and of the lists of
+        written masks.
 
     Raises
     ------
     RunError
-        ids in != ids out + quarantine; or, with `strict`, the quarantine is not empty.
+        An image is lost or foreign; or, with `strict`, the quarantine is not empty.
     """
     entries = manifest.read(manifest_path)
     numbers = sorted({entry.shard for entry in entries if entry.shard is not None})
@@ -72,21 +72,24 @@ def run(
     check(entries, done, rows)
     if strict and rows:
         shown = "; ".join(f"{row.id}: {row.reason}" for row in rows[:5])
-        raise RunError(f"strict, and {len(rows)} photos were quarantined: {shown}")
+        raise RunError(
+            f"strict: expected no quarantined image, found {len(rows)} ({shown}); remove them, "
+            "or set strict=false"
+        )
     write_quarantine(quarantine, rows)
     _write_provenance(provenance, records)
     _remove_others(shard_path(0).parent.parent, set(numbers))
     shards.write_manifest(shard_path(0).parent, shard_paths)
     if masks is not None and mask_lists is not None:
         remove_gone(masks, mask_lists, set(done))
-        for other in mask_lists.glob("*_k*"):  # of another K; in a tree of data sets they are left
+        for other in mask_lists.glob("*_k*"):  # of another K; those in a data set's tree are kept
             if other != masks:
                 remove_gone(other, mask_lists, ())
                 with contextlib.suppress(OSError):
                     (other / LAST_RUN).unlink(missing_ok=True)
                     other.rmdir()
     log.info(
-        "%d photos in, %d done, %d quarantined (%s)", len(entries), len(done), len(rows), quarantine
+        "%d images in, %d done, %d quarantined (%s)", len(entries), len(done), len(rows), quarantine
     )
 
 
@@ -94,16 +97,16 @@ _OF_A_SHARD = re.compile(r"(?:\w+-)?(\d{5})\.(?:h5|json|csv|log|jsonl)")
 
 
 def _remove_others(results: Path, numbers: Collection[int]) -> None:
-    """Remove all files of shards that are not, from runs that dealt the images out differently."""
+    """Remove files of shards that no longer exist, from runs with another number of shards."""
     for path in results.glob("*/*"):
         match = _OF_A_SHARD.fullmatch(path.name)
         if match and path.parent.name in _FOLDERS and int(match[1]) not in numbers:
-            log.info("removing %s: there is no such shard any more", path)
+            log.info("removing %s: this shard no longer exists", path)
             path.unlink(missing_ok=True)
 
 
 def quarantined(entries: Sequence[manifest.Entry], records: Sequence[Record]) -> list[Quarantined]:
-    """All that was set aside, in the order of the stages."""
+    """All quarantined images, in the order of the stages."""
     listed = [Quarantined(e.id, "manifest", e.problem) for e in entries if e.problem]
     return listed + [
         Quarantined(id, **where) for record in records for id, where in record.quarantine.items()
@@ -113,17 +116,17 @@ def quarantined(entries: Sequence[manifest.Entry], records: Sequence[Record]) ->
 def check(
     entries: Sequence[manifest.Entry], done: Sequence[str], rows: Sequence[Quarantined]
 ) -> None:
-    """Raise `RunError` unless each photo of the manifest came out exactly once."""
+    """Raise `RunError` unless each image of the manifest came out exactly once."""
     came_in = sorted(entry.id for entry in entries)
     came_out = sorted([*done, *(row.id for row in rows)])
     if came_in != came_out:
         lost = sorted(set(came_in) - set(came_out))
         strange = sorted(set(came_out) - set(came_in))
         raise RunError(
-            f"{len(came_in)} photos went in and {len(came_out)} came out: {len(lost)} are lost "
-            f"({', '.join(lost[:3]) or 'none'}), {len(strange)} are not of this manifest "
-            f"({', '.join(strange[:3]) or 'none'}); give the same command "
-            "again; if it repeats, report a defect"
+            f"{len(came_in)} images went in and {len(came_out)} came out: {len(lost)} are lost "
+            f"({', '.join(lost[:3]) or 'none'}), {len(strange)} are not in this manifest "
+            f"({', '.join(strange[:3]) or 'none'}); run the same command again, and report a "
+            "defect if it fails again"
         )
 
 
@@ -133,12 +136,12 @@ def write_quarantine(path: Path, rows: Sequence[Quarantined]) -> None:
 
 
 def read_quarantine(path: Path) -> list[Quarantined]:
-    """Read `quarantine.csv`; raises `RunError` where it is damaged."""
+    """Read `quarantine.csv`; raises `RunError` if it is damaged."""
     return [Quarantined(**row) for row in read_table(path, QUARANTINE, RunError)]
 
 
 def _write_provenance(path: Path, records: Sequence[Record]) -> None:
-    """The provenance of the shards; one entry for each that differs, as after a mixed rerun."""
+    """Write the provenance of the shards; more than one entry where it differs between them."""
     distinct = {json.dumps(record.provenance, sort_keys=True): record for record in records}
     write_json(path, {"shards": [record.provenance for record in distinct.values()]})
 

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def write_lists(tree: Tree, output: Path, *, workers: int | None) -> list[Finding]:
-    """Generate the lists of a tree, write them as JSON, and compare them with the published."""
+    """Generate the lists of a tree, write them as JSON, and compare them with those published."""
     lists = splits.generate(tree, workers=workers)
     lists.save(output)
     for id, reason in lists.problems:
@@ -25,7 +25,7 @@ def write_lists(tree: Tree, output: Path, *, workers: int | None) -> list[Findin
 
 
 def write_coco_masks(tree: CocoTree, *, workers: int | None) -> int:
-    """Paint the label maps of every split that has its instances; returns how many are new."""
+    """Draw the label maps of every split that has instances; returns the number of new ones."""
     painted = 0
     for split in tree.splits:
         source = tree.instances_path(split)

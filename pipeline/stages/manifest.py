@@ -1,4 +1,4 @@
-"""Stage `manifest`: list the photos of a data set and deal them out to shards."""
+"""Stage `manifest`: list the images of a data set and assign them to shards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tree_for(dataset: str, config: Config, layout: Layout) -> Tree:
     Raises
     ------
     SettingError
-        The setting that names the root of the data set is not given.
+        The setting that names the data set's root is missing.
     """
     record = DATASETS[dataset]
     if record.root_setting is None:
@@ -30,8 +30,9 @@ def tree_for(dataset: str, config: Config, layout: Layout) -> Tree:
     root = getattr(config, record.root_setting)
     if root is None:
         raise SettingError(
-            f"{dataset}: no folder is named; give {record.root_setting}=PATH (with Snakemake: "
-            f"--config {record.root_setting}=PATH, with a command: --{record.root_setting} PATH)"
+            f"{record.root_setting}: expected a folder for the data set {dataset}, found none; set "
+            f"--config {record.root_setting}=PATH for Snakemake, --{record.root_setting} PATH for "
+            "a command"
         )
     return record.open(root, photos=config.photos)
 
@@ -39,28 +40,28 @@ def tree_for(dataset: str, config: Config, layout: Layout) -> Tree:
 def entries_of_shard(
     dataset: str, config: Config, layout: Layout, shard: int
 ) -> list[manifest.Entry]:
-    """The images of a shard: those of its request, or of the manifest if nobody planned a run.
+    """The images of a shard: those of its request, or of the manifest where no run was planned.
 
     Raises
     ------
     DatasetError
-        Neither is there.
+        Neither exists.
     """
     request = Path(layout.request(dataset, "shard", shard))
     if not request.exists():
         listed = Path(layout.manifest(dataset))
         if not listed.exists():
             raise DatasetError(
-                f"{listed}: not there; list the images first: python -m pipeline manifest "
+                f"{listed}: no such file; list the images first: python -m pipeline manifest "
                 f"--dataset {dataset}"
             )
         return manifest.read(listed, shard=shard)
-    photos = requests.read(request).photos
+    images = requests.read(request).photos
     if DATASETS[dataset].generator is None:
-        return [manifest.Entry(photo.id, photo.path, shard) for photo in photos]
+        return [manifest.Entry(image.id, image.path, shard) for image in images]
     tree = tree_for(dataset, config, layout)
-    paths = {photo.id: str(photo.path) for photo in tree.photos()}
-    return [manifest.Entry(photo.id, paths.get(photo.id, ""), shard) for photo in photos]
+    paths = {image.id: str(image.path) for image in tree.photos()}
+    return [manifest.Entry(image.id, paths.get(image.id, ""), shard) for image in images]
 
 
 def run(dataset: str, config: Config, layout: Layout, output: Path) -> list[manifest.Entry]:
@@ -68,28 +69,28 @@ def run(dataset: str, config: Config, layout: Layout, output: Path) -> list[mani
     members = manifest.entries(tree_for(dataset, config, layout), config.shard_size)
     manifest.write(output, members)
     _forget_requests(dataset, layout, members)
-    placed = [entry.shard for entry in members if entry.shard is not None]
+    assigned = [entry.shard for entry in members if entry.shard is not None]
     log.info(
-        "%s: %d photos in %d shards, %d with a problem -> %s",
+        "%s: %d images in %d shards, %d with a problem -> %s",
         dataset,
-        len(placed),
-        len(set(placed)),
-        len(members) - len(placed),
+        len(assigned),
+        len(set(assigned)),
+        len(members) - len(assigned),
         output,
     )
     return members
 
 
 def _forget_requests(dataset: str, layout: Layout, members: Sequence[manifest.Entry]) -> None:
-    """Remove requests for shards of other images, as an earlier plan dealt them out."""
-    dealt: dict[str, list[str]] = {}
+    """Remove requests for shards that an earlier plan filled with other images."""
+    ids_of: dict[str, list[str]] = {}
     for entry in members:
         if entry.shard is not None:
-            dealt.setdefault(layout.request(dataset, "shard", entry.shard), []).append(entry.id)
+            ids_of.setdefault(layout.request(dataset, "shard", entry.shard), []).append(entry.id)
     for path in Path(layout.request(dataset, "shard", 0)).parent.glob("shard-*.json"):
         try:
-            ids = [photo.id for photo in requests.read(path).photos]
+            ids = [image.id for image in requests.read(path).photos]
         except RunError:
             ids = []
-        if ids != dealt.get(str(path)):
+        if ids != ids_of.get(str(path)):
             path.unlink(missing_ok=True)

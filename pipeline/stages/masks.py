@@ -1,9 +1,9 @@
 """Stage `masks`: eigenvectors of a shard -> `{id}_k{0..K-1}.png`, 0 or 255, at the image's size.
 
-The published test scripts read these. A list of what was written stands for the shard in the DAG.
-Each mask says what it was made of (`data.png`): `run`, a digest of the settings that decide it;
-`vector`, its index; `image`, the SHA-256 of the image file; `shard`. Masks that this results folder
-did not write are overwritten only where the configuration says so.
+The published test scripts read these. In the DAG a list of written masks represents the shard.
+Each mask states its origin (`data.png`): `run`, a digest of the settings that decide it; `vector`,
+its index; `image`, the SHA-256 of the image file; `shard`. Masks that this results folder did not
+write are overwritten only with `overwrite_masks`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 def run_digest(shard: Shard, config: Config) -> str:
     """Digest of the settings and weights that decide the masks of a shard."""
-    about = shard.attributes()  # the hash of the weights counts, not where they are
+    about = shard.attributes()  # the hash of the weights counts, not their path
     keys = [key for key in IDENTITY["fused"] if key != "weights"]
     settings = {key: about["config"].get(key) for key in keys}
     identity = [settings, str(about["extractor"]), str(about["weights_sha256"])]
@@ -53,7 +53,7 @@ def run_digest(shard: Shard, config: Config) -> str:
 
 @dataclass(frozen=True)
 class Item:
-    """An image of the shard: its eigenpairs, its file, the SHA-256 that the file had."""
+    """An image of the shard: its eigenpairs, its file, and the SHA-256 recorded for the file."""
 
     id: str
     pairs: Eigenpairs
@@ -87,7 +87,7 @@ class WriteMasks:
         image, stamp = read_image_stamped(item.path)
         if item.sha256 and stamp.sha256 != item.sha256:
             raise ShardError(
-                f"{item.path}: changed since its eigenvectors were computed; give the same command "
+                f"{item.path}: changed since its eigenvectors were computed; run the same command "
                 "again"
             )
         return image
@@ -106,7 +106,7 @@ def run(
     """Write the masks of a shard to `folder` and the list of their images to `output`.
 
     `paths` has the file of each image of the shard, by id.
-    Masks of images of the shard that are now in quarantine are removed: they are from an older run.
+    Masks of images of the shard that are now in quarantine are removed: an older run wrote them.
 
     Raises
     ------
@@ -114,14 +114,14 @@ def run(
         The folder holds masks of these images that this results folder did not write, and
         `overwrite_masks` is false; or the shard holds images that are not in `paths`.
     ShardError
-        The shard is damaged, or an image changed since.
+        The shard is damaged, or an image changed since it was written.
     """
     source = Shard(shard)
     ids = source.ids()
     if unknown := sorted(set(ids) - set(paths)):
         raise RunError(
-            f"{shard}: holds {unknown[0]}, which is not listed for shard {number}; give the same "
-            "command again to make it anew"
+            f"{shard}: expected the images listed for shard {number}, found {unknown[0]} too; run "
+            "the same command again to replace it"
         )
     digest = run_digest(source, config)
     own = own_runs(output.parent) | {digest}
@@ -136,7 +136,7 @@ def run(
     if done:
         with atomic_path(folder / LAST_RUN) as temporary:
             temporary.write_text(digest)
-    os.sync()  # once, before the list says that thousands of small files are there
+    os.sync()  # once, before the list states that thousands of small files exist
     write_table(output, COLUMNS, ((id, sha256, digest) for id, sha256 in done))
     log.info("masks shard %d: %d x %d -> %s", number, len(done), config.solve.k, folder)
 

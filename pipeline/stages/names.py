@@ -1,8 +1,7 @@
-"""Stage `names`: any masks of a data set's images -> names, by an ImageNet classifier."""
+"""Stage `names`: masks of a data set's images -> names, by an ImageNet classifier."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from data.coco_results import encode, write_results
 from data.errors import DatasetError
-from data.files import atomic_path
+from data.files import write_plain_json
 from data.mask_sources import VOID, ImageMasks, open_masks
 from data.pictures import read_image, read_label, write_png
 from data.trees.tree import Photo, Tree
@@ -33,7 +32,7 @@ def run(
     *,
     words: Sequence[str] | None = None,
 ) -> None:
-    """Write label maps next to `output`, and to it each mask with its name.
+    """Write each mask with its name to `output`, and label maps next to it.
 
     Raises
     ------
@@ -42,38 +41,40 @@ def run(
     VocabularyError
         Words that the classifier does not know.
     """
-    masks, photos = open_masks(source), {photo.id: photo for photo in tree.photos()}
+    masks, images = open_masks(source), {image.id: image for image in tree.photos()}
     for one in masks:
-        if one.stem not in photos:
-            raise DatasetError(f"{source}: masks of {one.stem}, which is no image of {tree.root}")
+        if one.stem not in images:
+            raise DatasetError(
+                f"{source}: expected masks of images of {tree.root}, found some of {one.stem}"
+            )
     groups = voc_synsets() if words is None else {word: [word] for word in words}
     namer = ImagenetNamer(ImagenetClassifier(config.classifier, config.machine.device), groups)
-    write_results(output, _entries(masks, photos, namer, output.parent, config))
+    write_results(output, _entries(masks, images, namer, output.parent, config))
     log.info("names of the masks of %d images -> %s", len(masks), output.parent)
     if words is None and tree.name == "pascal":
-        _score(masks, photos, tree, output.parent)
+        _score(masks, images, tree, output.parent)
 
 
 def _entries(
     masks: Sequence[ImageMasks],
-    photos: dict[str, Photo],
+    images: dict[str, Photo],
     namer: Namer,
     folder: Path,
     config: Config,
 ) -> Iterator[dict[str, Any]]:
     for number, one in enumerate(progress(masks, len(masks), "names"), start=1):
-        photo = photos[one.stem]
-        image = read_image(photo.path)
-        found = one.read((image.shape[0], image.shape[1]))
-        scores = namer(image, found)
-        labels = named_map(found, scores, threshold=config.least_name_score)
+        path = images[one.stem].path
+        image = read_image(path)
+        stack = one.read((image.shape[0], image.shape[1]))
+        scores = namer(image, stack)
+        labels = named_map(stack, scores, threshold=config.least_name_score)
         write_png(folder / f"{one.stem}.png", labels, durable=False)
-        for mask, row in zip(found, scores, strict=True):
+        for mask, row in zip(stack, scores, strict=True):
             best = int(row.argmax())
             if row[best] >= config.least_name_score:
                 yield {
                     "image_id": number,
-                    "file_name": photo.path.name,
+                    "file_name": path.name,
                     "category_id": best + 1,
                     "category": namer.names[best],
                     "segmentation": encode(mask),
@@ -81,11 +82,11 @@ def _entries(
                 }
 
 
-def _score(masks: Sequence[ImageMasks], photos: dict[str, Photo], tree: Tree, folder: Path) -> None:
-    """Log and write the mIoU over background and the 20 classes, where there are labels."""
+def _score(masks: Sequence[ImageMasks], images: dict[str, Photo], tree: Tree, folder: Path) -> None:
+    """Log and write the mIoU over background and the 20 classes, on images with labels."""
     confusion, labelled = Confusion(21, 21), 0
     for one in masks:
-        truth = tree.mask_path(photos[one.stem])
+        truth = tree.mask_path(images[one.stem])
         if truth is not None and truth.is_file():
             labels = read_label(folder / f"{one.stem}.png")
             # A pixel without a name counts as background.
@@ -97,12 +98,7 @@ def _score(masks: Sequence[ImageMasks], photos: dict[str, Photo], tree: Tree, fo
     content: dict[str, Any] = {
         "images": labelled,
         "miou": float(np.nanmean(iou)),
-        "iou": _numbers(iou),
+        "iou": iou.tolist(),
     }
-    with atomic_path(folder / "scores.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    write_plain_json(folder / "scores.json", content)
     log.info("mIoU %.1f on %d labelled images", 100 * content["miou"], labelled)
-
-
-def _numbers(values: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in values]

@@ -1,4 +1,4 @@
-"""Stage `photos`: make the data sets that need no download."""
+"""Stage `photos`: write the data sets that need no download."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def run(dataset: str, folder: Path, done: Path, config: Config) -> None:
     """Write the images of a generated data set to `folder`, then the empty file `done`."""
     generator = DATASETS[dataset].generator
     if generator is None:
-        raise DatasetError(f"{dataset}: its images are not generated; download them")
+        raise DatasetError(f"{dataset}: no generated data set; download its images")
     generator.write(folder, config.world_photos, config.solve.seed)
     with atomic_path(done):
         log.info("%s: images -> %s", dataset, folder)

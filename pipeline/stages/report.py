@@ -34,7 +34,7 @@ def run(
     output: Path,
     config: Config,
 ) -> None:
-    """Write the report of the shards in `folder`; `masks` is the folder that it points to."""
+    """Write the report of the shards in `folder`; `masks` is the folder that it names."""
     with shards.open(folder) as pairs:
         rows = list(_rows(pairs, _seconds(records)))
         chosen = report.sample(rows, config.report_photos)
@@ -42,8 +42,8 @@ def run(
         ids = progress(chosen.ids, len(chosen.ids), "report")
         strips = [_strip(id, paths[id], pairs, config) for id in ids]
     set_aside = read_quarantine(quarantine)
-    made = read_provenance(provenance)
-    facts = _facts(made, folder, masks)
+    origins = read_provenance(provenance)
+    facts = _facts(origins, folder, masks)
     page = [
         report.summary(
             photos=len(entries),
@@ -55,7 +55,7 @@ def run(
         report.photos(rows, strips, note=chosen.rule),
         report.solvers(rows),
         report.quarantine([(row.id, row.stage, row.reason) for row in set_aside]),
-        *_configurations(made),
+        *_configurations(origins),
     ]
     report.write(output, page, title=f"Eigenvectors of {dataset}")
     log.info("report -> %s", output)
@@ -68,7 +68,7 @@ def _rows(pairs: shards.ShardFolder, seconds: dict[str, float]) -> Iterator[repo
 
 
 def _seconds(records: Sequence[Record]) -> dict[str, float]:
-    """Seconds of each photo, summed over its stages."""
+    """Seconds of each image, summed over its stages."""
     total: dict[str, float] = {}
     for record in records:
         for id, seconds in record.seconds.items():
@@ -77,14 +77,14 @@ def _seconds(records: Sequence[Record]) -> dict[str, float]:
 
 
 def _strip(id: str, path: str, pairs: shards.ShardFolder, config: Config) -> report.Strip:
-    (image, note), found = _image(id, path, pairs), pairs[id]
+    (image, note), stored = _image(id, path, pairs), pairs[id]
     if image is None and config.masks.upsampling == "guided":  # it needs the image
-        cut = np.empty((0, *found.size), bool)
+        masks = np.empty((0, *stored.size), bool)
     else:
-        cut = eigen.masks.masks(
-            found, method=config.masks.method, upsampling=config.masks.upsampling, image=image
+        masks = eigen.masks.masks(
+            stored, method=config.masks.method, upsampling=config.masks.upsampling, image=image
         )
-    return report.photo_strip(id, image, found, cut, note=note)
+    return report.photo_strip(id, image, stored, masks, note=note)
 
 
 def _image(id: str, path: str, pairs: shards.ShardFolder) -> tuple[np.ndarray | None, str]:
@@ -100,22 +100,20 @@ def _image(id: str, path: str, pairs: shards.ShardFolder) -> tuple[np.ndarray | 
     return image, ""
 
 
-def _configurations(made: Sequence[dict]) -> Iterator[report.Section]:
-    """The configuration; more than one where shards were made with different ones."""
-    distinct = {json.dumps(entry["config"], sort_keys=True): entry["config"] for entry in made}
+def _configurations(origins: Sequence[dict]) -> Iterator[report.Section]:
+    """The configuration of the shards, or all of them where they differ."""
+    distinct = {json.dumps(entry["config"], sort_keys=True): entry["config"] for entry in origins}
     for number, config in enumerate(distinct.values(), start=1):
         title = "Configuration" if len(distinct) == 1 else f"Configuration {number}"
         yield report.configuration(config, title=title)
 
 
-def _facts(made: Sequence[dict], folder: Path, masks: Path) -> dict[str, str]:
+def _facts(origins: Sequence[dict], folder: Path, masks: Path) -> dict[str, str]:
     facts = {"shards": str(folder), "masks": f"{masks}/ID_k0.png, ..."}
-    for entry in made:
+    for entry in origins:
         versions = ", ".join(f"{name} {version}" for name, version in entry["software"].items())
         facts["extractor"] = entry["extractor"]
-        facts["weights (SHA-256)"] = (
-            entry["weights_sha256"] or "none: this extractor has no weights"
-        )
+        facts["weights (SHA-256)"] = entry["weights_sha256"] or "the extractor has none"
         facts["software"] = versions
         facts["machine"] = entry["machine"]
     return facts

@@ -28,7 +28,7 @@ SEGMENTS = packed.Format("eigenshape-segments", version=1, ragged={"features": "
 
 @dataclass(frozen=True)
 class WriteSegments:
-    """(id, path) of an image -> features (k, d) of its segments; the label map is written."""
+    """(id, path) of an image -> features (k, d) of its segments; also writes the label map."""
 
     source: Path
     folder: Path
@@ -42,8 +42,8 @@ class WriteSegments:
         view = reduced(pixels, extractor.patch, self.config.max_patches)
         if pairs.grid != extractor.grid(view.shape[:2]):
             raise ShardError(
-                f"{self.source}: eigenvectors of {id} on a grid of {pairs.grid}, expected the "
-                f"patches of {extractor.name}; use the extractor that made them"
+                f"{self.source}: expected {id} on the patches of {extractor.name}, found a grid of "
+                f"{pairs.grid}; set the extractor that computed it"
             )
         divided = segments(
             pairs,
@@ -60,7 +60,7 @@ class WriteSegments:
 def run(
     manifest_path: Path, source: Path, output: Path, config: Config, *, workers: int = 1
 ) -> None:
-    """Write label maps next to `output`, and to it the features of all segments."""
+    """Write the features of all segments to `output`, and label maps next to it."""
     paths = {entry.id: entry.path for entry in manifest.read(manifest_path)}
     ids = list(opened(source))
     task = WriteSegments(source, output.parent, config)
@@ -82,7 +82,7 @@ def read_features(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     Raises
     ------
     ShardError
-        The file is damaged, or another kind of file.
+        The file is damaged, or not of this kind.
     """
     reader = packed.PackedReader(path, SEGMENTS)
     offset = reader.column("offset")

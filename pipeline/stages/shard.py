@@ -1,7 +1,7 @@
 """Stages over one shard: `fused`, or `features`, `laplacian` and `eigenvectors` one by one.
 
 Each reads the images of a shard, or the file of the stage before, and writes one packed file and
-one record. An image that fails is entered in the record and the others continue.
+one record. An image that fails is quarantined in the record, and the others continue.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Job:
         The images of the shard.
     output, record : Path
     earlier : sequence of Path
-        Records of the stages before, which the record of the last takes over.
+        Records of the earlier stages, which the record of the last one includes.
     workers : int
         Processes on this machine.
     scheduler : str or None
-        Address of a dask scheduler that is used instead of them.
+        Address of a dask scheduler that is used instead.
     """
 
     dataset: str
@@ -63,7 +63,7 @@ class Job:
 def fused(job: Job, config: Config) -> None:
     """Images -> eigenvector shard."""
     made_with = _made_with(config)
-    # Before the images are read: one that changes meanwhile is newer than its record says.
+    # Before the images are read: one that changes meanwhile is then newer than its record.
     request = shard_request(made_with.config, photos_of(job.dataset, job.entries))
     if streams(config) and job.scheduler is None:
         outcomes = stream(job.entries, config, workers=job.workers)
@@ -79,11 +79,11 @@ def features(job: Job, config: Config) -> None:
     made_with = _made_with(config, "features")
     with packed.create(job.output, chain.FEATURES, made_with.attributes()) as writer:
 
-        def append(id: str, photo: chain.ImageFeatures) -> None:
-            features = photo.features
+        def append(id: str, image: chain.ImageFeatures) -> None:
+            features = image.features
             arrays = {"features": features.rows}
             geometry = _geometry(features.size, features.grid, features.cells)
-            writer.append(arrays, id=id, sha256=photo.sha256, **geometry)
+            writer.append(arrays, id=id, sha256=image.sha256, **geometry)
 
         outcomes = _outcomes(job, chain.ExtractFeatures(config), job.entries)
         record = _fill(job, "features", made_with, outcomes, _paths(job.entries), append)
@@ -91,15 +91,15 @@ def features(job: Job, config: Config) -> None:
 
 
 def laplacian(job: Job, config: Config, features: Path) -> None:
-    """Features -> affinities W, of which the solver forms L = I - D^-1/2 W D^-1/2 as it goes."""
+    """Features -> affinities W; the solver applies L = I - D^-1/2 W D^-1/2 without storing it."""
     source = packed.PackedReader(features, chain.FEATURES)
     made_with = _made_with(config, "laplacian", source)
     with packed.create(job.output, chain.LAPLACIANS, made_with.attributes()) as writer:
 
-        def append(id: str, photo: chain.ImageGraph) -> None:
-            form, arrays = chain.affinity_arrays(photo.graph.W)
-            geometry = _geometry(photo.size, photo.graph.grid, photo.graph.cells)
-            writer.append(arrays, id=id, sha256=photo.sha256, form=form, **geometry)
+        def append(id: str, image: chain.ImageGraph) -> None:
+            form, arrays = chain.affinity_arrays(image.graph.W)
+            geometry = _geometry(image.size, image.graph.grid, image.graph.cells)
+            writer.append(arrays, id=id, sha256=image.sha256, form=form, **geometry)
 
         rows = _rows(job, source)
         outcomes = _outcomes(job, chain.BuildGraph(config, features), rows)
@@ -134,9 +134,9 @@ def _fill(
     paths: Mapping[str, str],
     append: Callable[[str, Any], None],
 ) -> Record:
-    """Append the result of each image and enter it in a record.
+    """Append the result of each image, and return the record.
 
-    `paths` has the file of each image that goes in, by id.
+    `paths` has the file of each input image, by id.
     """
     collected = provenance.collect(made_with.config, **made_with.weights)
     images = {id: image_state(path) for id, path in paths.items()}
@@ -148,7 +148,7 @@ def _fill(
         else:
             append(outcome.id, outcome.value)
     log.info(
-        "%s shard %d: %d photos, %d quarantined -> %s",
+        "%s shard %d: %d images, %d quarantined -> %s",
         stage,
         job.shard,
         len(record.seconds),
@@ -178,13 +178,13 @@ def _eigenvector_shard(
 
 @dataclass(frozen=True)
 class MadeWith:
-    """The settings and weights that decided the numbers of a file, whichever job applied them."""
+    """The settings and weights that decided the contents of a file, from all its stages."""
 
     config: dict[str, Any]
     weights: dict[str, str]
 
     def attributes(self) -> dict[str, str]:
-        """What a packed file stores for the job that continues from it."""
+        """Attributes of a packed file, for the next stage."""
         return {"config": json.dumps(self.config, sort_keys=True), **self.weights}
 
 
@@ -192,14 +192,14 @@ def _made_with(
     config: Config, stage: str = "fused", source: packed.PackedReader | None = None
 ) -> MadeWith:
     """The settings of a stage, added to those of the stage before."""
-    own = config.flat(*IDENTITY[stage])
+    settings = config.flat(*IDENTITY[stage])
     if source is None:
         extractor = chain.extractor_for(config)
         sha256 = extractor.weights_sha256 or ""
-        return MadeWith(own, {"extractor": extractor.name, "weights_sha256": sha256})
+        return MadeWith(settings, {"extractor": extractor.name, "weights_sha256": sha256})
     attributes = source.attributes()
     weights = {name: str(attributes[name]) for name in ("extractor", "weights_sha256")}
-    return MadeWith({**json.loads(attributes["config"]), **own}, weights)
+    return MadeWith({**json.loads(attributes["config"]), **settings}, weights)
 
 
 def _rows(job: Job, source: packed.PackedReader) -> list[chain.Row]:

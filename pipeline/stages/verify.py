@@ -39,40 +39,39 @@ def run(
     Parameters
     ----------
     images : sequence of Path
-        Folders in which the images lie, subfolders included. What is not there is looked for where
-        the manifest of the run, next to `folder`, says.
+        Folders of the images, subfolders included. Images not found there are read from the paths
+        in the run's manifest, next to `folder`.
     weights : str or None
-        File of the extractor's weights, where it is not at the path that the shards name.
+        File of the extractor's weights, if it is not at the path that the shards name.
 
     Raises
     ------
     ShardError
-        A shard is damaged, or is not what its SHA-256 in the manifest says.
-    ShardError
-        An image is not found, or the weights are not those that made the shards.
+        A shard is damaged or does not match its SHA-256 in the manifest, an image is not found, or
+        the weights are not those of the shards.
     """
     paths = _paths(folder, images)
-    with shards.open(folder, verify=True) as found:
-        drawn = sorted(random.Random(seed).sample(sorted(found), min(sample, len(found))))
+    with shards.open(folder, verify=True) as stored:
+        drawn = sorted(random.Random(seed).sample(sorted(stored), min(sample, len(stored))))
         for id in drawn:
             if id not in paths:
                 shown = ", ".join(map(str, images)) or f"{folder.parent / 'manifest.csv'}"
-                raise ShardError(f"image {id} is not in {shown}; name its folder by --images")
-            yield _check(found, id, paths[id], weights)
+                raise ShardError(f"image {id}: not found in {shown}; name its folder with --images")
+            yield _check(stored, id, paths[id], weights)
 
 
-def _check(found: shards.ShardFolder, id: str, path: Path, weights: str | None) -> Checked:
-    shard, row = found.place(id)
+def _check(folder: shards.ShardFolder, id: str, path: Path, weights: str | None) -> Checked:
+    shard, row = folder.place(id)
     image, stamp = read_image_stamped(path)
-    stored = str(shard.table()["sha256"][row])
-    if stored and stamp.sha256 != stored:
-        note = f"{path} is not the file that the eigenpairs were made from (SHA-256 differs)"
+    expected = str(shard.table()["sha256"][row])
+    if expected and stamp.sha256 != expected:
+        note = f"{path} is not the file whose eigenpairs were computed (SHA-256 differs)"
         return Checked(id, None, False, note)
     config = _config_of(shard.attributes(), weights)
     graph = _graph(shard, image, config)
-    pairs = found[id]
+    pairs = folder[id]
     if pairs.grid != graph.grid:
-        note = f"stored grid {pairs.grid}, this image gives {graph.grid}: another image"
+        note = f"expected the image's grid {graph.grid}, found {pairs.grid}: another image"
         return Checked(id, None, False, note)
     verdict = verify(pairs, graph)
     return Checked(id, verdict, verdict.holds(config.solve.tolerance), "")
@@ -83,14 +82,14 @@ def _graph(shard: shards.Shard, image: np.ndarray, config: Config) -> Graph:
     expected = shard.attributes()["weights_sha256"]
     if (extractor.weights_sha256 or "") != expected:
         raise ShardError(
-            f"{shard.path}: made with weights of SHA-256 {expected}, these have "
-            f"{extractor.weights_sha256}; give the right file by --weights"
+            f"{shard.path}: expected weights of SHA-256 {expected}, found "
+            f"{extractor.weights_sha256}; name the right file with --weights"
         )
     return graph_of(image, extractor, config.graph, config.max_patches)
 
 
 def _config_of(about: Mapping[str, Any], weights: str | None) -> Config:
-    # Shards of version 1 also name the machine and the folders of the run.
+    # Shards of version 1 also store settings of the machine and the folders of the run.
     settings = {key: value for key, value in about["config"].items() if key in IDENTITY["fused"]}
     if weights is not None:
         settings["weights"] = weights
@@ -107,5 +106,5 @@ def _paths(folder: Path, images: Sequence[Path]) -> dict[str, Path]:
         try:
             paths |= {photo.id: photo.path for photo in FolderTree(root).photos()}
         except DatasetError:
-            continue  # a folder without images; ids that are missed are named
+            continue  # a folder without images; ids not found are reported
     return paths

@@ -1,10 +1,10 @@
-"""Train the head that comes with this software, and score it on classes that it was not trained on.
+"""Train the head that is distributed with this software, and score it on unseen classes.
 
     python -m pipeline.stages.words --voc VOC2012 --coco COCO --texts DIR --out words.safetensors
     python -m pipeline.stages.words --voc VOC2012 --coco COCO --texts DIR --hold-out cat
 
 VOC needs `JPEGImages`, `SegmentationClassAug` and lists in `ImageSets/Segmentation`; COCO needs
-`annotations/instances_{train,val}2017.json`, and only images that are there are used. DIR holds
+`annotations/instances_{train,val}2017.json`; images that are missing are left out. DIR holds
 tables of CLIP ViT-B/16 text embeddings: `clip_vitb16_voc20.npy`, `clip_vitb16_coco_stuff171.npy`
 and `clip_vitb16_ade150.npy`. With `--hold-out` images that show these classes are left out of the
 training, and the classes are scored on VOC's validation images, each class of an image once.
@@ -65,40 +65,40 @@ class Words:
             )
 
     def without(self, known: list[str]) -> Words:
-        """Those whose names are not known yet."""
-        fresh = [i for i, name in enumerate(self.names) if name not in known]
-        return Words([self.names[i] for i in fresh], self.rows[fresh])
+        """Those whose names are not in `known`."""
+        new = [i for i, name in enumerate(self.names) if name not in known]
+        return Words([self.names[i] for i in new], self.rows[new])
 
 
 def _joined(parts: list[Words]) -> Words:
     names: list[str] = []
     rows = []
     for part in parts:
-        fresh = part.without(names)
-        names += fresh.names
-        rows.append(fresh.rows)
+        new = part.without(names)
+        names += new.names
+        rows.append(new.rows)
     return Words(names, np.concatenate(rows))
 
 
 def read_words(folder: Path) -> tuple[Words, Words]:
-    """The classes that are trained on (VOC's 20, then COCO's other things), and all names."""
+    """The training classes (VOC's 20, then the other things of COCO), and all names."""
     stuff = builtin("coco_stuff")
-    # The table goes by ascending category id; the vocabulary lists unseen classes last.
+    # The table is ordered by category id; the vocabulary lists unseen classes last.
     ascending = [stuff.names[i] for i in np.argsort(stuff.label_ids)]
     voc = Words(list(builtin("pascal").names), load_embeddings(folder / VOC_TABLE))
     coco = Words(ascending, load_embeddings(folder / STUFF_TABLE))
     things = Words([SAME.get(name, name) for name in ascending[:80]], coco.rows[:80])
     plain = [name.removesuffix("-other").removesuffix("-stuff") for name in ascending]
-    coco = Words(plain, coco.rows)
-    coco = Words(*_first_of_each(coco))
+    coco = _first_of_each(Words(plain, coco.rows))
     ade = Words(list(builtin("ade20k_150").names), load_embeddings(folder / ADE_TABLE))
     return _joined([voc, things]), _joined([voc, coco, ade])
 
 
-def _first_of_each(words: Words) -> tuple[list[str], np.ndarray]:
+def _first_of_each(words: Words) -> Words:
+    """Each name once, with its first row."""
     first = {name: i for i, name in reversed(list(enumerate(words.names)))}
     rows = sorted(first.values())
-    return [words.names[i] for i in rows], words.rows[rows]
+    return Words([words.names[i] for i in rows], words.rows[rows])
 
 
 def voc_examples(root: Path, split: str) -> list[Example]:
@@ -115,31 +115,31 @@ def voc_examples(root: Path, split: str) -> list[Example]:
 
 
 def coco_examples(root: Path, names: list[str]) -> Iterator[Example]:
-    """COCO's annotated images that are there, with labels in the classes `names`."""
+    """COCO's annotated images whose files exist, with labels in the classes `names`."""
     things = [SAME.get(name, name) for name in builtin("coco").names]
     value = np.array([0, *(1 + names.index(name) for name in things)], np.uint8)
     for split in ("train2017", "val2017"):
         instances = index_instances(root / "annotations" / f"instances_{split}.json")
-        for photo in instances.photos:
-            image = root / split / f"{photo.id}.jpg"
-            if image.is_file() and photo.spans:
+        for image in instances.photos:
+            path = root / split / f"{image.id}.jpg"
+            if path.is_file() and image.spans:
                 yield Example(
-                    f"{split}_{photo.id}",
-                    image,
-                    partial(_coco_label, instances, photo, value),
+                    f"{split}_{image.id}",
+                    path,
+                    partial(_coco_label, instances, image, value),
                 )
 
 
-def _coco_label(instances: Instances, photo: AnnotatedPhoto, value: np.ndarray) -> np.ndarray:
+def _coco_label(instances: Instances, image: AnnotatedPhoto, value: np.ndarray) -> np.ndarray:
     """Smaller objects over larger ones; crowds are void."""
     text = instances.path.read_bytes()
-    annotations = [json.loads(text[start:stop]) for start, stop in photo.spans]
+    annotations = [json.loads(text[start:stop]) for start, stop in image.spans]
     annotations.sort(key=lambda annotation: -annotation["area"])
-    label = value[paint(annotations, instances.label_of, photo.height, photo.width)]
+    label = value[paint(annotations, instances.label_of, image.height, image.width)]
     for crowd in (annotation for annotation in annotations if annotation.get("iscrowd")):
         from pycocotools import mask
 
-        runs = mask.frPyObjects(crowd["segmentation"], photo.height, photo.width)
+        runs = mask.frPyObjects(crowd["segmentation"], image.height, image.width)
         label[mask.decode(runs).astype(bool)] = IGNORE
     return label
 
@@ -152,7 +152,7 @@ def score(
     texts: Tensor,
     classes: list[int],
 ) -> dict[str, Any]:
-    """mIoU, FB-IoU and IoU by class of some classes, each in every image that shows it."""
+    """mIoU, FB-IoU and IoU per class, each class scored on every image that shows it."""
     tally = Tally(len(texts))
     for item, example in zip(stored, examples, strict=True):
         shown = [c for c in classes if c in item.classes]
@@ -173,7 +173,7 @@ def score(
 
 
 def write(path: Path, head: FrozenHead, words: Words, trained: list[str], about: dict) -> None:
-    """The head, the table of words and what it was trained with, as one safetensors file."""
+    """Write the head, the table of words and the recipe as one safetensors file."""
     tensors = {
         f"head.{key}": value.half() if value.is_floating_point() else value
         for key, value in head.state_dict().items()
@@ -214,11 +214,11 @@ def main(
     with one_line_errors():
         trained, words = read_words(texts)
         unseen = [name.strip() for name in hold_out.split(",") if name.strip()]
-        strange = [name for name in unseen if name not in trained.names[:20]]
-        if strange:
+        unknown = [name for name in unseen if name not in trained.names[:20]]
+        if unknown:
             raise SettingError(
                 f"--hold-out: expected classes of VOC ({', '.join(trained.names[:20])}),"
-                f" found {', '.join(strange)}"
+                f" found {', '.join(unknown)}"
             )
         examples = [*voc_examples(voc_root, "trainaug"), *coco_examples(coco_root, trained.names)]
         recipe = HeadRecipe(steps=steps, absent=absent, seed=seed)
@@ -239,11 +239,10 @@ def main(
         stored = store(validation, features)
         for what, classes in {"unseen": held, "seen": sorted({*range(20)} - {*held})}.items():
             if classes:
-                found = score(head, stored, validation, table, classes)
-                by_class = {trained.names[c]: round(v, 1) for c, v in found["class_iou"].items()}
-                log.info(
-                    "%s: mIoU %.1f, FB-IoU %.1f, %s", what, found["miou"], found["fb_iou"], by_class
-                )
+                figures = score(head, stored, validation, table, classes)
+                ious = {trained.names[c]: round(v, 1) for c, v in figures["class_iou"].items()}
+                text = "%s: mIoU %.1f, FB-IoU %.1f, %s"
+                log.info(text, what, figures["miou"], figures["fb_iou"], ious)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def test_the_whole_dag_equals_a_serial_run(whole, serial):
     run, output = whole
     assert run.files() == serial
     assert submitted(output).count("fused") == submitted(output).count("masks") == 2
-    assert "8 photos in, 8 done" in output or "8 images in, 8 done" in output
+    assert "8 images in, 8 done" in output
 
 
 def test_one_stage_again(whole, serial):

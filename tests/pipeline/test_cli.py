@@ -82,7 +82,9 @@ def test_a_data_set_without_its_folder_is_one_line():
         answer = run(*words)
         assert answer.exit_code == 1 and isinstance(answer.exception, SystemExit)
         last = answer.output.strip().splitlines()[-1]
-        assert last.startswith("Error: folder: no folder is named; give folder=PATH")
+        assert last.startswith(
+            "Error: folder: expected a folder for the data set folder, found none"
+        )
 
 
 def test_lists_before_their_label_maps_name_the_command_that_makes_them(tmp_path):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from data.errors import RunError
+from data.files import without_nan
 from data.png import write_mask
 from data.sealed import read_json
 from data.synthetic import world
-from eval.zegformer.metrics import without_nan
 from pipeline.stages import demo_zegformer as zegformer_demo
 
 

@@ -80,7 +80,7 @@ def test_segments_clusters_and_names(root, here):
     ("words", "message"),
     [
         (["segments", "--extractor", "lowlevel", "--segments", "7"], "expected 7 or more, found 6"),
-        (["segments", "--extractor", "lowlevel8"], "expected the patches of lowlevel8"),
+        (["segments", "--extractor", "lowlevel8"], "on the patches of lowlevel8"),
         (["clusters", "--folder", "IMAGES", "--clusters", "200"], "ask for fewer clusters"),
         (["names", "--folder", "IMAGES", "--words", "gruffalo"], "'gruffalo' is none of"),
         (["names", "--folder", "IMAGES", "--masks", "nowhere"], "no such file or folder"),

@@ -110,7 +110,7 @@ def test_masks_that_the_user_put_there_stay(photos, tmp_path):
     run.make()
     run.folder.mkdir()
     Image.fromarray(np.zeros((80, 96), np.uint8)).save(run.folder / "photo1_k0.png")
-    with pytest.raises(RunError, match=r"1 masks .*photo1_k0.png, which another program made"):
+    with pytest.raises(RunError, match=r"1 masks .*photo1_k0.png, by another program"):
         run.masks()
     assert [path.name for path in run.folder.iterdir()] == ["photo1_k0.png"]
 

@@ -165,12 +165,12 @@ def test_the_same_bytes_with_a_network(tmp_path):
     assert about["config"]["extractor"] == "dino_vits16"
 
 
-def test_strict_fails_and_names_the_photos(tmp_path):
+def test_strict_fails_and_names_the_images(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     Image.fromarray(scene()).save(folder / "good.jpg")
     (folder / "bad.jpg").write_bytes(b"")
-    with pytest.raises(RunError, match=r"strict, and 1 photos .* bad: .*empty"):
+    with pytest.raises(RunError, match=r"found 1 .*bad: .*empty"):
         Run(folder, tmp_path / "results", strict=True).make()
 
 
@@ -184,7 +184,7 @@ def test_a_photo_that_vanished_is_set_aside(photos, tmp_path):
     assert "no such file" in run.set_aside()["gone"].reason
 
 
-def test_lost_photos_are_noticed(photos, tmp_path):
+def test_lost_images_are_reported(photos, tmp_path):
     run = Run(photos, tmp_path)
     run.make()
     members = manifest.read(run.path("manifest"))
@@ -192,7 +192,7 @@ def test_lost_photos_are_noticed(photos, tmp_path):
     with pytest.raises(RunError, match=r"1 are lost \(lost\)"):
         run.index()
     manifest.write(run.path("manifest"), members[1:])
-    with pytest.raises(RunError, match=r"1 are not of this manifest \(photo0\)"):
+    with pytest.raises(RunError, match=r"1 are not in this manifest \(photo0\)"):
         run.index()
 
 

@@ -20,7 +20,7 @@ def test_scores_of_the_demo_are_told_where_there_are_any(tmp_path):
     Path(layout.report("world")).touch()
     write_quarantine(Path(layout.quarantine("world")), [Quarantined("c", "read", "truncated")])
     lines = summary.lines(layout, ["world"])
-    assert lines[0].startswith("world: 3 photos in, 2 done, 1 in quarantine")
+    assert lines[0].startswith("world: 3 images in, 2 done, 1 in quarantine")
     assert not any("SAZS" in line or "ZegFormer" in line for line in lines)
     for name, content in {
         "sazs": {"unseen": {"network": 49.94, "fused": 52.3}, "untrained": 8},

@@ -42,7 +42,7 @@ def verify(folder, photos, *more):
 def test_what_the_pipeline_made_holds(made):
     code, output = verify(made[1], made[0])
     assert code == 0, output
-    assert "4 of 4 photos hold" in output
+    assert "4 of 4 images passed" in output
 
 
 def test_the_sample_is_drawn_by_its_seed(made):
@@ -76,13 +76,13 @@ def test_vectors_of_another_photo_are_found(made, folder, tmp_path):
     code, output = verify(folder, others)
     assert code == 1
     assert output.count("FAIL") == 2
-    assert output.count("is not the file that the eigenpairs were made from") == 2
+    assert output.count("is not the file whose eigenpairs were computed") == 2
 
 
-def test_a_missing_photo_is_named(made, folder, tmp_path):
+def test_a_missing_image_is_named(made, folder, tmp_path):
     code, output = verify(folder, tmp_path)
     assert code == 1
-    assert "photo0 is not in" in output
+    assert "image photo0: not found in" in output
 
 
 def test_images_of_subfolders_and_of_any_ending_are_found(tmp_path):
@@ -96,7 +96,7 @@ def test_images_of_subfolders_and_of_any_ending_are_found(tmp_path):
     for words in (["--images", str(photos)], []):  # without a folder the manifest knows the paths
         answer = CliRunner().invoke(main, ["verify", str(shard_folder), *words])
         assert answer.exit_code == 0, answer.output
-        assert "2 of 2 photos hold" in answer.output
+        assert "2 of 2 images passed" in answer.output
 
 
 def test_a_changed_file_is_found_before_any_photo_is_read(made, tmp_path):

@@ -144,7 +144,7 @@ def test_scores_of_sazs_ask_for_the_weights_they_read(checkout, photos):
 def test_a_target_from_start_to_end_and_what_is_made_again(checkout, photos):
     settings = settings_for(photos)
     output = run(checkout, "--cores", 2, "pascal_k5", settings=settings)
-    assert "7 photos in, 6 done, 1 in quarantine" in output
+    assert "7 images in, 6 done, 1 in quarantine" in output
     folder = photos / "VOC2012" / "pascal_k5"
     assert len(list(folder.glob("*_k[0-4].png"))) == 30
 

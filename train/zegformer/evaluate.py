@@ -9,13 +9,14 @@ import numpy as np
 from torch import nn
 
 from data.errors import DatasetError
+from data.files import without_nan
 from data.sealed import write_json
 from data.text.vocabulary import Vocabulary
 from data.zegformer.sets import Pair, datasets_root, labelled_set
 from eval.zegformer import page
 from eval.zegformer.build import segmenter
 from eval.zegformer.classes import NamedClasses, TrainedClasses, honest_split, named_classes
-from eval.zegformer.metrics import class_figures, without_nan
+from eval.zegformer.metrics import class_figures
 from eval.zegformer.page import Examples
 from eval.zegformer.scoring import Predicts, Score, join_predictions, score
 from eval.zegformer.segmenter import Segmenter
@@ -151,14 +152,15 @@ def _write_scores(
     content = {
         "photos": score.photos,
         "unread": [{"id": id, "reason": reason} for id, reason in score.unread],
-        "figures": without_nan(figures),
+        "figures": dict(figures),
         "classes": [
             {
                 "name": name,
                 "unseen": c in vocabulary.unseen,
-                **without_nan({"IoU": iou[c], "ACC": accuracy[c]}),
+                "IoU": float(iou[c]),
+                "ACC": float(accuracy[c]),
             }
             for c, name in enumerate(vocabulary.names)
         ],
     }
-    write_json(folder / "scores.json", content)
+    write_json(folder / "scores.json", without_nan(content))

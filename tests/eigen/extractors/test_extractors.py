@@ -97,11 +97,11 @@ def test_every_built_in_extractor_satisfies_the_type():
 @pytest.mark.parametrize(
     ("images", "said"),
     [
-        ([], "no image"),
+        ([], "expected one or more"),
         ([np.zeros((4, 4), np.uint8)], r"image 0: expected \(H, W, 3\) uint8, found \(4, 4\)"),
         ([np.zeros((4, 4, 3), np.float32)], "float32"),
         ([np.zeros((0, 4, 3), np.uint8)], "found"),
-        ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)], "2 sizes"),
+        ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)], "found 2"),
     ],
 )
 def test_what_is_not_a_batch_of_pictures_is_refused(images: list[np.ndarray], said: str):

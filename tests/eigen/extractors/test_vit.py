@@ -141,10 +141,10 @@ def test_facets_are_what_the_block_itself_computes(kind: str, block: int):
     torch.testing.assert_close(ours, token, rtol=1e-4, atol=1e-5)
 
 
-def test_a_block_that_norms_after_attention_has_tokens_only():
+def test_a_block_that_normalises_after_attention_has_tokens_only():
     network = tiny_vit(block_fn=ResPostBlock)
     assert FacetReader(network, offset=0, facet="token", block=-1).dim == 32
-    with pytest.raises(SettingError, match="blocks of ResPostBlock; use facet 'token'"):
+    with pytest.raises(SettingError, match="blocks of ResPostBlock; use 'token'"):
         FacetReader(network, offset=0, facet="key", block=-1)
 
 
@@ -212,7 +212,7 @@ def test_a_published_network_keeps_its_positions_under_timms_name(two_blocks: No
             "facet: expected one of key, query, .*found 'keys'",
         ),
         ("dino_vits16", {"block": 2}, "expected -2 to 1"),
-        ("dino_vits16", {"block": -3}, "the network has 2"),
+        ("dino_vits16", {"block": -3}, "2 blocks, found -3"),
         ("dino_vits16", {"autocast": "half"}, "autocast: expected one of none, bf16, fp16"),
         ("dino_vits16", {"device": "gpu"}, "expected auto, cpu"),
         ("dino_vits16", {"device": "cuda:97"}, "CUDA devices"),
