@@ -6,9 +6,6 @@ workers there are or which of them computes it. Parallelism is over images.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +14,7 @@ from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from data.errors import RunError
+from pipeline.single_threaded import hold_for_life, single_threaded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,10 +44,12 @@ def run_ordered(
     Raises
     ------
     RunError
-        A worker process ended without a result.
+        A worker process ended without a result; or no scheduler answers, or it has no workers.
     """
     if scheduler:
-        yield from _on_dask(task, items, scheduler)
+        from pipeline.dask_cluster import run_on
+
+        yield from run_on(scheduler, task, items, _in_flight)
     elif workers > 1:
         yield from _in_processes(task, items, workers)
     else:
@@ -57,41 +57,11 @@ def run_ordered(
             yield from map(task, items)
 
 
-@contextlib.contextmanager
-def single_threaded() -> Iterator[None]:
-    """Limit BLAS, OpenMP and OpenCV, and torch if imported, to one thread in this process."""
-    import cv2
-    from threadpoolctl import threadpool_limits
-
-    torch = sys.modules.get("torch")
-    opencv_threads, torch_threads = cv2.getNumThreads(), torch and torch.get_num_threads()
-    try:
-        cv2.setNumThreads(1)
-        if torch:
-            torch.set_num_threads(1)
-        with threadpool_limits(1):
-            yield
-    finally:
-        cv2.setNumThreads(opencv_threads)
-        if torch:
-            torch.set_num_threads(torch_threads)
-
-
-_for_life = contextlib.ExitStack()
-
-
-def _start_worker() -> None:
-    # Libraries read these when they are loaded, which may be in the middle of the first task.
-    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-    # Libraries that are loaded already are limited for the life of the process.
-    _for_life.enter_context(single_threaded())
-
-
 def _in_processes(
     task: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Iterator[Result]:
     # Spawned, not forked: HDF5, CUDA and BLAS threads do not survive a fork.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), hold_for_life) as pool:
         try:
             yield from _in_flight(lambda item: pool.submit(task, item), items, workers)
         except BrokenProcessPool as error:
@@ -102,19 +72,6 @@ def _in_processes(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _on_dask(
-    task: Callable[[Item], Result], items: Iterable[Item], scheduler: str
-) -> Iterator[Result]:
-    from distributed import Client
-
-    with Client(scheduler, timeout="30s") as client:
-        client.run(_start_worker)
-        cores = sum(client.ncores().values()) or 1
-        # dask caches pure tasks by their arguments: it would not read a changed image again.
-        submit = lambda item: client.submit(task, item, pure=False)  # noqa: E731
-        yield from _in_flight(submit, items, cores)
 
 
 def _in_flight(submit: Callable[[Item], Any], items: Iterable[Item], workers: int) -> Iterator[Any]:

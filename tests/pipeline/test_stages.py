@@ -36,8 +36,11 @@ class Run:
 
         return Path(getattr(self.layout, name)("folder", *more))
 
-    def make(self, *, workers=1):
+    def listing(self):
         listing.run("folder", self.config, self.layout, self.path("manifest"))
+
+    def make(self, *, workers=1):
+        self.listing()
         numbers = {e.shard for e in manifest.read(self.path("manifest")) if e.shard is not None}
         for number in sorted(numbers):
             for stage in self.stages:

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from data.errors import RunError
-from pipeline.workers import run_ordered, single_threaded
+from pipeline.single_threaded import single_threaded
+from pipeline.workers import run_ordered
 
 
 def square(number):
@@ -57,7 +58,7 @@ def test_a_worker_computes_with_one_thread():
 
 def test_a_worker_that_had_loaded_numpy_before_computes_with_one_thread():
     program = (
-        "import gc, numpy; from pipeline.workers import _start_worker; _start_worker(); "
+        "import gc, numpy; from pipeline.single_threaded import hold_for_life; hold_for_life(); "
         "gc.collect(); from threadpoolctl import threadpool_info; "
         "print({pool['num_threads'] for pool in threadpool_info()})"
     )
