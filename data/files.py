@@ -47,7 +47,8 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary, lock = _claim(path)
+        slots = _slots(path)
+        temporary, lock = _claim(path, slots)
     except OSError as error:
         raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
     try:
@@ -60,7 +61,7 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         raise
     finally:
         os.close(lock)
-        _remove_dead(path)
+        _remove_dead(slots)
 
 
 def _slots(path: Path) -> list[str]:
@@ -71,9 +72,9 @@ def _slots(path: Path) -> list[str]:
     return [f"{path.parent}/.tmp-{digest}-{number}{suffix}" for number in range(_SLOTS)]
 
 
-def _claim(path: Path) -> tuple[Path, int]:
+def _claim(path: Path, slots: list[str]) -> tuple[Path, int]:
     """An empty temporary file for `path` and the descriptor that holds its lock."""
-    for temporary in _slots(path):
+    for temporary in slots:
         while (lock := _lock(temporary, os.O_CREAT)) is not None:
             if _is_named(temporary, lock):
                 os.ftruncate(lock, 0)
@@ -110,9 +111,9 @@ def _is_named(temporary: str, descriptor: int) -> bool:
         return False
 
 
-def _remove_dead(path: Path) -> None:
-    """Remove the temporary files of `path` whose writers died."""
-    for temporary in _slots(path):
+def _remove_dead(slots: list[str]) -> None:
+    """Remove the temporary files whose writers died."""
+    for temporary in slots:
         with contextlib.suppress(OSError):
             if (lock := _lock(temporary, 0)) is None:
                 continue

@@ -62,7 +62,8 @@ def write_mask(
     if about is not None:
         text = json.dumps(about, sort_keys=True, separators=(",", ":"))
         chunks.append((b"tEXt", KEYWORD + b"\0" + text.encode("ascii")))
-    chunks += [(b"IDAT", zlib.compress(rows.data, 1)), (b"IEND", b"")]
+    encoder = zlib.compressobj(1, strategy=zlib.Z_RLE)  # runs of zeros are all there is to find
+    chunks += [(b"IDAT", encoder.compress(rows.data) + encoder.flush()), (b"IEND", b"")]
     with atomic_path(path, durable=durable) as temporary, temporary.open("wb") as file:
         file.write(_SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks))
 

@@ -144,7 +144,7 @@ def _nearest_centre(
     step = max(1, STRIP_BYTES // (2 * row_bytes * len(centres)))
     for start in range(0, size[0], strip):
         stop = min(start + strip, size[0])
-        pixels = np.stack([plane[start:stop] for plane in planes(vectors)], axis=-1)
+        pixels = np.stack([plane[start:stop].copy() for plane in planes(vectors)], axis=-1)
         for first in range(0, stop - start, step):
             difference = pixels[first : first + step, :, None] - centres
             rows = slice(start + first, min(start + first + step, stop))

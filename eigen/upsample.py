@@ -67,7 +67,10 @@ def upsample_each(
     method: str = "bilinear",
     image: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
-    """As `upsample`, one (H, W) plane at a time: for images whose K planes do not fit in memory."""
+    """As `upsample`, one (H, W) plane at a time: for images whose K planes do not fit in memory.
+
+    A plane holds until the next one is taken, which may be written over it.
+    """
     if vectors.ndim != 3 or 0 in vectors.shape[1:]:
         raise SettingError(f"vectors: expected shape (K, h, w), found {vectors.shape}")
     if method not in METHODS:
@@ -78,10 +81,23 @@ def upsample_each(
         raise SettingError(f"image: guided upsampling needs shape {(*size, 3)}, found {found}")
     radius = max(1, round(max(cells.height, cells.width)))
     guide = _Guide(image, radius) if method == "guided" and image is not None else None
-    return (
-        plane if guide is None else guide(plane)
-        for plane in (_bilinear(np.asarray(v, np.float32), size, cells) for v in vectors)
-    )
+    return _planes(vectors, size, cells, guide)
+
+
+def _planes(
+    vectors: np.ndarray, size: tuple[int, int], cells: Cells, guide: _Guide | None
+) -> Iterator[np.ndarray]:
+    extent = vectors.shape[1] * cells.height, vectors.shape[2] * cells.width
+    whole = cells.top == cells.left == 0 and all(abs(n - round(n)) < 1e-6 for n in extent)
+    # Fresh pages for each plane would take longer than the interpolation.
+    buffer = np.empty((round(extent[0]), round(extent[1])), np.float32) if whole else None
+    for vector in vectors:
+        values = np.asarray(vector, np.float32)
+        if buffer is None:
+            plane = _bilinear(values, size, cells)
+        else:
+            plane = _bilinear_from_corner(values, size, buffer)
+        yield plane if guide is None else guide(plane)
 
 
 def upsample_pairs(
@@ -101,9 +117,6 @@ def upsample_pairs(
 
 
 def _bilinear(vector: np.ndarray, size: tuple[int, int], cells: Cells) -> np.ndarray:
-    extent = vector.shape[0] * cells.height, vector.shape[1] * cells.width
-    if cells.top == cells.left == 0 and all(abs(n - round(n)) < 1e-6 for n in extent):
-        return _bilinear_from_corner(vector, size, (round(extent[0]), round(extent[1])))
     top, bottom, down = _neighbours(size[0], cells.top, cells.height, vector.shape[0])
     left, right, across = _neighbours(size[1], cells.left, cells.width, vector.shape[1])
     rows = vector[top] + down[:, None] * (vector[bottom] - vector[top])
@@ -111,12 +124,15 @@ def _bilinear(vector: np.ndarray, size: tuple[int, int], cells: Cells) -> np.nda
 
 
 def _bilinear_from_corner(
-    vector: np.ndarray, size: tuple[int, int], extent: tuple[int, int]
+    vector: np.ndarray, size: tuple[int, int], buffer: np.ndarray
 ) -> np.ndarray:
     """The published operation: resize to whole pixels, then crop or repeat the border."""
     height, width = size
-    resized = cv2.resize(vector, extent[::-1], interpolation=cv2.INTER_LINEAR)[:height, :width]
+    cv2.resize(vector, buffer.shape[::-1], dst=buffer, interpolation=cv2.INTER_LINEAR)
+    resized = buffer[:height, :width]
     below, right = height - resized.shape[0], width - resized.shape[1]
+    if below == right == 0:
+        return resized
     return cv2.copyMakeBorder(resized, 0, below, 0, right, cv2.BORDER_REPLICATE)
 
 
