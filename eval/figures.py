@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 RGB = tuple[int, int, int]
 
 MISSING: RGB = (128, 128, 128)
+SPECK = 0.001
+"""Share of an image below which a class is not named in `label_overlay`."""
 VOID: RGB = (224, 224, 192)  # the colour PASCAL VOC gives its void pixels
 
 # Okabe & Ito's colours, which colour-blind readers tell apart too; without black, lost in photos.
@@ -124,6 +126,50 @@ def outlines(
     return drawn
 
 
+AGREEMENT: dict[str, RGB] = {
+    "object, or found": (0, 114, 178),
+    "false alarm": (213, 94, 0),
+    "missed": (240, 228, 66),
+}
+"""Colours of `agreement`, told apart by colour-blind readers too."""
+
+
+def agreement(
+    image: np.ndarray,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    void: np.ndarray | None = None,
+    *,
+    opacity: float = 0.7,
+) -> np.ndarray:
+    """Fill what a predicted mask found, claimed falsely and missed, in the colours of `AGREEMENT`.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W, 3), uint8
+        Shown in grey, so that no colour of it is taken for a fill.
+    truth, prediction, void : ndarray, shape (H, W), bool
+        Pixels of `void` count as neither and stay grey.
+
+    Raises
+    ------
+    SettingError
+        The masks have not the size of `image`.
+    """
+    if truth.shape != image.shape[:2] or prediction.shape != truth.shape:
+        raise SettingError(
+            f"masks of shapes {truth.shape} and {prediction.shape}: expected {image.shape[:2]}, "
+            "the size of the image"
+        )
+    drawn = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    counted = np.ones(truth.shape, bool) if void is None else ~void
+    parts = (truth & prediction, ~truth & prediction, truth & ~prediction)
+    for part, colour in zip(parts, AGREEMENT.values(), strict=True):
+        where = part & counted
+        drawn[where] = np.rint((1 - opacity) * drawn[where] + opacity * np.array(colour))
+    return drawn
+
+
 def label_colour(label: int) -> RGB:
     """Colour of one class id by the rule of the PASCAL VOC development kit (0 is black)."""
     red, green, blue = label_rgb(np.array([[label]]), ignore=None)[0, 0]
@@ -149,6 +195,9 @@ def label_overlay(
 ) -> np.ndarray:
     """Lay a label map over its photo, and write each class's name inside its largest region.
 
+    A thin white line parts neighbouring classes, whose colours may be alike. A class that covers
+    less than `SPECK` of the image is coloured and not named.
+
     Parameters
     ----------
     image : ndarray, shape (H, W, 3), uint8
@@ -164,11 +213,23 @@ def label_overlay(
         shown &= labels != background
     blend = (1 - opacity) * image + opacity * label_rgb(labels, ignore=ignore)
     drawn = np.where(shown[..., None], np.rint(blend).astype(np.uint8), image)
+    drawn[_between(labels, shown)] = 255
     size = max(11, min(image.shape[:2]) // 22)
-    for label in np.unique(labels[shown]).tolist():
+    present, areas = np.unique(labels[shown], return_counts=True)
+    for label in present[areas >= SPECK * labels.size].tolist():
         if names and label in names:
             drawn = draw_text(drawn, names[label], _heart(labels == label), size=size)
     return drawn
+
+
+def _between(labels: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Pixels next to a pixel of another class, where both classes are shown."""
+    border = np.zeros(labels.shape, bool)
+    for near, far in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+        border[near] |= (labels[near] != labels[far]) & shown[near] & shown[far]
+    thickness = max(1, min(labels.shape) // 320)
+    thick = cv2.dilate(border.astype(np.uint8), np.ones((thickness, thickness), np.uint8))
+    return (thick > 0) & shown
 
 
 def _heart(mask: np.ndarray) -> tuple[int, int]:

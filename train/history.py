@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import atomic_path, without_nan
+from train.curves import draw
 
 FILE = "history.jsonl"
 DAMAGED = "history.damaged.jsonl"
@@ -144,24 +145,3 @@ def _line(row: Mapping[str, Any]) -> str:
 
 def _crc32(row: Mapping[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(row).encode()):08x}"
-
-
-def draw(rows: list[dict[str, Any]], path: str | Path) -> None:
-    """Learning curves as a PNG: one panel per figure, steps along the axis."""
-    from matplotlib.figure import Figure
-
-    names = [n for n in dict.fromkeys(key for row in rows for key in row) if n != "step"]
-    if not names:
-        return
-    columns = min(3, len(names))
-    lines = -(-len(names) // columns)
-    figure = Figure(figsize=(4.2 * columns, 2.8 * lines), layout="constrained")
-    for number, name in enumerate(names, start=1):
-        axes = figure.add_subplot(lines, columns, number)
-        points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
-        marker = "o" if len(points) < 30 else None
-        axes.plot(*zip(*points, strict=True), linewidth=1, marker=marker, markersize=3)
-        axes.set(title=name, xlabel="step")
-        axes.grid(alpha=0.3)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)

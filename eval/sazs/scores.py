@@ -20,7 +20,7 @@ from data.sazs.folds import Fold, Item
 from data.sealed import write_json
 from eigen.store.maps import EigenFolder
 from eval import report
-from eval.figures import outlines
+from eval.figures import AGREEMENT, agreement
 from eval.sazs import fusion, oracle
 from eval.sazs.fusion import Method
 from eval.sazs.scoring import (
@@ -202,11 +202,7 @@ def write_page(
     if subject.eigen is not None:
         cases["Most gained by fusion"] = network - answer
         cases["Most lost by fusion"] = answer - network
-    caption = f"Unseen classes, in percent; {scope(results)}."
-    sections = [
-        report.table("Scores", COLUMNS, table(results), caption=caption),
-        _class_table(results),
-    ]
+    sections = [_tested(results), *_score_grids(results), _class_table(results)]
     columns = ["image", "truth", "network"]
     if subject.eigen:
         columns += ["fused", "mask the oracle takes"]
@@ -214,10 +210,39 @@ def write_page(
         scored = [i for i in np.argsort(rank, kind="stable") if counts.scored[i]]
         chosen = [subject.fold.test[int(i)] for i in scored[:pictures]]
         rows = _picture_rows(subject, chosen, fuse)
-        sections.append(report.pictures(title, columns, rows))
+        sections.append(report.pictures(title, columns, rows, legend=AGREEMENT))
     sections.append(report.configuration({k: results[k] for k in ("fusion", "about")}))
     title = f"SAZS on {results['benchmark']}, fold {results['fold']}"
     report.write(path, sections, title=title)
+
+
+def _tested(results: Mapping[str, Any]) -> report.Section:
+    """What was tested: weights, how they were trained, what they were tested on."""
+    recipe = results["about"].get("recipe") or {}
+    facts = {
+        "weights": results["about"].get("weights"),
+        "classes held out in training": f"fold {recipe['fold']}" if "fold" in recipe else None,
+        "training steps": recipe.get("steps"),
+        "tested on": f"fold {results['fold']} of {results['benchmark']}; {scope(results)}",
+        "unseen classes": ", ".join(results["unseen"]),
+    }
+    rows = [[name, "unknown" if fact is None else str(fact)] for name, fact in facts.items()]
+    return report.table("What was tested", ["property", "value"], rows)
+
+
+GRIDS = {"miou": "mIoU", "fb_iou": "FB-IoU", "boundary_f": "Boundary F"}
+
+
+def _score_grids(results: Mapping[str, Any]) -> Iterator[report.Section]:
+    """A table for each figure, narrow enough for a telephone: countings below, answers across."""
+    for key, title in GRIDS.items():
+        rows: list[list[str | float | None]] = []
+        for protocol in PROTOCOLS:
+            for counting, answers in results["scores"][protocol].items():
+                words = f"{protocol}, {counting}".replace("_", " ")
+                rows.append([words, *(found[key] for found in answers.values())])
+        columns = ["counting", *(name.replace("_", " ") for name in answers)]
+        yield report.table(title, columns, rows, caption="Unseen classes, in percent.")
 
 
 def _class_table(results: Mapping[str, Any]) -> report.Section:
@@ -237,9 +262,16 @@ def _picture_rows(
         fused = network if maps is None else fuse(margin, maps)
         index = -1 if maps is None else oracle.choose(network, maps.masks, truth, void)
         taken = network if maps is None or index < 0 else maps.masks[index]
-        masks = [truth, network, fused, taken] if subject.eigen else [truth, network]
-        images = [image, *(outlines(image, mask[None]) for mask in masks)]
-        note = subject.names[item.class_id]
+        masks = {"network": network} | ({"fused": fused, "oracle": taken} if subject.eigen else {})
+        drawn = (agreement(image, truth, mask, void) for mask in (truth, *masks.values()))
+        ious = (f"{name} IoU {_iou(mask, truth, void):.1f}" for name, mask in masks.items())
+        note = f"{subject.names[item.class_id]}; {', '.join(ious)}"
         if subject.eigen:
-            note += f"; oracle: {'network' if index < 0 else f'mask {index}'}"
-        yield report.PictureRow(item.photo, images, note)
+            note += f"; the oracle takes {'the network' if index < 0 else f'mask {index}'}"
+        yield report.PictureRow(item.photo, [image, *drawn], note)
+
+
+def _iou(mask: np.ndarray, truth: np.ndarray, void: np.ndarray) -> float:
+    """IoU in percent, void pixels left out."""
+    union = ((mask | truth) & ~void).sum()
+    return 100.0 * float((mask & truth & ~void).sum() / max(union, 1))

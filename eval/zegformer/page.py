@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,11 @@ from data.text.vocabulary import Vocabulary
 from data.zegformer.sets import Pair
 from eval import report
 from eval.figures import label_overlay
-from eval.zegformer.metrics import class_figures
+from eval.report import thumbnails
+from eval.zegformer.metrics import class_figures, confusion
+
+LISTED = 1000
+"""Images in the table of scores; a page of all of COCO would be slow to open."""
 
 FIGURES = {
     "mIoU": "mIoU (divided by labelled or predicted classes, as published)",
@@ -50,17 +56,37 @@ def text_table(figures: Mapping[str, float]) -> str:
 
 
 class Examples:
-    """Keeps the first scored images with truth and prediction; handed to `scoring.score`."""
+    """Scores each image, and keeps the best and the worst; handed to `scoring.score`.
 
-    def __init__(self, vocabulary: Vocabulary, *, photos: int = 12) -> None:
+    Parameters
+    ----------
+    photos : images that are drawn of either kind
+    """
+
+    def __init__(self, vocabulary: Vocabulary, *, photos: int = 6) -> None:
         self.vocabulary, self.photos = vocabulary, photos
-        self.rows: list[report.PictureRow] = []
+        self.scores: list[ImageScore] = []
+        self._best: list[tuple[float, int, report.PictureRow]] = []
+        self._worst: list[tuple[float, int, report.PictureRow]] = []
 
     def __call__(
         self, pair: Pair, image: np.ndarray, label: np.ndarray, prediction: np.ndarray
     ) -> None:
-        if len(self.rows) >= self.photos:
+        found = image_score(pair.id, label, prediction, self.vocabulary)
+        if found is None:
             return
+        place = -len(self.scores)  # of equal scores the first image is kept
+        self.scores.append(found)
+        row = None
+        for heap, rank in ((self._best, found.miou), (self._worst, -found.miou)):
+            if len(heap) < self.photos or (rank, place) > heap[0][:2]:
+                row = row or self._row(found, image, label, prediction)
+                add = heapq.heappush if len(heap) < self.photos else heapq.heapreplace
+                add(heap, (rank, place, row))
+
+    def _row(
+        self, found: ImageScore, image: np.ndarray, label: np.ndarray, prediction: np.ndarray
+    ) -> report.PictureRow:
         void = label == self.vocabulary.ignore
         # Id 0 would be black: colours start at 1.
         names = {c + 1: self.vocabulary.synonyms(c)[0] for c in range(len(self.vocabulary))}
@@ -68,7 +94,47 @@ class Examples:
         for labels in (label, prediction):
             shown = np.where(void & (labels is label), 0, labels.astype(np.int64) + 1)
             drawn.append(label_overlay(image, shown, names, background=0, ignore=-1))
-        self.rows.append(report.PictureRow(pair.id, drawn))
+        note = f"mIoU {found.miou:.1f}, pixel accuracy {found.accuracy:.1f}"
+        return report.PictureRow(found.id, [thumbnails.shrink(i, 640) for i in drawn], note)
+
+    def sections(self) -> Iterator[report.Section]:
+        """Best and worst images, and the scores of all, the lowest first."""
+        columns = ["image", "truth", "prediction"]
+        for title, heap in (("Best images", self._best), ("Worst images", self._worst)):
+            rows = [row for *_, row in sorted(heap, key=lambda kept: kept[:2], reverse=True)]
+            yield report.pictures(title, columns, rows)
+        ordered = sorted(self.scores, key=lambda found: found.miou)[:LISTED]
+        caption = "In percent, over the classes that an image holds or was given; lowest first"
+        if len(self.scores) > LISTED:
+            caption += f"; {LISTED:,} of {len(self.scores):,} images"
+        scores: list[list[str | float | None]] = [
+            [found.id, found.miou, found.accuracy] for found in ordered
+        ]
+        yield report.table(
+            "Images", ["image", "mIoU", "pixel accuracy"], scores, caption=caption + "."
+        )
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """mIoU and pixel accuracy of one image, in percent."""
+
+    id: str
+    miou: float
+    accuracy: float
+
+
+def image_score(
+    id: str, label: np.ndarray, prediction: np.ndarray, vocabulary: Vocabulary
+) -> ImageScore | None:
+    """Score of one image over its labelled or predicted classes; None where all is void."""
+    counts = confusion(prediction, label, len(vocabulary), ignore=vocabulary.ignore)[:-1, :-1]
+    both = np.diag(counts)
+    union = counts.sum(0) + counts.sum(1) - both
+    if not counts.sum():
+        return None
+    miou = 100 * float((both[union > 0] / union[union > 0]).mean())
+    return ImageScore(id, miou, 100 * float(both.sum() / counts.sum()))
 
 
 def write(
@@ -105,9 +171,8 @@ def write(
         for c, name in enumerate(vocabulary.names)
     ]
     sections.append(report.table("Classes", ["class", "", "IoU", "accuracy"], per_class))
-    if examples is not None and examples.rows:
-        columns = ["photo", "truth", "prediction"]
-        sections.append(report.pictures("Photos", columns, examples.rows))
+    if examples is not None and examples.scores:
+        sections += examples.sections()
     if about:
         sections.append(report.configuration(about))
     report.write(path, sections, title=title)

@@ -111,6 +111,41 @@ def test_overlay_writes_the_name_inside_its_region():
     assert not changed[:, :100].any()
 
 
+def test_overlay_does_not_name_specks():
+    image = np.zeros((200, 300, 3), np.uint8)
+    labels = np.full((200, 300), 2, np.uint8)
+    labels[100:104, 100:105] = 1  # 20 of 60,000 pixels
+    plain = figures.label_overlay(image, labels)
+    assert np.array_equal(figures.label_overlay(image, labels, {1: "sofa"}), plain)
+    assert not np.array_equal(figures.label_overlay(image, labels, {2: "cat"}), plain)
+
+
+@pytest.mark.parametrize("size", [(60, 90), (900, 1200)])
+def test_overlay_parts_classes_by_a_line(size):
+    image = np.zeros((*size, 3), np.uint8)
+    labels = np.ones(size, np.uint8)
+    labels[:, size[1] // 2 :] = 2
+    drawn = figures.label_overlay(image, labels, background=0)
+    line = (drawn == 255).all(axis=2)
+    assert line.any(axis=1).all()
+    assert not line[:, : size[1] // 3].any() and not line[:, -size[1] // 3 :].any()
+    labels[:, size[1] // 2 :] = 0  # the background has no border: the image shows what is there
+    assert not (figures.label_overlay(image, labels, background=0) == 255).all(axis=2).any()
+
+
+def test_agreement_tells_found_false_and_missed_apart():
+    image = np.full((4, 4, 3), (200, 100, 0), np.uint8)
+    truth, prediction, void = (np.zeros((4, 4), bool) for _ in range(3))
+    truth[:2], prediction[:, :2], void[0] = True, True, True
+    drawn = figures.agreement(image, truth, prediction, void, opacity=1.0)
+    found, false, missed = figures.AGREEMENT.values()
+    assert (drawn[1, :2] == found).all() and (drawn[2:, :2] == false).all()
+    assert (drawn[1, 2:] == missed).all()
+    assert len(np.unique(drawn[[0, 3], 2:])) == len(np.unique(drawn[0])) == 1, "grey elsewhere"
+    with pytest.raises(SettingError, match=r"expected \(4, 4\)"):
+        figures.agreement(image, truth[:2], prediction[:2])
+
+
 @pytest.mark.parametrize("centre", [(0, 0), (199, 99), (-50, 400)])
 def test_text_is_legible_on_any_ground_and_inside_the_picture(centre):
     for ground in (0, 255):
