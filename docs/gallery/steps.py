@@ -32,7 +32,7 @@ def main(width=300):
     axes[1].plot(column, row, "+", color="tab:cyan", markersize=12, markeredgewidth=2)
     axes[2].plot(pairs.eigenvalues, "o", color="black", markersize=4)
     axes[3].imshow(vector_rgb(pairs.vectors[1], size=image.shape[:2]))
-    axes[4].imshow(outlines(image, masks(pairs, image.shape[:2])[1:2], width=2))
+    axes[4].imshow(outlines(image, masks(pairs, image.shape[:2])[1:2], width=4))
     titles = ("image", "similarity to one patch", "eigenvalues", "eigenvector 1", "its mask")
     for axis, title in zip(axes, titles, strict=True):
         axis.set_title(title)
