@@ -13,6 +13,7 @@ include: "pipeline/rules/photos.smk"
 include: f"pipeline/rules/{CONFIG.path}.smk"
 include: "pipeline/rules/results.smk"
 include: "pipeline/rules/objects.smk"
+include: "pipeline/rules/words.smk"
 include: "pipeline/rules/sazs.smk"
 include: "pipeline/rules/zegformer.smk"
 
@@ -41,6 +42,7 @@ rule demo:
     """The whole pipeline and both segmenters on data that needs no download"""
     input:
         PLAN.targets(*generated()),
+        PLAN.words,
         f"{CONFIG.results_root}/world/sazs/report.html",
         f"{CONFIG.results_root}/world/zegformer/report.html",
 

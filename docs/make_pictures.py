@@ -1,6 +1,6 @@
 """Make the pictures of the README and the documentation: `python docs/make_pictures.py`.
 
-From scikit-image's own photos, with the extractor that needs no weights.
+From scikit-image's own photos, with the network whose weights come in a Python package.
 """
 
 import tempfile
@@ -26,7 +26,7 @@ WIDTH = 170
 def row(path: Path) -> list[np.ndarray]:
     """Photo, the four eigenvectors after the constant one, and the outlines of their masks."""
     image = read_image(path)
-    pairs = eigen.eigenvectors(image, "lowlevel8", k=5)
+    pairs = eigen.eigenvectors(image, "efficientnet_lite2", k=5)
     size = (round(WIDTH * image.shape[0] / image.shape[1]), WIDTH)
     small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
     vectors = [figures.vector_rgb(vector, size=size) for vector in pairs.vectors[1:]]

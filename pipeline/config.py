@@ -68,9 +68,11 @@ class Config(Spec):
         " files, one job per stage. Both give the same bytes.",
     )
     extractor: ExtractorSpec = ExtractorSpec()
-    demo_extractor: str = Field(
-        "lowlevel8",
-        description="Extractor for the data sets of the demo, which runs with nothing downloaded.",
+    demo_extractor: str | None = Field(
+        None,
+        description="Extractor for the data sets of the demo, which runs with nothing downloaded."
+        " null: lowlevel8 for the generated world, efficientnet_lite2 for scikit-image's photos"
+        " (lowlevel8 if its package is not installed).",
     )
     max_patches: int = Field(
         MAX_PATCHES,
@@ -181,6 +183,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "segments": ("results_root", *READING, *SEGMENTING),
     "clusters": ("datasets_root", "results_root", "folder", "clusters", "seed"),
     "names": ("datasets_root", "results_root", "folder", "classifier", "least_name_score"),
+    "words": ("results_root",),
 }
 """Keys that decide what a stage writes, and where."""
 
@@ -217,7 +220,8 @@ def resolve(overrides: Mapping[str, Any]) -> Config:
         settings[name] = _typed(KEYS[name], overrides[key])
     config = _build(Config, (), settings)
     check_extractor(config.extractor)
-    family(config.demo_extractor, "demo_extractor")
+    if config.demo_extractor is not None:
+        family(config.demo_extractor, "demo_extractor")
     return config
 
 

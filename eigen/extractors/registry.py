@@ -6,6 +6,7 @@ from your own package, see docs/extractors.md.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -175,6 +176,12 @@ def check_weights(spec: ExtractorSpec) -> None:
             f"{spec.name}: its weights cannot be fetched by name; get {file} and set"
             f" weights=PATH/{file}"
         )
+
+
+def is_installed(name: str) -> bool:
+    """Whether the Python package with the weights of a network is installed."""
+    package = CONVOLUTIONAL[name].package
+    return package is not None and importlib.util.find_spec(package) is not None
 
 
 def make(spec: ExtractorSpec, device: str = "auto") -> Extractor:

@@ -106,6 +106,10 @@ def _lite(number: int, file: str, sha256: str) -> Convolutional:
     )
 
 
+PACKAGED = "efficientnet_lite2"
+"""The network for what runs with nothing downloaded but Python packages."""
+
+
 def _dino_xcit(architecture: str) -> Convolutional:
     short = architecture.removesuffix("_224").replace("xcit_", "dino_xcit_")
     return Convolutional(

@@ -117,5 +117,16 @@ def segment(
         fuse = method(fusion) if isinstance(fusion, str) else fusion
         maps = replace(EigenMaps.of_pairs(eigenpairs, size), image=image)
         masks = np.stack([fuse(own, maps) for own in margins])
+    return label_map(margins, masks)
+
+
+def label_map(margins: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """The class of the largest margin among the masks (N, H, W) at each pixel.
+
+    Returns
+    -------
+    ndarray, (H, W), int32
+        0 where there is no mask, else 1 + the index of the class.
+    """
     ranked = np.where(masks, margins, -np.inf)
     return np.where(masks.any(0), ranked.argmax(0) + 1, 0).astype(np.int32)
