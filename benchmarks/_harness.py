@@ -1,4 +1,4 @@
-"""What every benchmark shares: paired timing, the machine it ran on, a table and a JSON file."""
+"""Shared by all benchmarks: paired timing, facts of the machine, a table and a JSON file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from typing import Any
 
 import psutil
 
-# BLAS threads wait spinning for their next product, on cores that the other side needs.
+# BLAS threads spin while they wait for the next product, on cores that the other side needs.
 REST_S = 0.2
 PACKAGES = ("numpy", "scipy", "torch", "scikit-learn", "pyamg", "pymatting", "ncut-pytorch")
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Times of two ways to do one thing, run in turns in one process."""
+    """Times of two implementations, run alternately in one process."""
 
     baseline_s: tuple[float, ...]
     ours_s: tuple[float, ...]
@@ -32,11 +32,12 @@ class Paired:
 
     @property
     def ratio(self) -> float:
-        """Median over the turns of baseline / ours: both of a turn meet the same load."""
+        """Median over the turns of baseline / ours: within a turn both run under the same load."""
         turns = zip(self.baseline_s, self.ours_s, strict=True)
         return statistics.median(b / o for b, o in turns)
 
     def times(self) -> dict[str, float]:
+        """Medians in seconds, and the ratio, for a row of a table."""
         return {
             "baseline_s": statistics.median(self.baseline_s),
             "ours_s": statistics.median(self.ours_s),
@@ -52,10 +53,10 @@ def paired(
     repeats: int = 1,
     warm: bool = True,
 ) -> Paired:
-    """Run both `turns` times in turns, after one turn of each that is not counted if `warm`.
+    """Run both alternately, `turns` times each, after one uncounted turn of each if `warm`.
 
-    A turn of work that takes milliseconds is the mean of `repeats` runs, as photos follow each
-    other. The last result of each is kept.
+    A turn is the mean of `repeats` consecutive runs, for work that takes milliseconds. The last
+    result of each is kept.
     """
     times: tuple[list[float], list[float]] = ([], [])
     results: list[Any] = [None, None]
@@ -89,7 +90,7 @@ def peak_memory_mib() -> float:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, load and the versions of what is compared."""
+    """CPU, cores, memory, load and the versions of the packages compared."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),

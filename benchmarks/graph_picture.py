@@ -1,8 +1,8 @@
-"""Eigenvectors of the patch and the pixel graph side by side, a row for each photo.
+"""Eigenvectors of the patch and the pixel graph side by side, one row per image.
 
     python -m benchmarks.graph_picture --out graphs.jpg [PHOTO ...]
 
-Without photos: three that scikit-image carries. Columns: the photo; vectors 1 to 3 (counted from
+By default three images of scikit-image. Columns: the image; vectors 1 to 3 (counted from
 the constant one, 0) of the patch graph; the same with the colour kNN graph times 10 added; vectors
 1 to 4 of the pixel graph.
 """
@@ -31,14 +31,14 @@ GRAPHS = (
 
 
 def samples() -> list[np.ndarray]:
-    """Photos of scikit-image."""
+    """Images of scikit-image."""
     from skimage import data
 
     return [data.coffee(), data.chelsea(), data.astronaut()]
 
 
 def row(image: np.ndarray, extractor: Extractor, width: int) -> tuple[list, list[str]]:
-    """Tiles of one photo with their captions."""
+    """Tiles of one image with their captions."""
     size = width, round(width * image.shape[0] / image.shape[1])
     tiles, captions = [cv2.resize(image, size, interpolation=cv2.INTER_AREA)], [""]
     for name, graph, k in GRAPHS:
@@ -64,9 +64,9 @@ def main(photos: tuple[Path, ...], name: str, width: int, out: Path) -> None:
         tiles += more_tiles
         captions += more_captions
     columns = 1 + sum(k - 1 for _, _, k in GRAPHS)
-    picture = mosaic(tiles, columns=columns, captions=captions, gap=4)
+    sheet = mosaic(tiles, columns=columns, captions=captions, gap=4)
     with atomic_path(out) as temporary:
-        Image.fromarray(picture).save(temporary, quality=82)
+        Image.fromarray(sheet).save(temporary, quality=82)
 
 
 if __name__ == "__main__":

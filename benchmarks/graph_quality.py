@@ -2,13 +2,13 @@
 
     python -m benchmarks.graph_quality --voc .../VOC2012 --bsds .../bsds500
 
-Regions: for each object class in a VOC photo, the largest IoU of any eigenvector's sign mask, or of
-its complement, with the class; the mean over classes and photos. *Chance* is the same masks against
-the label of another photo. Borders: the summed gradients of the eigenvectors, thinned and cut at
-the one threshold that is best for the whole set, against the human borders of BSDS500; a pixel
-matches if one of the other side lies within 0.75 % of the diagonal (precision against all people
-together, recall against each; matching is not one to one, so these figures are above the official
-benchmark's).
+Regions: for each object class in a VOC image, the largest IoU of any eigenvector's sign mask, or of
+its complement, with the class; the mean over classes and images. *Chance* is the same masks against
+the label of another image. Borders: the summed gradients of the eigenvectors, thinned and
+thresholded at the value that is best for the whole set, against the human borders of BSDS500; a
+pixel matches if one of the other side lies within 0.75 % of the diagonal (precision against all
+people together, recall against each; matching is not one to one, so these figures are above the
+official benchmark's).
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ Planes = Callable[[np.ndarray], np.ndarray]
 
 
 def pixel_planes(extractor, k: int, spec: PixelSpec, *, colour_only: bool = False) -> Planes:
-    """Photo -> its non-constant eigenvectors on the pixel graph, (k - 1, H, W)."""
+    """Image -> its non-constant eigenvectors on the pixel graph, (k - 1, H, W)."""
 
     def planes(image: np.ndarray) -> np.ndarray:
         features, grid = extractor([image])[0], extractor.grid(image.shape[:2])
-        if colour_only:  # equal features weigh nothing and link nothing
+        if colour_only:  # equal features influence neither weights nor links
             features = np.full_like(features, features.shape[1] ** -0.5)
         graph = eigen.graphs.build.build(
             eigen.GraphSpec(kind="pixel", pixels=spec),
@@ -60,7 +60,7 @@ def pixel_planes(extractor, k: int, spec: PixelSpec, *, colour_only: bool = Fals
 
 
 def patch_planes(extractor, k: int, *, upsampling: str = "bilinear", **graph) -> Planes:
-    """Photo -> its non-constant eigenvectors on the patch graph, (k - 1, H, W)."""
+    """Image -> its non-constant eigenvectors on the patch graph, (k - 1, H, W)."""
 
     def planes(image: np.ndarray) -> np.ndarray:
         pairs: Eigenpairs = eigen.eigenvectors(image, extractor, k, graph=eigen.GraphSpec(**graph))
@@ -89,7 +89,7 @@ def spread(items: list, count: int) -> list:
 
 
 def voc_photos(root: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(image, label) of `count` validation photos, evenly spaced."""
+    """(image, label) of `count` validation images, evenly spaced."""
     labels = sorted((root / "SegmentationClassAug").glob("*.png"))
     listed = (root / "ImageSets" / "Segmentation" / "val.txt").read_text()
     chosen = spread([path for path in labels if path.stem in listed], count)
@@ -99,7 +99,7 @@ def voc_photos(root: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def bsds_photos(root: Path, count: int) -> list[tuple[np.ndarray, list[np.ndarray]]]:
-    """(image, borders drawn by each person) of `count` validation photos, evenly spaced."""
+    """(image, borders drawn by each person) of `count` validation images, evenly spaced."""
     photos = spread(sorted((root / "images" / "val").glob("*.jpg")), count)
     drawn = [
         scipy.io.loadmat(root / "groundTruth" / "val" / f"{path.stem}.mat")["groundTruth"][0]
@@ -122,7 +122,7 @@ def best_ious(masks: np.ndarray, label: np.ndarray) -> Iterator[float]:
 
 
 def region_figures(found: list[np.ndarray], labels: list[np.ndarray]) -> dict[str, float]:
-    """Mean best-of-K IoU, and the same against the labels of other photos."""
+    """Mean best-of-K IoU, and the same against the labels of other images."""
     ious, chance = [], []
     for i, planes in enumerate(found):
         other = labels[(i + 1) % len(labels)]
@@ -133,7 +133,7 @@ def region_figures(found: list[np.ndarray], labels: list[np.ndarray]) -> dict[st
 
 
 def border_strength(planes: np.ndarray) -> np.ndarray:
-    """Summed gradient magnitude of the vectors at equal height, kept at its local maxima."""
+    """Summed gradient magnitude of the vectors, scaled alike, at its local maxima."""
     strength = np.zeros(planes.shape[1:], np.float32)
     for plane in planes:
         scaled = plane / max(np.abs(plane).max(), np.finfo(np.float32).tiny)
@@ -148,7 +148,7 @@ def border_strength(planes: np.ndarray) -> np.ndarray:
 
 
 def border_figures(found: list[np.ndarray], borders: list[list[np.ndarray]]) -> dict[str, float]:
-    """F measure at the best common cut, with its precision and recall."""
+    """F measure at the best common threshold, with its precision and recall."""
     hits, claimed, met, drawn = np.zeros((4, len(CUTS)))
     for planes, people in zip(found, borders, strict=True):
         strength = border_strength(planes)

@@ -5,7 +5,7 @@
 
 CorLoc: share of the images in which the first object's box has an IoU of 0.5 or more with a true
 box. First IoU: best IoU of the first object's mask with a true mask. The papers' methods are
-written from the papers and get the same features; *whole image* and *centre box* (two thirds of
+written from the papers and use the same features; *whole image* and *centre box* (two thirds of
 either side) see no features. *Chance* is `frame` against the truth of the next image. Intervals are
 95 %, over 1000 resamples of the images. Seconds are those after the features.
 

@@ -5,7 +5,7 @@
 The published way (Melas-Kyriazi et al., CVPR 2022; written from its description): similarities
 clipped at 0, divided by their maximum, colour affinity added, degrees on a dense diagonal, and
 SciPy's shift-invert `eigsh(D - W, M=D, sigma=0)`, all in float32. ncut-pytorch gets the same
-affinity through its `affinity_fn`; above 8,192 nodes it takes a Nystrom approximation of its own.
+affinity through its `affinity_fn`; above 8,192 nodes it uses its Nystrom approximation.
 
 Our tolerance in each row is a power of ten at which our residual is not above the baseline's: speed
 is compared at no less than equal accuracy.
@@ -55,9 +55,9 @@ def photo(grid: tuple[int, int], patch: int) -> np.ndarray:
 
 
 def features_of(name: str, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Features (n, d) of the photo by the extractor `name`, and the photo.
+    """Features (n, d) of the image by the extractor `name`, and the image.
 
-    Made in strips of some rows of patches: the photo of a million patches has 64 megapixels.
+    Computed in strips of patch rows: the image of a million patches has 64 megapixels.
     """
     weights = None if name.startswith("lowlevel") else "random:0"
     made = extractor(name, weights=weights, device="cpu")
@@ -101,7 +101,7 @@ def published_colours(image: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 
 def peer(features: np.ndarray, W: np.ndarray | None = None) -> np.ndarray:
-    """Eigenvectors (n, K) by ncut-pytorch on max(X X^T, 0), or on a W that is given."""
+    """Eigenvectors (n, K) by ncut-pytorch on max(X X^T, 0), or on `W`."""
     import torch
     from ncut_pytorch import ncut_fn
 
@@ -120,7 +120,7 @@ def ours(
     grid: tuple[int, int],
     tolerance: float = 1e-5,
 ) -> Solution:
-    """Graph and certified solution, as `eigen.eigenvectors` makes them."""
+    """Graph and certified solution, as `eigen.eigenvectors` computes them."""
     graph = graphs.build(spec, features, grid, image)
     return solve(graph.W, SolveSpec(k=K, tolerance=tolerance), grid=grid, check=False)
 
@@ -134,7 +134,7 @@ def quality(
 
 def angle(u: np.ndarray, reference: np.ndarray) -> float:
     """Largest principal angle of two spans, degrees."""
-    # SciPy takes columns that are short beside others for rounding, and leaves them out.
+    # SciPy treats columns much shorter than others as rounding, and leaves them out.
     spans = (np.linalg.qr(each.astype(np.float64))[0] for each in (u, reference))
     return float(np.degrees(scipy.linalg.subspace_angles(*spans).max()))
 
@@ -142,7 +142,7 @@ def angle(u: np.ndarray, reference: np.ndarray) -> float:
 def compared(
     row: Row, pair: Paired, problem: NormalizedProblem, reference: Solution, *, v_is_u: bool = False
 ) -> Row:
-    """The row with times, and residuals and angles of both sides beside them.
+    """The row with times, residuals and angles of both sides.
 
     v_is_u : the baseline returns vectors of L_sym, not of the generalised problem.
     """
@@ -190,7 +190,7 @@ def against_published(
 
 
 def against_peer(source: str, grid: tuple[int, int], turns: int, *, given: bool) -> Row:
-    """The same affinity, made by both or given to both; ncut-pytorch is exact at this size."""
+    """The same affinity, built by both or given to both; ncut-pytorch is exact at this size."""
     features, image = features_of(source, grid)
     spec = graphs.GraphSpec()
     stored = cosine.dense(features)
@@ -276,7 +276,7 @@ def sampled(W: cosine.CosineAffinity, nodes: int) -> np.ndarray:
 def large(
     grid: tuple[int, int], *, reference: str, device: str, has_peers: bool = True
 ) -> Iterator[Row]:
-    """ncut-pytorch's Nystrom, ours from samples, and the solution they are measured by."""
+    """ncut-pytorch's Nystrom, ours from samples, and the reference solution."""
     features, _ = features_of("lowlevel8", grid)
     W = never_stored(features, device)
     found: dict[str, tuple[float, np.ndarray]] = {}
@@ -332,7 +332,7 @@ def _add_reference_of_one_pass(
 
 
 def _residuals(problem: NormalizedProblem, vectors: dict[str, np.ndarray]) -> dict[str, float]:
-    """Largest residual after Rayleigh-Ritz of each, from one product for all: a pass is dear."""
+    """Largest residual after Rayleigh-Ritz of each, from one product for all."""
     bases = {way: np.linalg.qr(u.astype(np.float64))[0] for way, u in vectors.items()}
     images = np.split(problem.similarity(np.hstack([*bases.values()])), len(bases), axis=1)
     residuals = {}

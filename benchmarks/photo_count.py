@@ -1,9 +1,9 @@
-"""Time and memory of the pipeline against the number of photos: one table and a plot.
+"""Time and memory of the pipeline against the number of images: one table and a plot.
 
     python -m benchmarks.photo_count
 
-JPEG files to eigenvector shards of 1,000 photos each, as the workflow's fused stage makes them, in
-a fresh process for every number of photos. The photos are scikit-image's, reduced and repeated.
+JPEG files to eigenvector shards of 1,000 images each, by the workflow's fused stage, in a new
+process for each number of images. The images are scikit-image's, reduced and repeated.
 Peak memory is that of the process and of its largest worker.
 """
 
@@ -31,7 +31,7 @@ SIZE = 240, 320
 
 
 def entries(folder: Path, count: int) -> list[manifest.Entry]:
-    """`count` photos, of as many names as there are and a few files, in shards of `SHARD`."""
+    """`count` images of distinct names but few distinct files, in shards of `SHARD`."""
     files = []
     for source in write_photos(folder / "sources"):
         path = folder / f"{source.stem}.jpg"
@@ -69,7 +69,7 @@ def run(count: int, workers: int) -> dict[str, float]:
 
 
 def plot(rows: list[dict[str, float]], path: Path) -> None:
-    """Seconds and peak memory over photos, on logarithmic axes."""
+    """Seconds and peak memory over the number of images, on logarithmic axes."""
     import matplotlib
 
     matplotlib.use("Agg")

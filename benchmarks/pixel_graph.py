@@ -1,8 +1,8 @@
-"""Pixel graph of a 400 x 600 photo: photo to K eigenvectors, against pymatting and scikit-learn.
+"""Pixel graph of a 400 x 600 image: image to K eigenvectors, against pymatting and scikit-learn.
 
     python -m benchmarks.pixel_graph            (the packages of the extra `bench` are needed)
 
-Both sides start from the photo and end with K eigenvectors of the normalised Laplacian of a graph
+Both sides start from the image and end with K eigenvectors of the normalised Laplacian of a graph
 of its 240,000 pixels. Ours: `lowlevel8` features, `eigen.graphs.pixels`, `eigen.solvers.solve` with
 its certificate. The baseline: the nearest-neighbour graph of KNN matting in colour and position (20
 neighbours with positions weighted 2.0 and 10 with 0.1, pymatting's k-d tree) and scikit-learn's
@@ -36,7 +36,7 @@ SPEC = eigen.GraphSpec(kind="pixel")
 
 
 def photo(height: int, width: int) -> np.ndarray:
-    """scikit-image's `coffee` (400 x 600) at the size asked for."""
+    """scikit-image's `coffee` (400 x 600), resized."""
     from skimage import data
 
     return np.asarray(Image.fromarray(data.coffee()).resize((width, height)))
@@ -50,7 +50,7 @@ def our_graph(image: np.ndarray) -> graphs.Graph:
 
 
 def ours(image: np.ndarray, k: int) -> eigen.Eigenpairs:
-    """Photo to certified eigenpairs."""
+    """Image to certified eigenpairs."""
     return from_graph(our_graph(image), image.shape[:2], SolveSpec(k=k, tolerance=TOLERANCE))
 
 
@@ -77,7 +77,7 @@ def baseline_solve(W: sparse.csr_matrix, k: int) -> np.ndarray:
     from sklearn.manifold import spectral_embedding
 
     with warnings.catch_warnings():
-        # SciPy's LOBPCG says here that it has not converged; the residual column says it too.
+        # SciPy's LOBPCG warns here that it has not converged, as the residual column shows.
         warnings.simplefilter("ignore", UserWarning)
         return spectral_embedding(
             W, n_components=k, eigen_solver="amg", random_state=0, drop_first=False

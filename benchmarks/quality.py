@@ -14,7 +14,7 @@ piece on the side that touches less of the frame, meets a true box at IoU 0.5 |
 vectors, weighted by its area |
 
 K counts the vectors without the constant one. Rows "chance" hold smooth random fields instead of
-eigenvectors, rows "colour" a pixel graph whose edges know colour alone. VOC has no boxes of
+eigenvectors, rows "colour" a pixel graph weighted by colour alone. VOC has no boxes of
 instances here: a true box is that of a 4-connected piece of a class.
 """
 

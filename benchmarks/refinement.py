@@ -1,10 +1,10 @@
-"""What refining a network's masks by shape gains and costs: one table, paired over images.
+"""Gain and cost of refining a network's masks by shape: one table, paired over images.
 
     python -m pipeline.stages.words ... --hold-out "dog, horse, ..." --out fold2.safetensors
     python -m benchmarks.refinement --voc .../VOC2012 --checkpoint fold2.safetensors
 
-Every validation image, every class of it that the checkpoint was not trained on (`--seen`: that it
-was), the class against all the rest as SAZS is scored. The gain in mIoU has the 95 % interval of
+Each class of each validation image that the checkpoint was not trained on (`--seen`: that it was
+trained on), against all the rest, as SAZS is scored. The gain in mIoU has the 95 % interval of
 300 paired bootstrap draws; F is that of the outlines. The guided filter (He, Sun and Tang, PAMI
 2013) works on the same probabilities with the image as its guide.
 """
@@ -63,7 +63,7 @@ WAYS: dict[str, tuple[Evidence, float]] = {
     "diffusion, colours and vectors, mu 0.1": (spread(0.1, planes=True), 1.0),
     "guided filter": (guided, 1.0),
 }
-"""Name -> what makes the evidence, and its share of the mixed map."""
+"""Name -> function that computes the evidence, and its share of the mixed map."""
 
 
 class Table:

@@ -1,4 +1,4 @@
-"""Images per second of SAZS, beside the published scripts' way of working.
+"""Images per second of SAZS, next to the published scripts' way of working.
 
 The published way is written here from its description: the text tower runs for every sample, with
 gradients on and over all 77 positions; the dead half of the ViT and its decoder are computed; the
@@ -71,7 +71,7 @@ class DeadParts(nn.Module):
 
 
 class Bench:
-    """A network, photos, labels and texts for both ways."""
+    """A network, images, labels and texts for both ways."""
 
     def __init__(self, arch: str, size: int, batch: int, device: str) -> None:
         torch.manual_seed(0)
@@ -89,9 +89,9 @@ class Bench:
         self.regressor = InverseNet().requires_grad_(False).to(device)
         self.dead: DeadParts | None = None
         if isinstance(self.model, DPTSegmenter):
-            trunk = self.model.pretrained.model
-            heads = trunk.blocks[0].attn.heads
-            self.dead = DeadParts(trunk.embed_dim, len(trunk.blocks), heads).to(device)
+            backbone = self.model.pretrained.model
+            heads = backbone.blocks[0].attn.heads
+            self.dead = DeadParts(backbone.embed_dim, len(backbone.blocks), heads).to(device)
         rng = np.random.default_rng(0)
         self.images = torch.from_numpy(rng.integers(0, 255, (batch, size, size, 3)).astype("u1"))
         cells = (batch, size // 8, size // 8)
@@ -102,7 +102,7 @@ class Bench:
         self.masks = rng.random((MASKS, *self.native)) > 0.5
 
     def encoded(self) -> Tensor:
-        """Texts as published: encoded anew, over the whole context, with gradients."""
+        """Texts as published: encoded again, over the whole context, with gradients."""
         tokens = torch.full((2, CONTEXT_LENGTH), 320, device=self.device)
         tokens[:, 0], tokens[:, -1] = START, END
         return self.clip.encode_text(tokens).float()
@@ -126,8 +126,8 @@ class Bench:
 
     def our_step(self) -> None:
         edge, features = self.model(sazs.normalised(self.images.to(self.device)))
-        asked = self.rows[[0, 1]].expand(self.batch, -1, -1)
-        log_prob = sazs.log_probabilities(features, asked)
+        texts = self.rows[[0, 1]].expand(self.batch, -1, -1)
+        log_prob = sazs.log_probabilities(features, texts)
         self._update(JointLoss()(log_prob, edge, self.target, self.edges)["total"])
 
     def _update(self, total: Tensor) -> None:
@@ -164,7 +164,7 @@ class Bench:
 
 
 def seconds(work: Callable[[], None], repeats: int) -> float:
-    """Median time of one call, after one that is not counted."""
+    """Median time of one call, after an uncounted one."""
     work()
     times = []
     for _ in range(repeats):

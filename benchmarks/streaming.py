@@ -1,15 +1,15 @@
-"""JPEG to shard: photos a second of the whole path and of each stage alone.
+"""JPEG to shard: images per second of the whole path and of each stage alone.
 
     python -m benchmarks.streaming --photos 2000 --workers 16                 # a GPU, pascal_k5
     python -m benchmarks.streaming --photos 2000 --workers 16 --size 480x640 --extractor dino_vits8
     python -m benchmarks.streaming --photos 2000 --workers 16 --autocast bf16
     python -m benchmarks.streaming --photos 24 --device cpu                   # anywhere
 
-The photos are scikit-image's, resized and repeated; the weights are made up, which changes no
-shape. The baseline is the published way, written from its description: photo by photo, features,
-then SciPy's generalised shift-invert on the CPU. It is measured on fewer photos, since its time
-grows linearly. Where features run in half precision (`--autocast`), the table says how far they and
-the second eigenvector are from those of float32.
+The images are scikit-image's, resized and repeated; the weights are random, which changes no
+shape. The baseline is the published way, written from its description: image by image, features,
+then SciPy's generalised shift-invert on the CPU. It is measured on fewer images, since its time
+grows linearly. With features in half precision (`--autocast`), the table shows how far they and the
+second eigenvector are from those of float32.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def make_photos(folder: Path, count: int, size: tuple[int, int]) -> list[manifes
 
 
 def rate(run: Callable[[], Any], photos: int) -> tuple[float, Any]:
-    """Photos a second of a run, and its result."""
+    """Images per second of a run, and its result."""
     started = time.perf_counter()
     result = run()
     return photos / (time.perf_counter() - started), result
@@ -96,17 +96,17 @@ def fidelity(entries: list[manifest.Entry], config: Config) -> dict[str, float]:
 
 
 def stages(entries: list[manifest.Entry], config: Config, workers: int) -> dict[str, float]:
-    """Photos a second of decoding, features and solving, each alone."""
+    """Images per second of decoding, features and solving, each alone."""
     from eigen.solvers.batch import solve_batch
 
     extractor = chain.extractor_for(config)
     decode = streaming.Decode(extractor.patch, config.max_patches)
-    decoding, pictures = rate(
+    decoding, images = rate(
         lambda: [o.value for o in run_ordered(decode, entries, workers=workers)], len(entries)
     )
 
     def extracted() -> list[Any]:
-        features = streaming.extract(pictures, extractor, config.machine.batch_size)
+        features = streaming.extract(images, extractor, config.machine.batch_size)
         float(features[-1].sum())  # waits for the device
         return features
 
@@ -189,9 +189,7 @@ def main(
         seconds_for={name: count / whole for name, count in TARGETS.items()},
         peak_memory_mib=peak_memory_mib(),
     )
-    print(
-        f"streamed through a GPU: {streaming.streams(config)}; bound by {min(alone, key=alone.get)}"
-    )
+    print(f"streamed through a GPU: {streamed}; bound by {slowest}")
     for name, count in TARGETS.items():
         print(f"{name} ({count} photos) at this rate: {count / whole:.0f} s")
 

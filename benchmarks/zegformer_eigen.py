@@ -2,9 +2,9 @@
 
     python -m benchmarks.zegformer_eigen --run OUTPUT_DIR --eig_dir results/pascal/eigenvectors
 
-`--run` is the OUTPUT_DIR of a training: its `config.yaml` and `model_final.safetensors`. Prints
+`--run` is the OUTPUT_DIR of a training run: its `config.yaml` and `model_final.safetensors`. Prints
 GZS3 figures of an untrained network, of the trained one, and of it with each way, with the gain of
-each over the trained one under a paired bootstrap over photos; and ZS3 figures of the first two.
+each over the trained one under a paired bootstrap over images; and ZS3 figures of the first two.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GAIN = "hIoU_labelled"
 def scored(
     settings: ZegFormerSettings, weights: str, set_name: str, eigen: EigenFolder | None, *ways: str
 ) -> tuple[dict[str, float], PhotoCounts]:
-    """Figures in percent of a network with `weights` ("" is untrained), and counts by photo."""
+    """Figures in percent of a network with `weights` ("" is untrained), and counts per image."""
     settings = replaced(settings, {"MODEL.WEIGHTS": weights})
     classes = named_classes(settings, set_name, "TEST")
     torch.manual_seed(0)

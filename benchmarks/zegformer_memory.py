@@ -3,9 +3,9 @@
     python -m benchmarks.zegformer_memory
 
 A ZegFormer of published size (R-50, 100 queries, random weights, without CLIP's crops, which add
-its weights and pictures of one size) names a photo of 640 x 480 pixels at the published sizes of
+its weights and images of one size) segments an image of 640 x 480 pixels at the published sizes of
 ADE20K's augmented test, as they are and mirrored. The largest size is in every row, so that rows of
-equal classes differ in the number of views alone. Each row is a process of its own.
+equal classes differ in the number of views alone. Each row runs in its own process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PHOTO = (480, 640)
 
 
 def peak(classes: int, sizes: int) -> dict[str, float]:
-    """Memory in MiB before the photo comes, and at the most; `sizes` 0: without augmentation."""
+    """Memory in MiB before inference and at its peak; `sizes` 0: without augmentation."""
     torch.manual_seed(0)
     text = F.normalize(torch.randn(classes, 512), dim=1)
     unseen = torch.arange(classes) >= classes - 15
@@ -57,7 +57,7 @@ def main(out: Path) -> None:
     rows = []
     for classes in (171, 847):
         for sizes in (0, 1, 2, 7):
-            # Peaks are a process's own, and never fall.
+            # A process's peak never falls.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 rows.append(pool.submit(peak, classes, sizes).result())
     report("zegformer_memory", rows, out)

@@ -2,15 +2,14 @@
 
     python -m benchmarks.zegformer_scoring --photos 2 --empty 0.7
 
-Real photos (scikit-image's) at the published test size pass a ZegFormer of published size once;
-its share of the time is told apart, since both ways have it in common. The published way from
-there on, written from its description: one photo at a time; full-size stacks of all queries, masked
-and not; crops of all three styles; every query encoded, empty masks too; score maps of all classes
-at the padded and at the photo's size.
+Images of scikit-image at the published test size pass a ZegFormer of published size once; its time
+is reported separately, since both ways share it. The published way from there on, written from its
+description: one image at a time; full-size stacks of all queries, masked and not; crops of all
+three styles; every query encoded, empty masks too; score maps of all classes at the padded and at
+the image's size.
 
 Weights are random: neither time nor equality depends on them, except that a random network leaves
-no mask empty. `--empty` is the share of queries whose mask is made empty, on which the gain depends
-most.
+no mask empty. `--empty` is the share of queries whose mask is emptied; the gain depends most on it.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from models.zegformer.network import ZegFormer, normalised_batch
 
 
 def pictures(count: int, short: int) -> list[Tensor]:
-    """The first photos of scikit-image, (3, H, W) uint8, as the published test sizes them."""
+    """The first images of scikit-image, (3, H, W) uint8, resized as in the published test."""
     with tempfile.TemporaryDirectory() as folder:
         files = samples.write_photos(folder)[:count]
         views = [test_image(read_image(path), short=short, longest=4 * short) for path in files]
@@ -49,7 +48,7 @@ def pictures(count: int, short: int) -> list[Tensor]:
 
 
 def emptied(photo: Queries, share: float) -> Queries:
-    """The photo's queries, the masks of the first `share` of them empty."""
+    """The image's queries, with the masks of the first `share` of them emptied."""
     masks = photo.masks.clone()
     masks[: round(share * len(masks))] = -5
     return replace(photo, masks=masks)
@@ -60,7 +59,7 @@ T = TypeVar("T")
 
 @torch.inference_mode()
 def published(segmenter: Segmenter, given: Queries) -> Tensor:
-    """The label map of one photo, made as the published program does."""
+    """The label map of one image, as the published program computes it."""
     clip, classes, scoring = segmenter.clip, segmenter.classes, segmenter.scoring
     assert clip is not None and classes.crop_text is not None
     image = normalised_batch([given.image], mean=CLIP_MEAN, std=CLIP_STD)[0]
@@ -96,9 +95,9 @@ def every_token(tower: ImageTower, images: Tensor) -> Tensor:
 
 
 def ours(segmenter: Segmenter, photos: list[Queries]) -> list[Tensor]:
-    """The label maps of several photos."""
-    found = segmenter.scored(photos)
-    return [segmenter.labels(own, given.size) for own, given in zip(found, photos, strict=True)]
+    """The label maps of several images."""
+    scores = segmenter.scored(photos)
+    return [segmenter.labels(s, photo.size) for s, photo in zip(scores, photos, strict=True)]
 
 
 @click.command(help=__doc__)
@@ -146,17 +145,17 @@ def main(
 
 
 def timed(work: Callable[[], T], device: str) -> tuple[float, T]:
-    """Seconds that some work takes, and what it gives: those of the processor, or of the GPU."""
+    """Seconds of some work, of the CPU or of the GPU, and its result."""
 
     def settled() -> float:
         if not device.startswith("cuda"):
-            return time.process_time()  # does not count what else the machine does
+            return time.process_time()  # not counting other processes
         torch.cuda.synchronize()
         return time.perf_counter()
 
     started = settled()
-    found = work()
-    return settled() - started, found
+    result = work()
+    return settled() - started, result
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import math
 import numpy as np
 from PIL import Image
 
+from data.errors import DatasetError
 from data.pictures import IGNORE
 
 MEAN = (0.29010095242892997, 0.32808144844279574, 0.28696394422942517)
@@ -49,11 +50,13 @@ def augment(
 
     Raises
     ------
-    ValueError
-        The label map is not of the image's size.
+    DatasetError
+        The label map does not have the image's size.
     """
     if image.shape[:2] != labels.shape:
-        raise ValueError(f"labels of size {labels.shape} for an image of {image.shape[:2]}")
+        raise DatasetError(
+            f"labels: expected the image's size {image.shape[:2]}, found {labels.shape}"
+        )
     if rotate > 0:
         image, labels = turned(image, labels, int(rng.integers(-rotate, rotate + 1)))
     if scale > 0:

@@ -138,11 +138,11 @@ def _entries(text: str) -> Iterator[tuple[str, int, int, dict[str, Any]]]:
 def paint(
     annotations: Iterable[dict[str, Any]], label_of: dict[int, int], height: int, width: int
 ) -> np.ndarray:
-    """Paint the annotations of one photo, in their order, as a (height, width) uint8 label map.
+    """Draw the annotations of one image, in their order, as a (height, width) uint8 label map.
 
     Raises
     ------
-    ValueError
+    DatasetError
         A segmentation is not a list of polygons.
     """
     labels = np.zeros((height, width), np.uint8)
@@ -151,7 +151,9 @@ def paint(
             continue
         polygons = annotation["segmentation"]
         if not isinstance(polygons, list):
-            raise ValueError("run lengths, which the official files have for crowd regions only")
+            raise DatasetError(
+                "segmentation: expected polygons, found run lengths of no crowd region"
+            )
         for polygon in polygons:
             corners = np.asarray(polygon, np.float64).reshape(-1, 2)
             cv2.fillPoly(labels, [corners.astype(np.int32)], label_of[annotation["category_id"]])

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from data.errors import DatasetError
 from data.pictures import IGNORE
 from data.sazs.transforms import augment, cropped, scaled, turned
 
@@ -118,5 +119,5 @@ def test_switched_off_steps_leave_crop_and_mirror(sample):
 
 
 def test_a_label_map_of_another_size_is_refused(sample):
-    with pytest.raises(ValueError, match=r"labels of size \(70, 90\) for an image of \(72, 90\)"):
+    with pytest.raises(DatasetError, match=r"image's size \(72, 90\), found \(70, 90\)"):
         augment(sample[0], sample[1][:70], np.random.default_rng(0))
