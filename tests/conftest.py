@@ -1,4 +1,4 @@
-"""What all tests share: one BLAS thread a process, and properties that no clock decides."""
+"""Shared by all tests: one BLAS thread per process, and property tests without deadlines."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Pictures as they come: good ones, strange ones and broken ones, made with a known outcome."""
+"""Image files with known outcomes: valid, unusual and broken."""
 
 from pathlib import Path
 

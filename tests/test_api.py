@@ -52,7 +52,7 @@ def test_an_image_may_be_a_path_a_pillow_image_or_an_array(tmp_path, image):
     assert np.array_equal(pairs[0].vectors, pairs[1].vectors)
 
 
-def test_grey_and_transparent_images_look_as_in_a_viewer(tmp_path, image):
+def test_grey_and_transparent_images_are_read_as_a_viewer_shows_them(tmp_path, image):
     grey, clear = image[..., 0], np.dstack([image, np.zeros(image.shape[:2], np.uint8)])
     for form in (grey, grey[..., None], Image.fromarray(grey)):
         assert np.array_equal(as_image(form), np.repeat(grey[..., None], 3, axis=2))

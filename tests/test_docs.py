@@ -1,4 +1,4 @@
-"""README and docs: their code runs, the names they mention exist, their command lines parse."""
+"""README and docs: their code runs, the names they mention exist, and their command lines parse."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def is_made(page: Path, target: str) -> bool:
     return path.suffix in (".md", ".png") and any(source.exists() for source in sources)
 
 
-def test_what_does_not_exist_is_found():
+def test_names_that_do_not_exist_are_detected():
     assert not is_made(ROOT / "docs" / "index.md", "gallery/no-such-script.md")
     assert not resolves("eigen.no_such_module") and resolves("eigen.masks.masks")
     command, _ = command_of(["eigenshape", "verify"])

@@ -70,7 +70,7 @@ def run(*words, cwd, python):
 @pytest.mark.slow
 @pytest.mark.workflow
 @pytest.mark.parametrize("way", ["environment.yml", "jobs.post-deploy.sh", "none"])
-def test_a_target_runs_from_an_environment_so_made(setting, tmp_path, way):
+def test_a_target_runs_from_that_environment(setting, tmp_path, way):
     checkout, python = setting
     if way == "environment.yml":
         # As conda does: the pip part as a requirements file in the folder of environment.yml.

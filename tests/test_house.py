@@ -1,4 +1,4 @@
-"""Rules of the house: imports run downwards, light modules stay light, examples run."""
+"""Rules of the code: imports run downwards, light modules stay light, examples run."""
 
 import ast
 import doctest

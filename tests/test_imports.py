@@ -1,4 +1,4 @@
-"""Imports where other code has our packages' names, and from an installed wheel."""
+"""Imports next to other packages of the same names, and from an installed wheel."""
 
 import os
 import shutil

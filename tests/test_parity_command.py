@@ -1,4 +1,4 @@
-"""`python -m tests.parity DIR`: one line per case, and the exit status of the whole."""
+"""`python -m tests.parity DIR`: one line per case, and the exit status."""
 
 import json
 import shutil

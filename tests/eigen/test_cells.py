@@ -1,4 +1,4 @@
-"""Masks lie where the two colours of an image lie, at every size and in every way of reading it."""
+"""Masks match the two colours of an image, at every size and for every way of reading it."""
 
 from dataclasses import replace
 
@@ -75,7 +75,7 @@ def test_an_image_smaller_than_a_patch_sees_part_of_the_cells():
     assert iou(masks(pairs)[1], truth) >= 0.95
 
 
-def test_an_extractor_may_say_where_its_cells_lie():
+def test_an_extractor_may_place_its_cells():
     class Shifted(LowLevel):
         def cells(self, size):
             return Cells(16, 16, top=-8, left=4)

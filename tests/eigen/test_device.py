@@ -9,13 +9,13 @@ from data.errors import DeviceError
 from eigen.device import torch_device
 
 
-def test_no_gpu_is_an_error_that_says_what_to_do(monkeypatch):
+def test_no_gpu_is_an_error_with_a_remedy(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(DeviceError, match="--device cpu"):
         torch_device("cuda")
 
 
-def test_auto_falls_to_the_cpu_where_there_is_no_gpu(monkeypatch):
+def test_auto_falls_back_to_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert torch_device() == torch.device("cpu")
 

@@ -1,4 +1,4 @@
-"""The golden spectra, and proof that the comparison would notice a mistake."""
+"""The golden spectra, and a check that the comparison detects a mistake."""
 
 from pathlib import Path
 

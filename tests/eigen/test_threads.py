@@ -1,4 +1,4 @@
-"""While something is solved NumPy's BLAS has one thread; afterwards what it had before."""
+"""During a solve NumPy's BLAS has one thread; afterwards as many as before."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_one_pool_is_left_and_both_are_given_back():
 
 
 @pytest.mark.parametrize("step", ["build", "solve"])
-def test_graphs_and_solutions_are_made_in_one_pool(step, monkeypatch):
+def test_graphs_are_built_and_solved_in_one_pool(step, monkeypatch):
     features = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     seen = []

@@ -38,7 +38,7 @@ def test_bilinear_is_interpolation_between_cell_centres(side, height, width, see
 
 @pytest.mark.parametrize("side", [8, 14, 16])
 @pytest.mark.parametrize("size", [(375, 500), (333, 500), (480, 640), (500, 281)])
-def test_side_is_inferred_on_photos(size, side):
+def test_side_is_inferred_on_images(size, side):
     grid = size[0] // side, size[1] // side
     assert Cells.inferred(size, grid) == Cells.of_patches(side)
 
@@ -51,7 +51,7 @@ def test_side_of_small_and_of_stretched_grids():
     assert Cells.inferred((3, 3), (4, 4)) == Cells(0.75, 0.75)
 
 
-def test_stretched_grid_covers_the_photo():
+def test_stretched_grid_covers_the_image():
     ramp = np.linspace(-1, 1, 188, dtype=np.float32)[None, :, None].repeat(250, axis=2)
     pixels = upsample(ramp, (375, 500))
     np.testing.assert_allclose(pixels, -pixels[:, ::-1], atol=1e-5)
@@ -70,7 +70,7 @@ def two_colours(size=(64, 96), border=53):
     return image
 
 
-def test_guided_borders_follow_the_photo():
+def test_guided_borders_follow_the_image():
     image, border = two_colours(), 53
     cells = np.where(np.arange(6) < 3, 1.0, -1.0).astype(np.float32)  # changes sign at pixel 48
     vectors = np.broadcast_to(cells, (1, 4, 6)).copy()
@@ -88,7 +88,7 @@ def test_guided_filter_keeps_constants_and_affine_functions_of_colour():
     np.testing.assert_allclose(filtered, planes, atol=1e-5)
 
 
-def test_guided_filter_on_a_flat_photo_is_two_box_filters():
+def test_guided_filter_on_a_flat_image_is_two_box_filters():
     planes = np.random.default_rng(0).normal(size=(1, 24, 31)).astype(np.float32)
     filtered = guided_filter(np.full((24, 31, 3), 128, np.uint8), planes, radius=2)
     box = cv2.blur(cv2.blur(planes[0], (5, 5), borderType=cv2.BORDER_REPLICATE), (5, 5),

@@ -1,4 +1,4 @@
-"""Stands for SLURM's commands where there is no cluster: runs what is submitted, at once.
+"""Replaces SLURM's commands where there is no cluster: runs jobs at once.
 
 Installed under the names sbatch, sacct, ... in a folder that is first in PATH. Each submission is
 kept in `submitted.jsonl` beside it.

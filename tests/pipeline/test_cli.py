@@ -1,4 +1,4 @@
-"""The commands a person types."""
+"""The command line."""
 
 import subprocess
 import sys
@@ -109,7 +109,7 @@ def test_only_lists_can_choose_listed_images(tmp_path, dataset):
     assert "photos: expected" in line or dataset == "world"
 
 
-def test_a_missing_tree_says_what_belongs_where(tmp_path):
+def test_a_missing_tree_is_reported_with_the_expected_paths(tmp_path):
     answer = run("check-data", "pascal", "--datasets-root", str(tmp_path))
     assert answer.exit_code == 1
     assert "VOC2012/JPEGImages" in answer.output

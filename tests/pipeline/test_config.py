@@ -1,4 +1,4 @@
-"""One declaration for the file, the command line and the documentation; mistakes are named."""
+"""One declaration for file, command line and documentation; mistakes are named."""
 
 import itertools
 from pathlib import Path

@@ -36,14 +36,14 @@ def test_summary_has_every_score(small_world, tmp_path, monkeypatch):
     assert (tmp_path / "report.html").is_file()
 
 
-def test_seen_and_unseen_photos_are_never_trained_on(small_world):
+def test_seen_and_unseen_images_are_never_trained_on(small_world):
     fold = open_fold("pascal", small_world, 0)
     tested = {item.photo for item in [*fold.test, *fold.seen_test]}
     assert not tested & {item.photo for item in [*fold.train, *fold.validation]}
     assert {item.class_id for item in fold.seen_test} <= set(fold.seen)
 
 
-def test_eigenvectors_must_be_there_for_all(small_world, tmp_path):
+def test_eigenvectors_are_required_for_all_images(small_world, tmp_path):
     (tmp_path / "x_k0.png").write_bytes(b"")
     with pytest.raises(ShardError, match="have no eigenvectors"):
         sazs_demo.run(small_world, tmp_path, tmp_path / "out")

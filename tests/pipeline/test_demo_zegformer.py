@@ -1,4 +1,4 @@
-"""The demo on the generated world runs whole: training, three answers, summary and page."""
+"""The demo on the generated world: training, three networks' scores, summary and page."""
 
 from __future__ import annotations
 

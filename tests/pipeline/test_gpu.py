@@ -1,4 +1,4 @@
-"""Which GPU a job gets, tried with GPUs that are only counted."""
+"""Which GPU a job gets, with simulated GPUs."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ def _nobody_chose(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
-def test_two_jobs_get_two_gpus_and_the_third_is_told(tmp_path, caplog):
+def test_two_jobs_get_two_gpus_and_the_third_is_warned(tmp_path, caplog):
     holder = (
         "from pathlib import Path; from pipeline.gpu import claimed\n"
         f"with claimed(2, Path({str(tmp_path)!r})) as number:\n"
@@ -40,7 +40,7 @@ def test_two_jobs_get_two_gpus_and_the_third_is_told(tmp_path, caplog):
         assert freed == 0, "the lock of a killed job is free"
 
 
-def test_a_choice_that_was_made_is_kept(tmp_path, monkeypatch):
+def test_an_assigned_gpu_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     with gpu.claimed(8, tmp_path) as number:
         assert number is None

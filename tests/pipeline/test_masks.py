@@ -1,4 +1,4 @@
-"""Stage `masks`: whose masks are overwritten, which are made again, which are removed."""
+"""Stage `masks`: which masks are overwritten, written again, or removed."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from PIL import Image
 from data.errors import RunError, ShardError
 from data.png import mask_origin, write_mask
 from data.sealed import read_table
-from pipeline import mask_files
+from pipeline import manifest, mask_files
 from pipeline.plan import Plan
 from pipeline.stages import masks
 from tests.pictures import scene
@@ -26,13 +26,17 @@ class MaskRun(Run):
     def masks(self, **more):
         masks.run(
             self.path("shard", "eigenvectors", 0),
-            self.path("manifest"),
+            _paths(self),
             0,
             self.folder,
             self.path("mask_list", 0),
             self.config,
             **more,
         )
+
+
+def _paths(run):
+    return {entry.id: entry.path for entry in manifest.read(run.path("manifest"))}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +55,7 @@ def made(photos, tmp_path):
     return run
 
 
-def test_masks_say_what_they_were_made_of(made, photos):
+def test_masks_state_their_origin(made, photos):
     import hashlib
 
     for id in ("photo0", "photo1", "photo2"):
@@ -77,13 +81,13 @@ def test_masks_of_another_run_are_overwritten_only_on_demand(made, photos, tmp_p
     before = (made.folder / "photo0_k1.png").read_bytes()
     other = MaskRun(photos, tmp_path / "two", made.folder, **settings)
     other.make()
-    with pytest.raises(RunError, match=r"shared: 15 masks .*photo0_k0.png, of the run .*overwrite"):
+    with pytest.raises(RunError, match=r"shared: 15 masks .*photo0_k0.png, by the run .*overwrite"):
         other.masks()
     assert (made.folder / "photo0_k1.png").read_bytes() == before
     told = MaskRun(photos, tmp_path / "two", made.folder, overwrite_masks=True, **settings)
     told.masks()
     assert mask_origin(made.folder / "photo0_k1.png")["run"] != mask_origin_of(before, tmp_path)
-    with pytest.raises(RunError, match="of the run"):
+    with pytest.raises(RunError, match="by the run"):
         made.masks()
 
 
@@ -92,7 +96,7 @@ def mask_origin_of(content, tmp_path):
     return mask_origin(tmp_path / "x.png")["run"]
 
 
-def test_masks_of_ours_with_other_settings_are_overwritten(made, photos):
+def test_masks_of_this_folder_with_other_settings_are_overwritten(made, photos):
     again = MaskRun(photos, made.layout.results_root, made.folder, mask_method="otsu")
     before = mask_origin(made.folder / "photo0_k1.png")["run"]
     again.masks()
@@ -105,7 +109,7 @@ def test_the_same_settings_from_another_results_folder_agree(made, photos, tmp_p
     other.masks()
 
 
-def test_masks_that_the_user_put_there_stay(photos, tmp_path):
+def test_masks_of_the_user_stay(photos, tmp_path):
     run = MaskRun(photos, tmp_path / "one", tmp_path / "shared")
     run.make()
     run.folder.mkdir()
@@ -115,11 +119,11 @@ def test_masks_that_the_user_put_there_stay(photos, tmp_path):
     assert [path.name for path in run.folder.iterdir()] == ["photo1_k0.png"]
 
 
-def test_masks_of_images_that_are_gone_are_removed_and_others_stay(made):
+def test_masks_of_removed_images_are_removed_and_others_stay(made):
     lists = made.path("mask_list", 0).parent
     write_mask(made.folder / "stranger_k0.png", np.ones((4, 4), bool))
     mask_files.remove_gone(made.folder, lists, {"photo0", "photo2"})
-    left = {path.name.rsplit("_", 1)[0] for path in made.folder.iterdir()}
+    left = {path.name.rsplit("_", 1)[0] for path in made.folder.glob("*.png")}
     assert left == {"photo0", "photo2", "stranger"}
 
 
@@ -127,7 +131,7 @@ def test_a_missing_mask_makes_the_plan_write_its_shard_again(photos, tmp_path):
     run = Run(photos, tmp_path)
     run.make()
     folder = Path(run.layout.masks("folder"))
-    about = (run.path("shard", "eigenvectors", 0), run.path("manifest"), 0, folder)
+    about = (run.path("shard", "eigenvectors", 0), _paths(run), 0, folder)
     listed = run.path("mask_list", 0)
     settings = {"folder": str(photos), "results_root": str(tmp_path), "extractor": "lowlevel"}
     target = Plan(settings).targets("folder")

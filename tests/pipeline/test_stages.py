@@ -1,4 +1,4 @@
-"""Stages on real files: what goes in comes out or is set aside with its reason."""
+"""Stages on real files: each image comes out, or is quarantined with a reason."""
 
 from pathlib import Path
 
@@ -86,7 +86,7 @@ def photos(tmp_path_factory):
     return folder
 
 
-def test_every_kind_of_picture_is_read_or_set_aside_with_its_reason(tmp_path):
+def test_every_kind_of_image_is_read_or_quarantined_with_its_reason(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     good, bad = write_readable(folder), write_broken(folder)
@@ -105,7 +105,7 @@ def test_every_kind_of_picture_is_read_or_set_aside_with_its_reason(tmp_path):
     assert found["turned"].size == (128, 96)  # upright, as a viewer shows it
 
 
-def test_masks_have_the_size_of_the_photo_and_two_values(photos, tmp_path):
+def test_masks_have_the_size_of_the_image_and_two_values(photos, tmp_path):
     run = Run(photos, tmp_path)
     found = run.make()
     folder = tmp_path / "masks"
@@ -177,7 +177,7 @@ def test_strict_fails_and_names_the_images(tmp_path):
         Run(folder, tmp_path / "results", strict=True).make()
 
 
-def test_a_photo_that_vanished_is_set_aside(photos, tmp_path):
+def test_an_image_that_vanished_is_quarantined(photos, tmp_path):
     run = Run(photos, tmp_path)
     members = manifest.entries(listing.tree_for("folder", run.config, run.layout), 256)
     gone = manifest.Entry("gone", str(tmp_path / "gone.jpg"), 0)
@@ -206,7 +206,7 @@ def test_shards_of_a_run_that_was_dealt_otherwise_are_removed(photos, tmp_path):
     assert len(list((tmp_path / "folder" / "eigenvectors").glob("*.h5"))) == 2
 
 
-def test_how_it_was_made_lies_beside_the_result(photos, tmp_path):
+def test_provenance_is_stored_next_to_the_result(photos, tmp_path):
     run = Run(photos, tmp_path, k=4)
     run.make()
     (made,) = index.read_provenance(run.path("provenance"))
@@ -266,7 +266,7 @@ def reported(run):
     return run.path("report").read_text()
 
 
-def test_the_report_shows_every_photo_and_the_quarantine(photos, tmp_path):
+def test_the_report_shows_every_image_and_the_quarantine(photos, tmp_path):
     run = Run(copied(photos, tmp_path / "photos"), tmp_path / "results")
     run.make()
     page = reported(run)
@@ -296,7 +296,7 @@ def test_images_that_vanished_or_changed_have_a_note_in_the_report(photos, tmp_p
     assert page.count('alt="photo') == 1
 
 
-def test_an_unreadable_features_file_ends_the_run_and_says_which(photos, tmp_path):
+def test_an_unreadable_features_file_ends_the_run_and_is_named(photos, tmp_path):
     run = Run(photos, tmp_path, path="staged")
     listing.run("folder", run.config, run.layout, run.path("manifest"))
     run.stage("features", 0)

@@ -1,4 +1,4 @@
-"""The streaming path gives what the plain one gives, in order; here on the CPU."""
+"""Streaming gives the results of the plain path, in order; here on the CPU."""
 
 import threading
 
@@ -62,7 +62,7 @@ def test_windows_and_batches_change_nothing(entries, monkeypatch):
             assert one.value.pairs.vectors.tobytes() == other.value.pairs.vectors.tobytes()
 
 
-def test_photos_are_read_two_windows_ahead_and_no_further(entries, monkeypatch):
+def test_images_are_read_two_windows_ahead_and_no_further(entries, monkeypatch):
     monkeypatch.setattr("pipeline.streaming.BATCHES_IN_WINDOW", 1)
     taken = []
 
@@ -77,7 +77,7 @@ def test_photos_are_read_two_windows_ahead_and_no_further(entries, monkeypatch):
     results.close()
 
 
-def test_features_of_the_next_window_are_made_while_one_is_solved(entries, monkeypatch):
+def test_features_of_the_next_window_are_computed_during_a_solve(entries, monkeypatch):
     monkeypatch.setattr("pipeline.streaming.BATCHES_IN_WINDOW", 1)
     extracted, second = [], threading.Event()
 
@@ -111,7 +111,7 @@ def test_only_a_network_on_a_gpu_streams():
     assert not streams(resolve(NETWORK))
 
 
-def test_a_photo_of_too_many_patches_is_reduced_in_proportion():
+def test_an_image_of_too_many_patches_is_reduced_in_proportion():
     small = reduced(np.zeros((400, 1200, 3), np.uint8), 4, max_patches=1000)
     h, w = small.shape[0] // 4, small.shape[1] // 4
     assert 800 < h * w <= 1000

@@ -1,4 +1,4 @@
-"""The last lines of a run name what was made and the scores of the small networks."""
+"""The last lines of a run: results and the scores of the small networks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.stages.demo_zegformer import REPORTED
 from pipeline.stages.index import Quarantined, write_quarantine
 
 
-def test_scores_of_the_demo_are_told_where_there_are_any(tmp_path):
+def test_scores_of_the_demo_are_reported_where_present(tmp_path):
     layout = Layout(str(tmp_path / "datasets"), str(tmp_path), 5)
     assert summary.lines(layout, ["world"]) == []
     index, folder = Path(layout.index("world")), tmp_path / "world"

@@ -1,4 +1,4 @@
-"""`python -m pipeline verify`: shards held against their photos."""
+"""`python -m pipeline verify`: shards checked against their images."""
 
 import dataclasses
 import shutil
@@ -39,7 +39,7 @@ def verify(folder, photos, *more):
     return answer.exit_code, answer.output
 
 
-def test_what_the_pipeline_made_holds(made):
+def test_results_of_the_pipeline_pass(made):
     code, output = verify(made[1], made[0])
     assert code == 0, output
     assert "4 of 4 images passed" in output
@@ -52,7 +52,7 @@ def test_the_sample_is_drawn_by_its_seed(made):
 
 
 @pytest.mark.parametrize("dataset", ["vectors", "eigenvalues", "residual"])
-def test_one_changed_number_is_found(made, folder, dataset):
+def test_one_changed_value_is_detected(made, folder, dataset):
     """Somebody writes a whole and sealed shard, with one other number."""
     path = next(folder.glob("*.h5"))
     shard = shards.Shard(path)
@@ -69,7 +69,7 @@ def test_one_changed_number_is_found(made, folder, dataset):
     assert output.count("FAIL") == 1
 
 
-def test_vectors_of_another_photo_are_found(made, folder, tmp_path):
+def test_vectors_of_another_image_are_detected(made, folder, tmp_path):
     others = shutil.copytree(made[0], tmp_path / "photos")
     shutil.copy(others / "photo1.png", others / "photo2.png")
     Image.fromarray(scene(80, 112, 77)).save(others / "photo0.png")
@@ -99,7 +99,7 @@ def test_images_of_subfolders_and_of_any_ending_are_found(tmp_path):
         assert "2 of 2 images passed" in answer.output
 
 
-def test_a_changed_file_is_found_before_any_photo_is_read(made, tmp_path):
+def test_a_changed_shard_is_detected_before_any_image_is_read(made, tmp_path):
     folder = shutil.copytree(made[1], tmp_path / "shards")
     path = next(folder.glob("*.h5"))
     path.write_bytes(path.read_bytes() + b"\0")

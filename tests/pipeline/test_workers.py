@@ -1,4 +1,4 @@
-"""Tasks in this process, in several, on a cluster: the same results in the same order."""
+"""Tasks in this process, in several, or on a cluster: the same results in the same order."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ def test_an_error_of_a_task_ends_the_run():
         list(run_ordered(fail_at_three, range(9), workers=2))
 
 
-def test_a_killed_worker_is_told():
+def test_a_killed_worker_is_reported():
     with pytest.raises(RunError, match="memory"):
         list(run_ordered(die_at_three, range(9), workers=2))
 

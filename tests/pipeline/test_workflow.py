@@ -104,12 +104,12 @@ def test_a_misspelt_key_stops_everything_and_is_named(checkout):
     assert "configuration key 'extracter' does not exist; did you mean 'extractor'?" in output
 
 
-def test_a_missing_tree_says_what_belongs_where(checkout, tmp_path):
+def test_a_missing_tree_is_reported_with_the_expected_paths(checkout, tmp_path):
     output = run(checkout, "pascal_k5", settings=[f"datasets_root={tmp_path}"], fails=True)
     assert "VOC2012/JPEGImages" in output
 
 
-def test_without_any_photos_the_default_target_is_the_demo(checkout, tmp_path):
+def test_without_any_images_the_default_target_is_the_demo(checkout, tmp_path):
     output = run(checkout, "-n", settings=[f"datasets_root={tmp_path}", f"results_root={tmp_path}"])
     assert planned(output)["photos"] == 2
 
@@ -141,7 +141,7 @@ def test_scores_of_sazs_ask_for_the_weights_they_read(checkout, photos):
     assert "sazs_train" in planned(run(checkout, "-n", folder / "scores.json", settings=settings))
 
 
-def test_a_target_from_start_to_end_and_what_is_made_again(checkout, photos):
+def test_a_target_from_start_to_end_and_its_reruns(checkout, photos):
     settings = settings_for(photos)
     output = run(checkout, "--cores", 2, "pascal_k5", settings=settings)
     assert "7 images in, 6 done, 1 in quarantine" in output
@@ -191,7 +191,7 @@ def test_a_killed_run_is_finished_by_the_same_command(checkout, photos):
         assert found[id].vectors.tobytes() == pairs.vectors.tobytes()
 
 
-def test_a_job_that_fails_says_why_and_ends_the_run(checkout, photos):
+def test_a_failing_job_reports_why_and_ends_the_run(checkout, photos):
     settings = settings_for(photos, "extractor=dino_vits16", "weights=no/such/file.pth")
     output = run(checkout, "--cores", 2, "pascal_k5", settings=settings, fails=True)
     assert "no/such/file.pth" in output and "Traceback" not in output

@@ -1,4 +1,4 @@
-"""Our numbers against the published implementation's, with weights filled by key."""
+"""Features against the published implementation's, with weights filled by key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of an extractor, held against every built-in one."""
+"""The contract of an extractor, checked on every built-in one."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_any_size_gives_finite_unit_rows_in_the_grids_order(name: str, size: tup
 
 
 @pytest.mark.parametrize("value", [0, 7, 255])
-def test_a_flat_picture_has_unit_rows(value: int):
+def test_a_flat_image_has_unit_rows(value: int):
     features = extractor("lowlevel")([np.full((64, 96, 3), value, np.uint8)])
     np.testing.assert_allclose(np.linalg.norm(features, axis=2), 1, atol=1e-6)
 
 
-def test_the_strip_beyond_the_last_whole_patch_is_not_seen(photo: np.ndarray):
+def test_the_strip_beyond_the_last_whole_patch_is_ignored(photo: np.ndarray):
     changed = photo.copy()
     changed[64:], changed[:, 96:] = 0, 255
     made = extractor("lowlevel")
@@ -104,7 +104,7 @@ def test_every_built_in_extractor_satisfies_the_type():
         ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)], "found 2"),
     ],
 )
-def test_what_is_not_a_batch_of_pictures_is_refused(images: list[np.ndarray], said: str):
+def test_anything_but_a_batch_of_images_is_refused(images: list[np.ndarray], said: str):
     with pytest.raises(SettingError, match=said):
         extractor("lowlevel")(images)
 
@@ -119,6 +119,6 @@ def test_what_is_not_a_batch_of_pictures_is_refused(images: list[np.ndarray], sa
         ("lowlevel", {"autocast": "bf16"}, "has no autocast"),
     ],
 )
-def test_what_cannot_be_made_is_named(name: str, options: dict, said: str):
+def test_invalid_settings_are_named(name: str, options: dict, said: str):
     with pytest.raises(SettingError, match=said):
         extractor(name, **options)

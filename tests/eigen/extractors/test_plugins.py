@@ -55,7 +55,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
 
 
-def test_it_is_listed_and_made_with_the_options():
+def test_a_plugin_is_listed_and_receives_the_options():
     assert "mean" in names()
     made = extractor("mean", facet="value", block=3)
     assert made([np.zeros((4, 4, 3), np.uint8)]).shape == (1, 1, 3)

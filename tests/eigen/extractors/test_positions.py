@@ -49,6 +49,6 @@ def test_without_an_offset_it_is_timms_rule(prefix: int):
 
 
 @pytest.mark.parametrize("offset", [0, 0.1])
-def test_the_grid_it_was_trained_on_is_left_alone(offset: float):
+def test_the_training_grid_is_left_unchanged(offset: float):
     embedding = torch.randn(1, 1 + 14 * 14, 3)
     assert resized(embedding, (14, 14), stored=(14, 14), prefix=1, offset=offset) is embedding

@@ -1,4 +1,4 @@
-"""Vision transformers as extractors, on networks cut down to two blocks."""
+"""Vision transformers as extractors, on networks reduced to two blocks."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ def test_every_name_keeps_the_contract(name: str, images: np.ndarray, two_blocks
     made.features_tensor(images[:1]).add_(1)  # may be changed in place
 
 
-def test_a_picture_smaller_than_a_patch_is_one_node(two_blocks: None):
+def test_an_image_smaller_than_a_patch_is_one_node(two_blocks: None):
     made = extractor("dino_vits16", weights="random:0", device="cpu")
     assert made([np.zeros((3, 5, 3), np.uint8)]).shape == (1, 1, 384)
 
 
-def test_the_seed_of_made_up_weights_decides_the_numbers(images: np.ndarray, two_blocks: None):
+def test_the_seed_of_random_weights_decides_the_features(images: np.ndarray, two_blocks: None):
     torch.manual_seed(11)
     first, other, again = (
         extractor("dino_vits16", weights=f"random:{seed}", device="cpu")(images)
@@ -222,7 +222,7 @@ def test_a_published_network_keeps_its_positions_under_timms_name(two_blocks: No
         ("timm:deit_small_distilled_patch16_224", {}, "expected timm's VisionTransformer"),
     ],
 )
-def test_what_cannot_be_made_is_named(name: str, options: dict, said: str, two_blocks: None):
+def test_invalid_settings_are_named(name: str, options: dict, said: str, two_blocks: None):
     with pytest.raises((SettingError, DeviceError), match=said):
         extractor(name, **{"device": "cpu", "weights": "random:0", **options})
 

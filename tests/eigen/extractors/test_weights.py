@@ -1,4 +1,4 @@
-"""Weights: every layout a published file comes in, and every way in which a file can be wrong."""
+"""Weights: every layout of published files, and every way in which a file can be wrong."""
 
 from __future__ import annotations
 
@@ -309,7 +309,7 @@ def test_the_hubs_file_is_loaded_like_any_other(source, target, tmp_path: Path, 
     assert asked == [("timm/tiny", "model.safetensors")] and same(source, target)
 
 
-def test_offline_one_line_says_what_is_missing_and_the_ways_out(target, monkeypatch):
+def test_offline_one_line_names_the_file_and_the_remedies(target, monkeypatch):
     def offline(*_):
         raise OSError("Name or service not known. Try later.\nand more")
 

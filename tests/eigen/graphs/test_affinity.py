@@ -1,4 +1,4 @@
-"""The contract of an affinity: what breaks it is refused by name, sums and triangles keep it."""
+"""The contract of an affinity: violations are refused by name, and sums and triangles keep it."""
 
 import numpy as np
 import pytest

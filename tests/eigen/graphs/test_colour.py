@@ -66,7 +66,7 @@ pictures = arrays.arrays(
 @settings(max_examples=60)
 @given(pictures)
 @pytest.mark.parametrize("affinity_of", [knn_affinity, random_walk_affinity])
-def test_contract_on_any_picture(affinity_of, picture):
+def test_contract_on_any_image(affinity_of, picture):
     affinity = affinity_of(picture / 3)
     n = picture.shape[0] * picture.shape[1]
     assert affinity.shape == (n, n)

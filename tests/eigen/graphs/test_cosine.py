@@ -1,4 +1,4 @@
-"""max(X X^T, 0) in its three forms, against the plain formula."""
+"""max(X X^T, 0) in its three representations, against the formula."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The device form multiplies like the NumPy one and is solved like it."""
+"""The torch operator gives the products and solutions of the NumPy one."""
 
 import numpy as np
 import pytest

@@ -38,7 +38,7 @@ pictures = arrays.arrays(
 
 @settings(max_examples=60)
 @given(pictures, st.integers(1, 3), st.integers(0, 8))
-def test_contract_on_any_picture(picture, step, links):
+def test_contract_on_any_image(picture, step, links):
     W, grid = graph_of(picture, PixelSpec(step=step, links=links))
     assert grid == (-(-picture.shape[0] // step), -(-picture.shape[1] // step))
     assert W.shape == (grid[0] * grid[1],) * 2
@@ -114,13 +114,13 @@ def test_weight_of_the_links_does_not_depend_on_the_resolution():
     assert all(spec.links / 2 <= share <= spec.links for share in shares)
 
 
-def test_step_two_sees_the_photo_at_half_size():
+def test_step_two_uses_the_image_at_half_size():
     W, grid = graph_of(two_colours(41, 57), PixelSpec(step=2))
     assert grid == (21, 29)
     assert W.shape == (609, 609)
 
 
-def test_large_photos_get_a_larger_step():
+def test_large_images_get_a_larger_step():
     image = two_colours(40, 60)
     grids = [graph_of(image, PixelSpec(max_nodes=most))[1] for most in (2400, 2399, 280, 1)]
     assert grids == [(40, 60), (20, 30), (14, 20), (1, 1)]

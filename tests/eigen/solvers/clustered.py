@@ -1,4 +1,4 @@
-"""Features in clusters, as those of a picture of a few things."""
+"""Features in clusters, like those of an image of a few objects."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Many pictures at once give what each gives alone, and one bad picture does not stop the rest."""
+"""A batch gives the result of each image alone, and a bad image does not stop the others."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def pictures():
 
 
 @pytest.mark.parametrize("drop_trivial", [False, True])
-def test_each_is_the_solution_of_its_own_graph(pictures, drop_trivial):
+def test_each_result_solves_its_graph(pictures, drop_trivial):
     found = solve_batch(pictures, SolveSpec(k=5, drop_trivial=drop_trivial))
     for features, solution in zip(pictures, found, strict=True):
         exact = alone(features, drop_trivial=drop_trivial)
@@ -82,7 +82,7 @@ def test_stacks_on_a_gpu_fill_its_memory_with_similar_sizes(monkeypatch):
     assert stacks == [[3, 1], [2, 0, 4]]
 
 
-def test_bad_pictures_have_their_error_in_their_place(pictures):
+def test_bad_images_return_their_error(pictures):
     broken = pictures[0].copy()
     broken[7] = np.nan
     zero = pictures[0].copy()
@@ -105,7 +105,7 @@ def test_bad_pictures_have_their_error_in_their_place(pictures):
     ],
     ids=["one colour", "more components than the block", "few nodes"],
 )
-def test_pictures_for_another_solver_go_there(features, solver):
+def test_images_for_another_solver_reach_it(features, solver):
     (solution,) = solve_batch([features], SolveSpec(k=7))
     assert solution.solver == solver
     np.testing.assert_allclose(solution.eigenvalues, alone(features, 7).eigenvalues, atol=1e-6)

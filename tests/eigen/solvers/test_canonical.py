@@ -1,4 +1,4 @@
-"""Signs and bases depend on the eigenvectors alone, not on who computed them."""
+"""Signs and bases depend on the eigenspaces alone, not on the solver."""
 
 import itertools
 
@@ -82,7 +82,7 @@ def test_vectors_of_distinct_values_are_left_alone():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_vectors_are_d_orthonormal_and_of_the_asked_type(dtype):
+def test_vectors_are_d_orthonormal_and_of_the_requested_dtype(dtype):
     degree = np.random.default_rng(0).uniform(1, 9, 30)
     root = np.sqrt(degree)
     u = np.linalg.qr(np.column_stack([root, np.random.default_rng(1).standard_normal((30, 2))]))[0]

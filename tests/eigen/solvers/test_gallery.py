@@ -1,4 +1,4 @@
-"""The closed forms are the spectra of the matrices they come with."""
+"""The closed forms are the spectra of their matrices."""
 
 import numpy as np
 import pytest

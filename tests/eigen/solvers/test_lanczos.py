@@ -1,4 +1,4 @@
-"""Block Lanczos itself: restarts, exhausted spaces, precision; right pairs are test_solve's."""
+"""Block Lanczos: restarts, exhausted spaces, precision; test_solve checks the pairs."""
 
 import numpy as np
 import pytest

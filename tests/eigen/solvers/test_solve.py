@@ -1,4 +1,4 @@
-"""What `solve` promises, whichever solver answers: right pairs, true residuals, or an error."""
+"""The guarantees of `solve` with any solver: correct pairs, true residuals, or an error."""
 
 import importlib
 import pickle
@@ -150,7 +150,7 @@ def test_permutation_and_scale_of_the_affinity(seed, solver, factor):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_rotating_features_and_flipping_the_picture(solver):
+def test_rotating_features_and_flipping_the_image(solver):
     h, w, d = 9, 11, 6
     features = random_features(h * w, d)
     rotation = np.linalg.qr(np.random.default_rng(1).standard_normal((d, d)))[0].astype(np.float32)
@@ -269,7 +269,7 @@ def test_more_pairs_than_nodes(drop):
     ],
     ids=["one colour", "duplicate rows", "three components"],
 )
-def test_degenerate_pictures(features, solver):
+def test_degenerate_images(features, solver):
     solution = solve.solve(cosine.dense(features), SolveSpec(k=5, solver=solver))
     spectrum = scipy.linalg.eigvalsh(NormalizedProblem(cosine.dense(features)).dense_laplacian())
     np.testing.assert_allclose(solution.eigenvalues, spectrum[:5], atol=1e-5)
@@ -327,7 +327,7 @@ def test_an_affinity_that_is_never_stored_needs_few_passes(monkeypatch):
 
 
 @pytest.mark.parametrize("colours", [[0] * 1500, [0] * 800 + [1] * 700, [0, 1] * 600 + [2] * 300])
-def test_a_picture_of_few_colours_that_is_never_stored(colours):
+def test_an_image_of_few_colours_that_is_never_stored(colours):
     """A sample has fewer independent vectors than the first block wants."""
     features = np.eye(3, dtype=np.float32)[colours]
     solution = solve.solve(cosine.CosineAffinity(features), 4)

@@ -1,4 +1,4 @@
-"""Masks of a folder in any encoding; what is no mask is refused by name."""
+"""Masks of a folder in any encoding; other files are refused by name."""
 
 import numpy as np
 import pytest

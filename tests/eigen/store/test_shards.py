@@ -1,4 +1,4 @@
-"""Shards: a mapping from id to eigenpairs that never shows wrong data, whatever befalls a file."""
+"""Shards: a mapping from id to eigenpairs that never returns wrong data from damaged files."""
 
 import errno
 import json
@@ -188,7 +188,7 @@ def test_names_with_path_parts_in_the_manifest_are_refused(folder, name):
         shards.open(path)
 
 
-def test_a_manifest_of_another_run_gives_nobody_elses_vectors(folder):
+def test_a_manifest_of_another_run_gives_no_wrong_vectors(folder):
     """A shard made again by name, its folder not yet indexed: ids of the manifest, other rows."""
     path, members = folder
     files = sorted(path.glob("*.h5"))
@@ -344,7 +344,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_photo_that_fails_leaves_no_shard(tmp_path):
+def test_an_image_that_fails_leaves_no_shard(tmp_path):
     with pytest.raises(ZeroDivisionError), shards.create(tmp_path / "a.h5", **ABOUT) as append:
         append("one", made_pairs(1))
         raise ZeroDivisionError
