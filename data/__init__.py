@@ -1,1 +1,1 @@
-"""Floor 1: pictures and masks on disk, splits, class names, embeddings, the generated world."""
+"""Images and masks on disk, splits, class names, text embeddings, the generated world."""

@@ -1,6 +1,6 @@
 """Pickles of NumPy arrays, as detectron2 distributes backbones, read without running code.
 
-Only what an array needs is known to the unpickler: a file that asks for anything else is refused.
+The unpickler accepts only what arrays need; a file that refers to anything else is refused.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read(path: str | Path) -> Any:
-    """The pickled object; strings of Python 2 come as latin-1.
+    """The pickled object; strings of Python 2 are decoded as Latin-1.
 
     Raises
     ------
     pickle.UnpicklingError
-        The file asks for something that is no array or plain container, or is no pickle.
+        The file refers to something other than arrays and plain containers, or is no pickle.
     EOFError
         Truncated.
     """

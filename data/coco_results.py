@@ -23,7 +23,7 @@ _FIELDS = ("image_id", "segmentation")
 
 
 def image_ids(stems: Sequence[str]) -> dict[str, int]:
-    """Numbers of images: COCO's own where all names hold one, else 1, 2, ... in sorted order."""
+    """Image ids: those of COCO if every name holds one, else 1, 2, ... in sorted order."""
     matches = {stem: _COCO_STEM.fullmatch(stem) for stem in stems}
     numbers = {stem: int(match[1]) for stem, match in matches.items() if match}
     if len(numbers) == len(matches) == len(set(numbers.values())):
@@ -45,7 +45,7 @@ def decode(segmentation: Any, size: tuple[int, int], where: str) -> np.ndarray:
     Raises
     ------
     DatasetError
-        It is none of these, or of another size than (H, W); `where` names it.
+        It is none of these, or of another size than (H, W); the message begins with `where`.
     """
     from pycocotools import mask as rle
 
@@ -56,14 +56,14 @@ def decode(segmentation: Any, size: tuple[int, int], where: str) -> np.ndarray:
         elif isinstance(segmentation["counts"], list):
             runs = rle.frPyObjects(segmentation, *segmentation["size"])
         mask = rle.decode(runs).astype(bool)
-    except Exception as error:  # pycocotools raises whatever its C code meets
+    except Exception as error:  # pycocotools raises many kinds of error
         raise DatasetError(
             f"{where}: segmentation is neither run lengths nor polygons ({error!r})"
         ) from error
     if mask.shape != size:
         raise DatasetError(
             f"{where}: mask of {mask.shape[1]} x {mask.shape[0]} pixels for an image of "
-            f"{size[1]} x {size[0]}; make it from the image as it is, or resize it"
+            f"{size[1]} x {size[0]}; make it from the unresized image, or resize it"
         )
     return mask
 
@@ -100,7 +100,7 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
     Raises
     ------
     DatasetError
-        The file is no JSON, or no list of entries with a segmentation.
+        The file is not JSON, or not a list of entries with a segmentation.
     """
     path = Path(path)
     try:

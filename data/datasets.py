@@ -1,4 +1,4 @@
-"""The data sets by name. A new one is a file with its tree and record, and an entry here."""
+"""The data sets by name. To add one, write a file with its tree and record, and list it here."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def dataset(name: str) -> Dataset:
     Raises
     ------
     DatasetError
-        There is none; lists the known ones.
+        There is none; the message lists the known ones.
     """
     if name not in DATASETS:
         raise DatasetError(f"data set: expected one of {', '.join(DATASETS)}, found {name!r}")
@@ -59,16 +59,16 @@ def downloaded() -> list[str]:
 
 
 def generated() -> list[str]:
-    """Names of the data sets that the pipeline makes itself."""
+    """Names of the data sets that the pipeline generates."""
     return [d.name for d in DATASETS.values() if d.generator is not None]
 
 
 def mask_folder(path: str | Path) -> Path:
-    """A folder of masks such as `datasets/pascal_k5`, there or inside the data set's tree.
+    """The folder of masks meant by a path such as `datasets/pascal_k5`.
 
     Published commands name `datasets/pascal_k5`, while the masks are written to
-    `datasets/VOC2012/pascal_k5`; either is found by the other. A path without either is returned
-    as it is.
+    `datasets/VOC2012/pascal_k5`; each name finds the other folder. If neither exists, the path is
+    returned unchanged.
     """
     path = Path(path)
     name = re.fullmatch(r"(.+)_k\d+", path.name)

@@ -42,7 +42,7 @@ class GraphError(EigenshapeError, ValueError):
 
 
 class ShardError(EigenshapeError, ValueError):
-    """An eigenvector file or folder that is damaged, incomplete or not what was asked for."""
+    """An eigenvector file or folder that is damaged, incomplete or of other settings."""
 
 
 class WeightsError(EigenshapeError, ValueError):

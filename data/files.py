@@ -1,9 +1,9 @@
 """Files that are either whole or absent.
 
 Every file the project makes is written next to its final name, flushed to the disk and renamed, so
-that a reader never meets half a file and a run killed at any instant leaves the old file, or none.
-Temporary files start with a dot, which no reader of this project takes for data, and are locked by
-the process that writes them: whoever makes the same file next reuses or removes those of writers
+that readers never see part of a file, and a run killed at any moment leaves the old file or none.
+The names of temporary files start with a dot, which readers here skip. Each is locked by the
+process that writes it; the next writer of the same file reuses or removes those left by writers
 that died.
 """
 
@@ -33,8 +33,8 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` when the block succeeds.
 
     With `durable` the bytes are on the disk before the name appears, so the file is whole even
-    after a power cut. Without, that is left to the caller (`os.sync` once, after thousands of small
-    files, and before whatever says that they are done).
+    after a power cut. Without, that is left to the caller (`os.sync` once after thousands of small
+    files, before the record that they are complete is written).
 
     The temporary name ends like `path` (`.h5`, `.png`), because some writers choose the format by
     it. When the block raises, the temporary file is removed and `path` is left as it was.
@@ -79,15 +79,15 @@ def _claim(path: Path, slots: list[str]) -> tuple[Path, int]:
             if _is_named(temporary, lock):
                 os.ftruncate(lock, 0)
                 return Path(temporary), lock
-            os.close(lock)  # its writer published it between our opening and our locking it
-    # Many writers of one file, or a file system without locks: a name that nobody else has.
+            os.close(lock)  # its writer published it after we opened and before we locked it
+    # Many writers of one file, or a file system without locks: use a unique name.
     lock, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix[:16], dir=path.parent)
     os.fchmod(lock, 0o666 & ~_umask())
     return Path(name), lock
 
 
 def _lock(temporary: str, flags: int) -> int | None:
-    """Open and lock a temporary file; None where another process holds it or it cannot be had."""
+    """Open and lock a temporary file; None where another process or user holds it."""
     try:
         descriptor = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | flags, 0o666)
     except OSError as error:
@@ -171,7 +171,7 @@ def sha256(path: str | Path) -> str:
 
 @dataclass(frozen=True)
 class FileStamp:
-    """What a file was when it was read: size in bytes, modification time in ns, content hash."""
+    """A file as it was read: size in bytes, modification time in ns, SHA-256 of its content."""
 
     size: int
     mtime_ns: int
@@ -232,7 +232,7 @@ def read_stamped(path: str | Path, *, most: int | None = None) -> tuple[bytes, F
 
 
 def is_file_name(text: str) -> bool:
-    """Whether a text read from a file can stand for one file in a folder, and nothing outside it.
+    """Whether a text can name a file in a folder, and none outside it.
 
     >>> [is_file_name(text) for text in ("2007_000033", "a b.h5", "../x", "/x", "", ".x")]
     [True, True, False, False, False, False]

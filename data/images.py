@@ -1,4 +1,4 @@
-"""Images in memory, in whichever form a caller has them."""
+"""Images as paths, PIL images or arrays, brought to one form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def as_image(image: ImageLike) -> np.ndarray:
-    """An image as an array, shown as a viewer would.
+    """An image as an array, as a viewer would show it.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def as_image(image: ImageLike) -> np.ndarray:
     ImageError
         The file cannot be read.
     SettingError
-        Anything else; says what was given.
+        Anything else; the message describes what was passed.
     """
     if isinstance(image, str | os.PathLike):
         return read_image(Path(image))
@@ -75,7 +75,7 @@ def _from_pillow(image: Image) -> np.ndarray:
 
 
 def _described(image: Any) -> str:
-    """What was given, in words: its type, and its shape, dtype and range where it has them."""
+    """The type of a value, and its shape, dtype and range where it has them."""
     kind = f"{type(image).__module__}.{type(image).__qualname__}".removeprefix("builtins.")
     shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
     if shape is None or dtype is None:

@@ -1,4 +1,4 @@
-"""Masks that others made, image by image: COCO results, SAM's files, or a folder of label maps."""
+"""Masks from other programs, per image: COCO results, SAM files, or a folder of label maps."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def open_masks(source: str | Path) -> list[ImageMasks]:
     Raises
     ------
     DatasetError
-        No such file or folder, or nothing in it that holds masks.
+        No such file or folder, or one without masks.
     """
     source = Path(source)
     if source.is_file():
@@ -91,7 +91,7 @@ def _label_reader(path: Path) -> Read:
         if labels.shape != size:
             raise DatasetError(
                 f"{path}: label map of {labels.shape[1]} x {labels.shape[0]} pixels for an image "
-                f"of {size[1]} x {size[0]}; make it from the image as it is, or resize it with "
+                f"of {size[1]} x {size[0]}; make it from the unresized image, or resize it with "
                 "nearest neighbours"
             )
         values = [value for value in np.unique(labels) if value != VOID]
@@ -101,5 +101,5 @@ def _label_reader(path: Path) -> Read:
 
 
 def overlapping(masks: np.ndarray) -> int:
-    """Pixels that more than one of (M, H, W) masks holds."""
+    """Number of pixels that lie in more than one of (M, H, W) masks."""
     return int(np.count_nonzero(masks.sum(axis=0, dtype=np.int32) > 1))

@@ -24,10 +24,10 @@ def ordered_map(
     Parameters
     ----------
     workers
-        Processes; by default one for each core that this process may use. With 1, or with one
-        chunk of tasks, everything runs here. The function and its tasks must pickle.
+        Processes; by default one per core that this process may use. With 1, or with one chunk of
+        tasks, everything runs in this process. Otherwise function and tasks must be picklable.
     chunk
-        Tasks that are sent to a process at a time.
+        Tasks sent to a process at a time.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = min(workers or cores or 1, -(-len(tasks) // chunk))

@@ -1,9 +1,9 @@
-"""Pictures, label maps and masks on disk.
+"""Read and write images, label maps and masks.
 
-`read_image` shows a picture as a viewer does: EXIF orientation applied, transparency over white,
-the first frame of an animation, sixteen bits scaled to eight. What no viewer could show whole is a
-`ImageError` with the reason in plain words. Colour profiles are not applied. The decoded bytes
-depend on the file alone, not on the process or thread that reads it.
+`read_image` shows an image as a viewer does: EXIF orientation applied, transparency over white,
+the first frame of an animation, sixteen bits scaled to eight. A file that cannot be shown in full
+raises an `ImageError` with the reason. Colour profiles are not applied. The decoded pixels depend
+on the file alone, not on the process or thread that reads it.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from data.errors import ImageError
 from data.files import FileStamp, atomic_path, open_regular, read_stamped
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm")
-"""File name endings of pictures, the preferred first where two files have one stem."""
+"""File name endings of images, the preferred first where two files have one stem."""
 
 IGNORE = 255
 """Value of pixels in a label map that count neither in a loss nor in a score."""
 
 MAX_PIXELS = 200_000_000
-"""Largest picture that is decoded, in pixels: 600 MB as RGB."""
+"""Largest image that is decoded, in pixels: 600 MB as RGB."""
 
 MAX_BYTES = 2_000_000_000
-"""Largest file of a picture that is read."""
+"""Largest file of an image that is read."""
 
-# Other formats of Pillow run programs (EPS) or take arbitrary bytes for a picture.
+# Other formats of Pillow run programs (EPS) or take arbitrary bytes for an image.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 _TIFF_SIZE = (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength)
 _DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, struct.error)
@@ -48,7 +48,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises
     ------
     ImageError
-        The file is missing, empty, damaged, no image, or of more than `max_pixels` pixels.
+        The file is missing, empty, damaged, not an image, or has more than `max_pixels` pixels.
     """
     return read_image_stamped(path, max_pixels=max_pixels)[0]
 
@@ -63,7 +63,7 @@ def read_image_stamped(
 
 
 def upright_rgb(picture: Image.Image) -> np.ndarray:
-    """An image of Pillow's as `read_image` would give it: (H, W, 3) uint8 RGB, upright.
+    """A Pillow image as `read_image` would return it: (H, W, 3) uint8 RGB, upright.
 
     Raises
     ------
@@ -82,12 +82,12 @@ def upright_rgb(picture: Image.Image) -> np.ndarray:
 def read_label(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a label map as (H, W) uint8, or uint16 where the file has sixteen bits.
 
-    A palette picture gives its indices, which are the class ids of PASCAL's PNGs.
+    A palette image returns its indices, which are the class ids of PASCAL's PNGs.
 
     Raises
     ------
     ImageError
-        As `read_image`; also for a picture in colour or with transparency, which has no class ids.
+        As `read_image`; also for an image in colour or with transparency, which has no class ids.
     """
     content, _ = _read(path)
     with _open(path, content, max_pixels) as picture:
@@ -100,22 +100,22 @@ def read_label(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             return values.astype(np.uint16)
         raise ImageError(
             path,
-            f"is no label map: expected one channel of 8 or 16 bit class ids, found Pillow mode "
+            f"is not a label map: expected one channel of 8 or 16 bit class ids, found Pillow mode "
             f"{picture.mode}",
         )
 
 
 def picture_size(path: str | Path) -> tuple[int, int]:
-    """Height and width of the picture as `read_image` gives it, from the file's header alone.
+    """Height and width of the image as `read_image` returns it, from the file's header alone.
 
     Raises
     ------
     ImageError
-        The header cannot be read; damage further on is not seen.
+        The header cannot be read; damage further on is not noticed.
     """
     with _open(path, None, None) as picture:
         width, height = picture.size
-        # Releases of Pillow differ in whether a TIFF's size is given before or after turning.
+        # Releases of Pillow differ in whether the size of a TIFF is that before or after turning.
         if isinstance(picture, TiffImageFile):
             width, height = (picture.tag_v2[tag] for tag in _TIFF_SIZE)
         turned = _orientation(picture) in (5, 6, 7, 8)
@@ -146,7 +146,7 @@ def _read(path: str | Path) -> tuple[io.BytesIO, FileStamp]:
     try:
         content, stamp = read_stamped(path, most=MAX_BYTES)
     except FileNotFoundError as error:
-        raise ImageError(path, "there is no such file") from error
+        raise ImageError(path, "no such file") from error
     except OSError as error:
         raise ImageError(path, f"cannot be read: {error.strerror}") from error
     except MemoryError as error:
@@ -181,16 +181,16 @@ def _open(
     except MemoryError as error:
         raise ImageError(path, "does not fit into memory") from error
     except UnidentifiedImageError as error:
-        raise ImageError(path, _why_no_picture(path)) from error
+        raise ImageError(path, _why_no_image(path)) from error
     except FileNotFoundError as error:
-        raise ImageError(path, "there is no such file") from error
+        raise ImageError(path, "no such file") from error
     except _DAMAGED as error:
         raise ImageError(path, f"cannot be decoded: {_reason(error)}") from error
 
 
 @contextlib.contextmanager
 def _quiet_pillow() -> Iterator[None]:
-    """Keep Pillow's warnings and its own size limit out; both are settings of the whole process."""
+    """Turn off Pillow's warnings and size limit, which are settings of the whole process."""
     with _pillow_settings, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -218,10 +218,10 @@ def _check_sums(picture: Image.Image, content: io.BytesIO | None) -> None:
         again.verify()
 
 
-def _why_no_picture(path: Path) -> str:
+def _why_no_image(path: Path) -> str:
     if path.stat().st_size == 0:
         return "the file is empty (0 bytes)"
-    return "is not a picture of a known format (JPEG, PNG, WebP, TIFF, BMP, GIF, PNM)"
+    return "is not an image of a known format (JPEG, PNG, WebP, TIFF, BMP, GIF, PNM)"
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Rate and time left of long work, as log lines that a terminal and a cluster's log both bear."""
+"""Rate and remaining time of long work, as log lines that suit a terminal and a log file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Pace:
         self.total, self.done, self._start = total, 0, time.monotonic()
 
     def text(self, *, unit: str, per_step: float = 1.0) -> str:
-        """As "12.3 images/s, 4 min left", where one step of the count is `per_step` of `unit`."""
+        """Such as "12.3 images/s, 4 min left"; each unit of work counts as `per_step` of `unit`."""
         seconds = max(time.monotonic() - self._start, 1e-9)
         rate = self.done / seconds
         left = (self.total - self.done) / rate if rate else float("inf")
@@ -31,7 +31,7 @@ class Pace:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that suits them: "40 s", "12 min", "3.5 h"."""
+    """A duration in a suitable unit: "40 s", "12 min", "3.5 h"."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
@@ -40,7 +40,7 @@ def duration(seconds: float) -> str:
 def logged(
     items: Iterable[Item], total: int, what: str, log: logging.Logger, *, every: float = 10.0
 ) -> Iterator[Item]:
-    """Pass items through, and log how many of `total` are done every so many seconds."""
+    """Pass items through, and log every so many seconds how many of `total` are done."""
     pace, last = Pace(total), time.monotonic()
     for item in items:
         yield item

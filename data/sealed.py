@@ -16,7 +16,7 @@ from typing import Any
 from data.errors import EigenshapeError
 from data.files import atomic_path
 
-_AGAIN = "delete it and give the same command again"
+_AGAIN = "delete it and run the same command again"
 
 
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
@@ -33,19 +33,19 @@ def read_json(
     remedy: str = _AGAIN,
     unsealed: tuple[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Read what `write_json` wrote, without the digest.
+    """Read what `write_json` wrote, and return it without the digest.
 
     Parameters
     ----------
     error : type
-        Raised, as `error(message)`, where the content is not what was written.
+        Raised, as `error(message)`, if the content is not what was written.
     unsealed : (key, value), optional
         An object with this entry was written before files carried a digest, and needs none.
 
     Raises
     ------
     error
-        See above; the message names the file and the remedy.
+        As described above; the message names the file and the remedy.
     OSError
         The file cannot be read.
     """
@@ -103,7 +103,7 @@ def read_table(
         raise error(f"{path}: not a table ({cause}); {_AGAIN}") from cause
     if data[end:] != _trailer(body, len(rows)):
         raise error(
-            f"{path}: expected a last line with the count and digest of the rows above, found "
+            f"{path}: expected a last line with the number and digest of the rows above, found "
             f"{data[end:][:80]!r} after {len(rows)} rows (cut, damaged or edited); {_AGAIN}"
         )
     if found != list(header) or any(len(row) != len(header) for row in rows):

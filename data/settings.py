@@ -3,7 +3,7 @@
 A `Spec` is an immutable record whose fields are declared with `pydantic.Field`. Mistakes raise a
 `SettingError` of one line that names the setting, what was expected and what was found. A field
 that only matters together with a value of another one says so, `Field(..., json_schema_extra=
-only_with(kind="pixel"))`: setting it without that value is a mistake too, never silently ignored.
+only_with(kind="pixel"))`: setting it without that value is also an error, never ignored.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class Spec(BaseModel):
 
     @classmethod
     def named(cls, values: Mapping[str, Any], names: Mapping[str, str]) -> Any:
-        """A spec from `values`; messages call its fields by `names`, "field" or "field.field"."""
+        """A spec from `values`; messages use `names` for its fields ("field" or "field.field")."""
         spec = cls.__new__(cls)
         _fill(spec, values, names)
         return spec
 
     def check(self, name: Callable[[str], str]) -> None:
-        """Raise `SettingError` where fields contradict each other; `name` is what to call one."""
+        """Raise `SettingError` if fields contradict each other; `name` maps a field to its name."""
 
 
 def only_with(**values: Any) -> dict[str, Any]:
-    """The extra of a field that has an effect only while another has one of some values."""
+    """`json_schema_extra` of a field that has an effect only with certain values of another."""
     return {"only_with": {k: v if isinstance(v, list) else [v] for k, v in values.items()}}
 
 
@@ -91,7 +91,7 @@ def _first_line(error: ValidationError, model: type[Spec], name: Callable[[str],
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint at what was meant by a name that does not exist."""
+    """A hint at the name that was probably meant by one that does not exist."""
     names = list(known)
     if near := difflib.get_close_matches(word, names, n=1):
         return f"did you mean {near[0]!r}?"

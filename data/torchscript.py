@@ -2,7 +2,7 @@
 
 OpenAI published CLIP as such archives. One is a ZIP file: `*/data.pkl` pickles the tree of modules,
 whose tensors refer to raw little-endian storages `*/data/0`, `*/data/1`, ... The pickle is read by
-an unpickler that knows tensors, plain containers and attribute bags, and refuses everything else.
+an unpickler that accepts tensors, plain containers and modules, and refuses everything else.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def read(path: str | Path) -> dict[str, Tensor]:
     Raises
     ------
     pickle.UnpicklingError
-        The archive asks for something that is no tensor, container or module.
+        The archive refers to something other than tensors, containers and modules.
     KeyError, zipfile.BadZipFile, EOFError
         Parts are missing or damaged.
     """

@@ -7,8 +7,8 @@
 | `torchscript` | a TorchScript archive, as OpenAI published CLIP |
 | `arrays` | `.pkl`: a pickle of NumPy arrays, as detectron2 distributes backbones |
 
-Every checksum that a file carries is compared before its tensors are handed out: the CRCs of ZIP
-archives (which torch itself does not check) and the digest of our own safetensors files.
+Every checksum in a file is verified before its tensors are returned: the CRCs of ZIP archives
+(which torch does not check) and the digest in safetensors files written here.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _DAMAGE = (
     *(EOFError, OSError, RuntimeError, ValueError, LookupError, AttributeError, TypeError),
     *(ArithmeticError, AssertionError, MemoryError, zipfile.BadZipFile, zlib.error, struct.error),
 )
-# DINO's authors publish the teacher of a checkpoint that holds student and teacher.
+# DINO's training checkpoints hold a student and a teacher; the teacher is what is published.
 _WRAPPERS = ("teacher", "state_dict", "model")
 
 
@@ -56,9 +56,9 @@ class Checkpoint:
     path : Path
     kind : {"safetensors", "torch", "torchscript", "arrays"}
     content : mapping
-        What lies at the top of the file, tensors on the CPU.
+        The top level of the file, with tensors on the CPU.
     recipe : mapping
-        The settings that a file of ours was trained with; empty for other files.
+        Training settings in a file written here; empty for other files.
     """
 
     path: Path
@@ -73,7 +73,7 @@ class Checkpoint:
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """The weights, whatever wraps them, under keys without `module.`.
+        """The weights, without their wrapper and under keys without `module.`.
 
         Raises
         ------
@@ -82,21 +82,21 @@ class Checkpoint:
         """
         from torch import Tensor
 
-        held = self.content
-        while wrapper := next((w for w in _WRAPPERS if isinstance(held.get(w), Mapping)), None):
-            held = held[wrapper]
-        found = {
+        entries = self.content
+        while wrapper := next((w for w in _WRAPPERS if isinstance(entries.get(w), Mapping)), None):
+            entries = entries[wrapper]
+        tensors = {
             str(key).removeprefix("module."): value
-            for key, value in held.items()
+            for key, value in entries.items()
             if isinstance(value, Tensor)
         }
-        if not found:
+        if not tensors:
             raise WeightsError(
                 f"{self.path}: no weights found, neither at the top nor under "
                 f"{', '.join(map(repr, _WRAPPERS))}; its entries are "
                 f"{sorted(map(str, self.content))[:8]}"
             )
-        return found
+        return tensors
 
 
 def read(path: str | Path) -> Checkpoint:
@@ -105,7 +105,7 @@ def read(path: str | Path) -> Checkpoint:
     Raises
     ------
     WeightsError
-        No such file, not a weight file, truncated, damaged, or a pickle that wants to run code.
+        No such file, not a weight file, truncated, damaged, or a pickle that would run code.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -121,7 +121,7 @@ def read(path: str | Path) -> Checkpoint:
     except pickle.UnpicklingError as error:
         raise WeightsError(_refusal(path, error)) from error
     except _DAMAGE as error:
-        # Without a number, or with EINVAL, it is the content that the reader stumbled over.
+        # An error without a number, or EINVAL, is caused by the content and not by the system.
         if isinstance(error, WeightsError) or (
             isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
         ):
@@ -158,7 +158,7 @@ def _read_torch(path: Path) -> Checkpoint:
 
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            # Torch leaves the tensor of an entry with the attribute of a folder unset.
+            # Torch does not fill the tensor of an entry that is marked as a folder.
             folders = (info.filename for info in archive.infolist() if info.external_attr & 0x10)
             damaged = archive.testzip() or next(folders, None)
             code = any("/code/__torch__" in name for name in archive.namelist())
@@ -228,7 +228,7 @@ def write_safetensors(
     with atomic_path(path) as temporary:
         try:
             save_file(held, temporary, metadata={_RECIPE: text, _DIGEST: _digest(held, text)})
-        except SafetensorError as error:  # what it says of a full disk has no error number
+        except SafetensorError as error:  # its error for a full disk has no number
             raise OSError(f"cannot write {path}: {error}") from error
 
 

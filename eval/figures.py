@@ -1,6 +1,6 @@
-"""Arrays to pictures one can look at: eigenvectors, masks, label maps, text, mosaics.
+"""Draw eigenvectors, masks, label maps, text and mosaics as images.
 
-Every function takes and returns pictures as (H, W, 3) uint8 RGB and leaves its input as it was.
+Every function takes and returns images as (H, W, 3) uint8 RGB and leaves its input unchanged.
 Nothing here opens a window or writes a file.
 """
 
@@ -28,7 +28,7 @@ SPECK = 0.001
 """Share of an image below which a class is not named in `label_overlay`."""
 VOID: RGB = (224, 224, 192)  # the colour PASCAL VOC gives its void pixels
 
-# Okabe & Ito's colours, which colour-blind readers tell apart too; without black, lost in photos.
+# Okabe & Ito's colours, which colour-blind readers can distinguish; no black, lost in dark images.
 OUTLINES: tuple[RGB, ...] = (
     (230, 159, 0),
     (86, 180, 233),
@@ -43,15 +43,15 @@ OUTLINES: tuple[RGB, ...] = (
 def vector_rgb(
     vector: np.ndarray, *, limit: float | None = None, size: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """Colour an eigenvector by a diverging map whose middle, white, is the value 0.
+    """Colour an eigenvector with a diverging map that is white at 0.
 
     Parameters
     ----------
     vector : ndarray, shape (h, w), float
     limit : float, > 0, optional
-        Absolute value at which the colours end. By default `robust_limit(vector)`.
+        Absolute value of the last colours. By default `robust_limit(vector)`.
     size : (H, W), optional
-        Size of the picture; values are interpolated before they are coloured. By default (h, w).
+        Size of the image; values are interpolated before they are coloured. By default (h, w).
 
     Returns
     -------
@@ -63,17 +63,17 @@ def vector_rgb(
         shrinks = size[0] < vector.shape[0] or size[1] < vector.shape[1]
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         vector = cv2.resize(vector.astype(np.float32), size[::-1], interpolation=how)
-    place = np.nan_to_num(np.clip(vector / limit, -1, 1))
-    colours = _diverging()[np.rint((place + 1) * 127).astype(np.uint8)]
+    scaled = np.nan_to_num(np.clip(vector / limit, -1, 1))
+    colours = _diverging()[np.rint((scaled + 1) * 127).astype(np.uint8)]
     colours[np.isnan(vector)] = MISSING
     return colours
 
 
 def robust_limit(vector: np.ndarray, *, percentile: float = 99.0) -> float:
-    """Absolute value that `percentile` per cent of the entries do not exceed, and never 0.
+    """The `percentile` of the absolute values, but never 0.
 
-    A vector that lives on fewer nodes than that (one odd patch) gets its largest magnitude, and an
-    all-zero one 1.
+    If that is 0, because few nodes have other values, it is the largest magnitude, and 1 for a
+    vector of zeros.
     """
     magnitude = np.abs(vector[np.isfinite(vector)])
     if magnitude.size == 0:
@@ -93,26 +93,26 @@ def _diverging() -> np.ndarray:
 def outlines(
     image: np.ndarray, masks: np.ndarray, *, colours: Sequence[RGB] = OUTLINES, width: int = 1
 ) -> np.ndarray:
-    """Draw the border of each mask over a picture, mask k in the k-th colour (cyclic).
+    """Draw the border of each mask over an image, mask k in the k-th colour (cyclic).
 
     Parameters
     ----------
     image : ndarray, shape (H, W, 3), uint8
     masks : ndarray, shape (K, H, W), bool
-        The frame of the picture is no border: a mask that covers all of it draws nothing.
+        The frame of the image is not a border: a mask that covers all of it draws nothing.
     width : int
-        Pixels that the line reaches into the mask; beside it runs a dark rim, half transparent and
-        one pixel wide, that keeps it legible on any ground.
+        Width of the line in pixels, inside the mask; a half transparent dark rim of one pixel next
+        to it keeps it visible on any background.
 
     Raises
     ------
     SettingError
-        `masks` has not the size of `image`.
+        `masks` do not have the size of `image`.
     """
     if masks.ndim != 3 or masks.shape[1:] != image.shape[:2]:
         raise SettingError(
-            f"masks of shape {masks.shape} do not fit a picture of {image.shape[:2]} pixels; "
-            "expected (K, H, W) at the size of the picture"
+            f"masks: expected shape (K, *{image.shape[:2]}) of the image, found {masks.shape}; "
+            "upsample them first"
         )
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     lines = [
@@ -171,7 +171,7 @@ def agreement(
 
 
 def label_colour(label: int) -> RGB:
-    """Colour of one class id by the rule of the PASCAL VOC development kit (0 is black)."""
+    """Colour of one class id in `label_rgb`."""
     red, green, blue = label_rgb(np.array([[label]]), ignore=None)[0, 0]
     return int(red), int(green), int(blue)
 
@@ -193,7 +193,7 @@ def label_overlay(
     background: int | None = None,
     ignore: int = IGNORE,
 ) -> np.ndarray:
-    """Lay a label map over its photo, and write each class's name inside its largest region.
+    """Lay a label map over its image, and write each class's name inside its largest region.
 
     A thin white line parts neighbouring classes, whose colours may be alike. A class that covers
     less than `SPECK` of the image is coloured and not named.
@@ -203,10 +203,10 @@ def label_overlay(
     image : ndarray, shape (H, W, 3), uint8
     labels : ndarray, shape (H, W), integer
     names : mapping from class id to name, optional
-        A class without a name is coloured and not written.
+        A class without a name is coloured only.
     opacity : float in [0, 1]
     background : int, optional
-        Class that is left uncoloured and unnamed, beside `ignore`.
+        Class that, like `ignore`, is neither coloured nor named.
     """
     shown = labels != ignore
     if background is not None:
@@ -218,7 +218,7 @@ def label_overlay(
     present, areas = np.unique(labels[shown], return_counts=True)
     for label in present[areas >= SPECK * labels.size].tolist():
         if names and label in names:
-            drawn = draw_text(drawn, names[label], _heart(labels == label), size=size)
+            drawn = draw_text(drawn, names[label], _deepest(labels == label), size=size)
     return drawn
 
 
@@ -232,9 +232,9 @@ def _between(labels: np.ndarray, shown: np.ndarray) -> np.ndarray:
     return (thick > 0) & shown
 
 
-def _heart(mask: np.ndarray) -> tuple[int, int]:
+def _deepest(mask: np.ndarray) -> tuple[int, int]:
     """(x, y) of the pixel that lies deepest inside a mask."""
-    # The frame counts as border: a name at the edge of the picture would be cut.
+    # The frame counts as border: a name at the edge of the image would be cut.
     depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
     y, x = np.unravel_index(np.argmax(depth), depth.shape)
     return int(x), int(y)
@@ -243,7 +243,7 @@ def _heart(mask: np.ndarray) -> tuple[int, int]:
 def draw_text(
     image: np.ndarray, text: str, centre: tuple[int, int], *, size: int = 14
 ) -> np.ndarray:
-    """Write white text on a dark plate, moved so far that it lies within the picture where it fits.
+    """Write white text on a dark plate, shifted to lie within the image if it fits.
 
     Parameters
     ----------
@@ -266,7 +266,7 @@ def draw_text(
 
 @functools.cache
 def _font(size: int) -> FreeTypeFont:
-    # The one typeface that a dependency of ours carries, with letters beyond ASCII.
+    # The only typeface that comes with a dependency, and has letters beyond ASCII.
     from matplotlib import get_data_path
     from PIL import ImageFont
 
@@ -278,8 +278,8 @@ def _caption(cell: np.ndarray, text: str, size: int) -> np.ndarray:
 
     picture = Image.fromarray(cell)
     ink = (235, 235, 235) if cell.mean() < 128 else (40, 40, 40)
-    place = (picture.width / 2, picture.height / 2)
-    ImageDraw.Draw(picture).text(place, text, ink, _font(size), anchor="mm")
+    centre = (picture.width / 2, picture.height / 2)
+    ImageDraw.Draw(picture).text(centre, text, ink, _font(size), anchor="mm")
     return np.asarray(picture)
 
 
@@ -291,13 +291,13 @@ def mosaic(
     gap: int = 8,
     background: RGB = (255, 255, 255),
 ) -> np.ndarray:
-    """Lay pictures out in rows, each centred in a cell of the largest one's size, captions below.
+    """Arrange images in rows, each centred in a cell of the size of the largest, captions below.
 
     Parameters
     ----------
     tiles : sequence of ndarray, shape (H_i, W_i, 3), uint8, at least one
     captions : sequence of str
-        One a tile, or none at all.
+        One per tile, or none at all.
     gap : int
         Pixels between cells and around them.
 
@@ -307,10 +307,12 @@ def mosaic(
         No tiles, no columns, or another number of captions than of tiles.
     """
     if not tiles or columns < 1:
-        raise SettingError(f"a mosaic needs tiles and columns; got {len(tiles)} and {columns}")
+        raise SettingError(
+            f"mosaic: expected at least one tile and column, found {len(tiles)} and {columns}"
+        )
     if captions and len(captions) != len(tiles):
         raise SettingError(
-            f"{len(captions)} captions for {len(tiles)} tiles; give one a tile or none"
+            f"captions: expected one per tile ({len(tiles)}) or none, found {len(captions)}"
         )
     cell_h = max(tile.shape[0] for tile in tiles)
     cell_w = max(tile.shape[1] for tile in tiles)

@@ -1,7 +1,7 @@
-"""Images to label maps with names, overlays and scores, with either system.
+"""Predict named label maps with either system, and write them with overlays and scores.
 
-A prediction names every pixel with a class, or leaves it unnamed (`IGNORE`) where the best score is
-below a threshold. Scores are those of the system, and comparable within one image only.
+A prediction assigns every pixel a class, or `IGNORE` where the best score is below a threshold.
+Scores are those of the system, and comparable within one image only.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from eval.zegformer.per_pixel import PixelSegmenter
 from eval.zegformer.segmenter import Segmenter
 
 IGNORE = 65535
-"""Label of pixels that are not named; label maps with up to 255 classes are written with 255."""
+"""Label of pixels without a class; label maps of up to 255 classes are written with 255."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """The prediction for one photo.
+    """The prediction for one image.
 
     labels : (H, W) uint16, class ids of the vocabulary or `IGNORE`
     scores : mean score of each class present over its pixels
@@ -45,7 +45,7 @@ class Named:
 
 
 class Predict(Protocol):
-    """From an image (H, W, 3) uint8, and its eigenpairs if they are to take part, to `Named`."""
+    """Predict an image, (H, W, 3) uint8 RGB; eigenpairs, if given, refine the masks."""
 
     def __call__(self, image: np.ndarray, eigenpairs: Eigenpairs | None = None) -> Named: ...
 
@@ -53,7 +53,15 @@ class Predict(Protocol):
 def with_zegformer(
     segmenter: Segmenter | PixelSegmenter, *, short: int, longest: int, threshold: float
 ) -> Predict:
-    """Photos (H, W, 3) uint8 -> `Named`; `short`, `longest`: sides of the network's input."""
+    """Predict with ZegFormer.
+
+    Parameters
+    ----------
+    short, longest : int
+        Shorter side of the network's input in pixels, and the largest longer side.
+    threshold : float
+        Pixels with a lower score get `IGNORE`.
+    """
 
     def predict(image: np.ndarray, eigenpairs: Eigenpairs | None = None) -> Named:
         size = (image.shape[0], image.shape[1])
@@ -72,8 +80,13 @@ def with_zegformer(
 
 
 def with_sazs(segmenter: SazsSegmenter, texts: Tensor, *, threshold: float) -> Predict:
-    """As `with_zegformer`; texts (K + 1, D), row 0 "others". Its pixels stay unnamed."""
+    """Predict with SAZS, as `with_zegformer`; pixels of "others" get `IGNORE`.
 
+    Parameters
+    ----------
+    texts : Tensor, shape (K + 1, D)
+        Text embeddings of "others" and of K classes.
+    """
     fuse = method("projection")
 
     def predict(image: np.ndarray, eigenpairs: Eigenpairs | None = None) -> Named:
@@ -85,45 +98,44 @@ def with_sazs(segmenter: SazsSegmenter, texts: Tensor, *, threshold: float) -> P
             masks = np.stack([fuse(margin, maps) for margin in margins])
         ranked = torch.from_numpy(np.where(masks, margins, -np.inf))
         best, labels = ranked.max(dim=0)
-        # A fused mask may take in pixels of negative margin; no mask has those of minus infinity.
+        # Fused masks may include pixels of negative margin, but none of minus infinity.
         return _named(labels, best, max(threshold, float(np.finfo(np.float32).min)))
 
     return predict
 
 
 def _named(labels: Tensor, best: Tensor, threshold: float) -> Named:
-    found = labels.cpu().numpy().astype(np.uint16)
+    named = labels.cpu().numpy().astype(np.uint16)
     scores = best.cpu().numpy()
-    found[scores < threshold] = IGNORE
-    classes = [int(c) for c in np.unique(found) if c != IGNORE]
-    return Named(found, {c: float(scores[found == c].mean()) for c in classes})
+    named[scores < threshold] = IGNORE
+    classes = [int(c) for c in np.unique(named) if c != IGNORE]
+    return Named(named, {c: float(scores[named == c].mean()) for c in classes})
 
 
-def overlay(image: np.ndarray, found: Named, vocabulary: Vocabulary) -> np.ndarray:
-    """The photo with coloured, named classes."""
-    # Id 0 would be black: colours start at 1, and are the same in every photo.
-    names = {c + 1: vocabulary.synonyms(c)[0] for c in found.scores}
-    shifted = np.where(found.labels == IGNORE, 0, found.labels.astype(np.int64) + 1)
+def overlay(image: np.ndarray, named: Named, vocabulary: Vocabulary) -> np.ndarray:
+    """The image with its classes coloured and named, (H, W, 3) uint8."""
+    # Id 0 would be black: colours start at 1, and are the same in every image.
+    names = {c + 1: vocabulary.synonyms(c)[0] for c in named.scores}
+    shifted = np.where(named.labels == IGNORE, 0, named.labels.astype(np.int64) + 1)
     return label_overlay(image, shifted, names, background=0, ignore=IGNORE)
 
 
-def write(folder: Path, stem: str, image: np.ndarray, found: Named, vocabulary: Vocabulary) -> None:
-    """`{stem}.png` the overlay, `{stem}_labels.png` class ids, `{stem}.json` names and scores."""
-    write_png(folder / f"{stem}.png", overlay(image, found, vocabulary))
-    narrow = found.labels if len(vocabulary) > 255 else _narrow(found.labels)
+def write(folder: Path, stem: str, image: np.ndarray, named: Named, vocabulary: Vocabulary) -> None:
+    """Write `{stem}.png` (overlay), `{stem}_labels.png` (class ids) and `{stem}.json` (scores)."""
+    write_png(folder / f"{stem}.png", overlay(image, named, vocabulary))
+    narrow = named.labels if len(vocabulary) > 255 else _narrow(named.labels)
     write_png(folder / f"{stem}_labels.png", narrow)
-    named = found.labels.size
     content = {
-        "size": list(found.labels.shape),
+        "size": list(named.labels.shape),
         "unnamed": IGNORE if len(vocabulary) > 255 else _NARROW_IGNORE,
         "classes": [
             {
                 "id": c,
                 "name": vocabulary.names[c],
-                "share": float((found.labels == c).sum() / named),
+                "share": float((named.labels == c).mean()),
                 "score": score,
             }
-            for c, score in found.scores.items()
+            for c, score in named.scores.items()
         ],
     }
     write_plain_json(folder / f"{stem}.json", content)

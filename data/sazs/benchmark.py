@@ -1,7 +1,7 @@
-"""The rule of a few-shot benchmark: its classes, its folds, and which pairs are listed.
+"""A few-shot benchmark: its classes, its folds, and the rule that lists pairs.
 
-A class id counts from 0; its value in a label map is the id + 1. In each fold the classes of the
-other three folds are seen in training.
+Class ids count from 0; the value in a label map is the id + 1. In each fold, training sees the
+classes of the other three folds.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from data.errors import DatasetError
 
 FOLDS = 4
 ROLES = ("trn", "val")
-"""Roles of images: trained on, and tested on."""
+"""Roles of images: training and test."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
     """Classes, folds and the rule of the lists.
 
-    A pair is kept if at least `least` of the pixels `mask[start::stride, start::stride]` show the
-    class. Both rules were found by comparison with the published lists (docs/data.md).
+    An image is listed under a class if at least `least` of the pixels
+    `mask[start::stride, start::stride]` show the class. Both rules were found by comparison with
+    the published lists (docs/data.md).
     """
 
     name: str
@@ -45,5 +46,5 @@ class Benchmark:
         return [c for c in range(self.classes) if (self.fold_of(c) == fold) == (role == "val")]
 
     def fold_of(self, class_id: int) -> int:
-        """The fold that holds a class out."""
+        """The fold in which a class is held out."""
         return class_id % FOLDS if self.interleaved else class_id // (self.classes // FOLDS)

@@ -1,8 +1,8 @@
 """Edge maps from label maps: the pixels near an outline, inside or outside of it.
 
-Whether a pixel is within a distance of an outline is a question of which labels a disc round it
-holds, so two filters over the label map answer it for all classes together; the published code
-transforms distances twice for every class.
+A pixel is near an outline if the disc around it holds more than one label, so two filters over the
+label map find the edges of all classes at once; the published code computes two distance
+transforms per class.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 
 
 def reference_edges(labels: np.ndarray, classes: int, *, radius: int = 2) -> np.ndarray:
-    """Edges as SAZS makes them: of the labels 0 to `classes` - 1, and along the picture's frame.
+    """Edges as SAZS makes them: of the labels 0 to `classes` - 1, and along the image's frame.
 
-    Background has an outline of its own; the last class (label `classes`) and void have none, but
-    bound the others. Beyond the frame there is nothing, so a label that touches it has an edge.
+    Background has its own outline; the last class (label `classes`) and void have none, but bound
+    the others. A label that touches the frame has an edge there.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def reference_edges(labels: np.ndarray, classes: int, *, radius: int = 2) -> np.
 def outlines(labels: np.ndarray, values: Collection[int], *, radius: int = 2) -> np.ndarray:
     """Edges of the given labels alone: (H, W) uint8, 0 or 1.
 
-    Everything else, void included, is ground, and so is label 0. The frame of the picture is no
+    Everything else, label 0 and void included, is background. The frame of the image is not an
     edge.
     """
     wanted = np.where(np.isin(labels, list(values)), labels, labels.dtype.type(0))
@@ -47,7 +47,7 @@ def outlines(labels: np.ndarray, values: Collection[int], *, radius: int = 2) ->
 
 
 def _mixed(labels: np.ndarray, radius: int, border: int, outside: int) -> np.ndarray:
-    """Where the disc round a pixel holds more than one label."""
+    """Where the disc around a pixel holds more than one label."""
     steps = np.arange(-radius, radius + 1)
     disc = (steps[:, None] ** 2 + steps**2 <= radius**2).astype(np.uint8)
     highest = cv2.dilate(labels, disc, borderType=border, borderValue=outside)
@@ -56,10 +56,10 @@ def _mixed(labels: np.ndarray, radius: int, border: int, outside: int) -> np.nda
 
 
 def shrink_edges(edges: np.ndarray, factor: int, *, reference: bool = False) -> np.ndarray:
-    """Reduce an edge map: a cell is edge where any of its pixels is.
+    """Reduce an edge map: a cell is an edge if any of its pixels is.
 
-    As published (`reference`), only the top left pixel of a cell counts, which loses every second
-    edge at factor 8. (H, W) becomes (ceil(H / factor), ceil(W / factor)).
+    With `reference`, as published, only the top left pixel of a cell counts, which loses every
+    second edge at factor 8. (H, W) becomes (ceil(H / factor), ceil(W / factor)).
     """
     if reference:
         return edges[::factor, ::factor]

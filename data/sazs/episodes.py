@@ -1,4 +1,4 @@
-"""Which (photo, class) items a test runs over: the published 1000 episodes, or each pair once."""
+"""Test items, (image, class) pairs: the published 1000 episodes, or each pair once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def episodes(lists: Lists, fold: int, protocol: str = "one_pass") -> list[ImageC
     Parameters
     ----------
     protocol
-        "one_pass": every pair once. "published": 1000 items; for PASCAL the list over and over, so
-        that its beginning weighs more, for COCO 1000 draws with seed 0.
+        "one_pass": every pair once. "published": 1000 items; for PASCAL the list repeated, so that
+        its beginning weighs more, for COCO 1000 draws with seed 0.
 
     Raises
     ------
@@ -29,7 +29,9 @@ def episodes(lists: Lists, fold: int, protocol: str = "one_pass") -> list[ImageC
     if protocol not in PROTOCOLS:
         raise DatasetError(f"protocol: expected one of {', '.join(PROTOCOLS)}, found {protocol!r}")
     if not pairs:
-        raise DatasetError(f"fold {fold} of {lists.benchmark.name} has no test pair in these lists")
+        raise DatasetError(
+            f"fold {fold} of {lists.benchmark.name}: expected test pairs in the lists, found none"
+        )
     if protocol == "one_pass":
         return pairs
     if lists.benchmark.interleaved:
@@ -39,19 +41,21 @@ def episodes(lists: Lists, fold: int, protocol: str = "one_pass") -> list[ImageC
 
 
 def draw(images: dict[int, list[str]], *, count: int = EPISODES, seed: int = 0) -> list[ImageClass]:
-    """Draw a class evenly, then one of its photos evenly, `count` times.
+    """Draw a class uniformly, then one of its images uniformly, `count` times.
 
-    The legacy generator and the two draws without replacement are the published ones: another
-    generator, or another order of the photos in a list, gives other episodes.
+    The legacy generator and the draws by permutation are those of the published code: another
+    generator, or another order of the images in a list, gives other episodes.
 
     Raises
     ------
     DatasetError
-        A class has no photo.
+        A class has no image.
     """
     empty = [c for c, names in images.items() if not names]
     if empty:
-        raise DatasetError(f"class {empty[0]} has no photo to draw; {len(empty)} classes are empty")
+        raise DatasetError(
+            f"class {empty[0]}: expected images to draw, found none ({len(empty)} such classes)"
+        )
     rng = np.random.RandomState(seed)
     classes = sorted(images)
     drawn = []

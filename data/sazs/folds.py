@@ -1,4 +1,4 @@
-"""What SAZS is trained and tested on: a photo, its label map, and one class that is in it."""
+"""Items that SAZS is trained and tested on: an image, its label map, and a class present in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from data.trees.tree import Tree
 
 
 class Item(NamedTuple):
-    """`photo` names eigenvectors, `class_id` counts from 0; its value in the label is one more."""
+    """`photo` is the id of the eigenvectors; `class_id` counts from 0, label values from 1."""
 
     photo: str
     class_id: int
@@ -38,31 +38,31 @@ class Item(NamedTuple):
         Raises
         ------
         DatasetError
-            The label is of another size than the photo.
+            The label is of another size than the image.
         """
         label = read_label(self.label)
         if label.shape != size:
             raise DatasetError(
-                f"{self.label}: is {label.shape}, expected the photo's {size} ({self.image})"
+                f"{self.label}: expected the size of {self.image}, {size}, found {label.shape}"
             )
         return label == self.class_id + 1, label == IGNORE
 
 
 def readable_items(items: Sequence[Item]) -> tuple[list[Item], list[tuple[str, str]]]:
-    """The items whose photo and label can be read, and (photo, reason) of the others."""
-    good, unread = [], []
+    """The items whose image and label can be read, and (image, reason) of the others."""
+    readable, unreadable = [], []
     for item in items:
         try:
             item.read_truth(item.read_image().shape[:2])
         except (ImageError, DatasetError) as error:
-            unread.append((item.photo, str(error)))
+            unreadable.append((item.photo, str(error)))
         else:
-            good.append(item)
-    return good, unread
+            readable.append(item)
+    return readable, unreadable
 
 
 class Problem(NamedTuple):
-    """An image that is left out. `role` is "trn" or "val"; `missing`: a file of it is not there."""
+    """An image left out. `role` is "trn" or "val"; `missing`: one of its files is absent."""
 
     role: str
     image: str
@@ -76,11 +76,11 @@ class Fold:
 
     Attributes
     ----------
-    train, validation : items of seen classes, from different photos
+    train, validation : items of seen classes, from different images
     test : items of unseen classes, each once
-    seen_test : items of seen classes from the photos that are tested on, each once
-    episodes : for each item of `test`, how often the published 1000 episodes have it
-    problems : images that cannot be used, of both roles
+    seen_test : items of seen classes from the test images, each once
+    episodes : how often each item of `test` occurs in the published 1000 episodes, (n,) int
+    problems : images of both roles that cannot be used
     """
 
     benchmark: Benchmark
@@ -115,10 +115,10 @@ def open_fold(
     ----------
     benchmark : "pascal" or "coco"
     lists : path, optional
-        Lists of pairs: a JSON file made by us, or a folder of published ones. By default they are
-        made from the label maps, which takes a while for COCO.
+        Lists of pairs: a JSON file written here, or a folder of published ones. By default they
+        are generated from the label maps, which takes a while for COCO.
     validation_share : float
-        Share of the training photos that is kept from training, to choose weights and parameters.
+        Share of the training images that is held back to choose weights and parameters.
 
     Raises
     ------
@@ -126,24 +126,24 @@ def open_fold(
         The data or the lists are missing; the fold does not exist.
     """
     rules = benchmark_of(benchmark)
-    rules.class_ids(fold, "val")  # before files are read: is there such a fold?
+    rules.class_ids(fold, "val")  # raises for a fold that does not exist, before files are read
     tree = open_tree(benchmark, data_dir)
     pairs = _read_lists(rules, tree, lists)
     places = _places(tree)
-    kept, held = _split(pairs.train_pairs(fold), validation_share)
+    train, validation = _split(pairs.train_pairs(fold), validation_share)
     problems = _problems(tree, pairs)
     once = list(dict.fromkeys(pairs.test_pairs(fold)))
     seen = [
         ImageClass(name, c) for c in rules.class_ids(fold, "trn") for name in pairs.images["val"][c]
     ]
     published = Counter(episodes(pairs, fold, "published"))
-    for role, listed in (("trn", [*kept, *held]), ("val", [*once, *seen])):
+    for role, listed in (("trn", [*train, *validation]), ("val", [*once, *seen])):
         problems += _absent(role, listed, places)
     return Fold(
         rules,
         fold,
-        _items(kept, places),
-        _items(held, places),
+        _items(train, places),
+        _items(validation, places),
         _items(once, places),
         _items(dict.fromkeys(seen), places),
         np.array([published[pair] for pair in once if pair.image in places]),
@@ -152,7 +152,7 @@ def open_fold(
 
 
 def _problems(tree: Tree, lists: Lists) -> list[Problem]:
-    """What was wrong when the lists were made from the label maps."""
+    """Problems met when the lists were generated from the label maps."""
     if not lists.problems:
         return []
     files = {
@@ -160,11 +160,11 @@ def _problems(tree: Tree, lists: Lists) -> list[Problem]:
         for role, listed in tree.labelled().items()
         for image, photo, mask in listed
     }
-    found = []
+    problems = []
     for image, reason in lists.problems:
         role, *paths = files.get(image, ("trn",))
-        found.append(Problem(role, image, reason, not all(path.is_file() for path in paths)))
-    return found
+        problems.append(Problem(role, image, reason, not all(path.is_file() for path in paths)))
+    return problems
 
 
 def _absent(
@@ -175,10 +175,13 @@ def _absent(
     absent = [name for name in names if name not in places]
     if names and len(absent) == len(names):
         raise DatasetError(
-            f"none of {len(names)} listed images is there (first: {absent[0]}); check the data "
+            f"expected {len(names)} listed images, found none (first: {absent[0]}); check the data "
             "with `python -m pipeline check-data`, or use lists of your images"
         )
-    return [Problem(role, name, "listed, but without image or label map", True) for name in absent]
+    return [
+        Problem(role, name, "listed, but its image or label map is missing", True)
+        for name in absent
+    ]
 
 
 def _read_lists(rules: Benchmark, tree: Tree, lists: str | Path | None) -> Lists:
@@ -190,7 +193,7 @@ def _read_lists(rules: Benchmark, tree: Tree, lists: str | Path | None) -> Lists
 
 
 def _places(tree: Tree) -> dict[str, tuple[str, Path, Path]]:
-    """Name in the lists -> photo id, photo, label."""
+    """Name in the lists -> image id, image, label."""
     places = {}
     for photo in tree.photos():
         label = tree.mask_path(photo)
@@ -201,16 +204,16 @@ def _places(tree: Tree) -> dict[str, tuple[str, Path, Path]]:
 
 
 def _items(pairs: Iterable[ImageClass], places: Mapping[str, tuple[str, Path, Path]]) -> list[Item]:
-    found = []
-    for pair in pairs:
-        if pair.image in places:
-            photo, image, label = places[pair.image]
-            found.append(Item(photo, pair.class_id, image, label))
-    return found
+    return [
+        Item(photo, pair.class_id, image, label)
+        for pair in pairs
+        if pair.image in places
+        for photo, image, label in [places[pair.image]]
+    ]
 
 
 def _split(pairs: Sequence[ImageClass], share: float) -> tuple[list[ImageClass], list[ImageClass]]:
-    """Pairs for training and for validation; all pairs of a photo stay together."""
+    """Pairs for training and for validation; all pairs of an image stay together."""
     photos = sorted({pair.image for pair in pairs})
     order = np.random.default_rng(0).permutation(len(photos))
     held = {photos[i] for i in order[: round(share * len(photos))]}

@@ -1,4 +1,4 @@
-"""SAZS's settings as typed records: name, type, range, default and meaning of each, in one place.
+"""SAZS's settings as typed records: the one place for name, type, range, default and meaning.
 
 `python sazs.py` offers them under their published names (`pipeline.click_options`).
 """
@@ -19,7 +19,7 @@ Autocast = Literal["none", "bf16", "fp16"]
 
 @dataclass(frozen=True)
 class Flag:
-    """The names of an option where they are not those of its field."""
+    """Names of an option that differ from the name of its field."""
 
     names: tuple[str, ...]
 
@@ -28,7 +28,7 @@ class Flag:
 
 
 class Options(BaseModel):
-    """A record of settings; a wrong one is a `SettingError` that names it."""
+    """A record of settings; an invalid one raises a `SettingError` that names it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -46,7 +46,7 @@ class Options(BaseModel):
 
 
 class DataOptions(Options):
-    """Which images, classes and text embeddings; where results go; on which device."""
+    """Images, classes and text embeddings; the folder of the results; the device."""
 
     data_dir: Annotated[Path, Flag("-d", "--data-dir")] = Field(
         default=Path("datasets"), description="Folder of the data sets."
@@ -76,19 +76,24 @@ class DataOptions(Options):
         default=None, description="Lists of (image, class): our JSON, or a published folder."
     )
     validation_share: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of training images kept to choose weights by."
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of training images held back to choose weights by.",
     )
     mode: Mode = Field(
         default="corrected", description="As mended, or as published: docs/protocols.md."
     )
     input_side: int = Field(
-        default=512, ge=0, description="Square that tested images are squashed to; 0: none."
+        default=512,
+        ge=0,
+        description="Side of the square that test images are resized to; 0: none.",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
 
 class _Recipe(Options):
-    """What decides the weights of a run and does not depend on network and benchmark."""
+    """Settings that determine the weights and whose defaults suit every network and benchmark."""
 
     arch: str = Field(
         default="vitl16_384", description="Network; `python sazs.py archs` lists them."
@@ -127,21 +132,21 @@ class _Recipe(Options):
     @model_validator(mode="after")
     def _check_crop(self) -> _Recipe:
         if self.crop % 16:
-            raise ValueError(
+            raise SettingError(
                 f"crop size {self.crop}: expected a multiple of 16, so that the output of every "
                 "network is an eighth of it"
             )
         if self.arch.startswith("drn") and self.batch_size < 2:
-            raise ValueError(
+            raise SettingError(
                 "batch_size: the batch norm of DRN needs at least 2 samples per step in training"
             )
         return self
 
 
 class Recipe(_Recipe):
-    """What decides the weights of a training run, besides the data.
+    """Settings that, together with the data, determine the weights of a training run.
 
-    `init` is "hub", a path, or "none": where the backbone starts from.
+    `init` is where the backbone starts from: "hub", a path, or "none".
     """
 
     init: str = "hub"
@@ -152,7 +157,7 @@ class Recipe(_Recipe):
 
 
 class RecipeOptions(_Recipe):
-    """A recipe in which None stands for what was published for network and benchmark."""
+    """A recipe in which None stands for the published value of network and benchmark."""
 
     init: str | None = Field(
         default=None,
@@ -169,13 +174,13 @@ class RecipeOptions(_Recipe):
     )
 
     def completed(self, **published: Any) -> Recipe:
-        """The recipe with `published` values where none was given."""
+        """The recipe with `published` values for settings that are None."""
         given = {key: value for key, value in self.model_dump().items() if value is not None}
         return Recipe(**{**published, **given})
 
 
 class Running(Options):
-    """How a training run proceeds, besides its recipe."""
+    """Settings of a training run that are not part of its recipe."""
 
     workers: Annotated[int, Flag("-j", "--workers")] = Field(
         default=2, ge=0, description="Processes that read samples; 0 reads in the main one."
@@ -190,15 +195,16 @@ class Running(Options):
         default=0, ge=0, description="Steps between checkpoints; 0: every epoch."
     )
     validation_items: int = Field(
-        default=400, ge=0, description="Most items that are scored after an epoch."
+        default=400, ge=0, description="Largest number of items scored after an epoch."
     )
 
 
 class StartOptions(Options):
-    """Whether a run resumes."""
+    """Whether a training run resumes."""
 
     resume: Path | None = Field(
-        default=None, description="Checkpoint to resume from; found in the folder by itself."
+        default=None,
+        description="Checkpoint to resume from. Default: the one in the folder, if any.",
     )
     restart: bool = Field(default=False, description="Start over: ignore the folder's checkpoint.")
     eig_dir: Annotated[Path | None, Flag("--eig_dir")] = Field(
@@ -207,14 +213,14 @@ class StartOptions(Options):
 
 
 class ScoringOptions(Options):
-    """What a test scores, and with what."""
+    """Settings of a test."""
 
-    arch: str | None = Field(default=None, description="Network, where the weights do not say it.")
+    arch: str | None = Field(default=None, description="Network, if the weights do not record it.")
     weights: Annotated[Path | None, Flag("--resume", "--pretrained")] = Field(
         default=None, description="Weights to test."
     )
     untrained: bool = Field(
-        default=False, description="Test randomly initialised weights of --arch: what chance gives."
+        default=False, description="Test randomly initialised weights of --arch, as a baseline."
     )
     eig_dir: Annotated[Path | None, Flag("--eig_dir")] = Field(
         default=None, description="Eigenvectors: shards, or published PNGs."
@@ -232,7 +238,7 @@ class ScoringOptions(Options):
         default=False, description="Score the seen classes of the tested images too."
     )
     pictures: int = Field(
-        default=6, ge=0, description="Best and worst cases shown on the page, each."
+        default=6, ge=0, description="Number of best and of worst cases shown on the page."
     )
     autocast: Autocast = "none"
     workers: Annotated[int, Flag("-j", "--workers")] = Field(

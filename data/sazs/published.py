@@ -1,7 +1,7 @@
 """The published PASCAL-5i and COCO-20i list files: read them, and compare lists with them.
 
-Of the published lists only their counts and hashes are kept here (`published_lists.json`): photos
-and pairs per role, and the SHA-256 of the sorted entries, per fold for PASCAL, per class for COCO.
+Only the counts and hashes of the published lists are kept here (`published_lists.json`): images and
+pairs per role, and the SHA-256 of the sorted entries, per fold for PASCAL, per class for COCO.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from data.trees.voc import PASCAL_5I
 
 @functools.cache
 def published() -> dict[str, Any]:
-    """Counts and hashes of the published lists: benchmark -> role -> photos, pairs, sha256."""
+    """Counts and hashes of the published lists: benchmark -> role -> images, pairs, sha256."""
     file = importlib.resources.files("data.sazs") / "published_lists.json"
     return json.loads(file.read_text("utf-8"))
 
@@ -34,7 +34,7 @@ def published() -> dict[str, Any]:
 def read_lists(benchmark: Benchmark, folder: str | Path) -> Lists:
     """Read the published files: `{trn,val}/fold{0..3}.txt` for PASCAL, `.pkl` for COCO.
 
-    A folder `train` is read where there is no `trn`.
+    The folder `train` is read if there is no `trn`.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def _read_pascal(place: Path, role: str, fold: int, images: dict[int, list[str]]
 
 
 def _read_coco(place: Path, role: str, fold: int, images: dict[int, list[str]]) -> None:
-    """A pickle maps class id to a list of photos; a class has the same list in every fold."""
+    """A pickle maps class id to a list of images; a class has the same list in every fold."""
     path = place / f"fold{fold}.pkl"
     try:
         with path.open("rb") as file:
@@ -87,24 +87,24 @@ def _read_coco(place: Path, role: str, fold: int, images: dict[int, list[str]]) 
     for class_id in COCO_20I.class_ids(fold, role):
         listed = content.get(class_id) if isinstance(content, dict) else None
         if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
-            raise DatasetError(f"{path}: expected a list of photos for class {class_id}")
+            raise DatasetError(f"{path}: expected a list of images for class {class_id}")
         if images[class_id] and images[class_id] != listed:
-            raise DatasetError(f"{path}: class {class_id} is listed otherwise in another fold")
+            raise DatasetError(f"{path}: class {class_id} has another list than in another fold")
         images[class_id] = listed
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Loads dicts, lists, strings and numbers, and refuses whatever would need code."""
+    """Load dicts, lists, strings and numbers, and refuse whatever would run code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it wants to run {module}.{name}; a list has no need to")
+        raise pickle.UnpicklingError(f"it would run {module}.{name}, which a list does not need")
 
 
 def compare(lists: Lists) -> list[Finding]:
     """Compare lists with the published counts and hashes, one finding per role.
 
-    Lists from the full set must be equal. From a subset of the photos no class can have more pairs
-    than published, and that is all that can be checked.
+    Lists of the full set must be equal. For a subset of the images, all that can be checked is that
+    no class has more pairs than published.
     """
     if lists.benchmark.name not in published():
         what = f"lists of {lists.benchmark.name}; none were published to compare them with"
@@ -119,7 +119,7 @@ def compare(lists: Lists) -> list[Finding]:
         photos = lists.photos[role]
         if 0 < photos < expected["photos"]:
             excess = _differing(counts, expected["pairs"], only_more=True)
-            scope = f"{what}, from {photos} of {expected['photos']} photos"
+            scope = f"{what}, from {photos} of {expected['photos']} images"
             if excess:
                 findings.append(Finding("warning", f"{scope}; too many: {excess}", where))
             else:
@@ -128,7 +128,7 @@ def compare(lists: Lists) -> list[Finding]:
             differing = _differing(counts, expected["pairs"], only_more=False)
             findings.append(Finding("warning", f"{what}; differing: {differing}", where))
         elif _hashes(lists, role) != expected["sha256"]:
-            findings.append(Finding("warning", f"{what}; equal counts, other photos", where))
+            findings.append(Finding("warning", f"{what}; equal counts, other images", where))
         else:
             findings.append(Finding("ok", f"{what}; the same pairs", where))
     return findings

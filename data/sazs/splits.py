@@ -1,10 +1,10 @@
-"""PASCAL-5i and COCO-20i: classes of each fold, and lists of (photo, class) pairs from the masks.
+"""PASCAL-5i and COCO-20i: classes of each fold, and lists of (image, class) pairs from the masks.
 
 The published lists carry no licence, so they are not part of this package: `generate` makes them
-again from the masks, `data.sazs.published` reads them where a user has them, and compares.
+from the masks, and `data.sazs.published` reads them where a user has them, and compares.
 
-A class id counts from 0; its value in a mask is the id + 1. `trn` photos are trained on, `val`
-photos are tested on; in each fold the classes of the other three folds are seen.
+Class ids count from 0; the value in a mask is the id + 1. `trn` images are for training, `val`
+images for test; in each fold the classes of the other three folds are seen.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BENCHMARKS = {d.name: d.benchmark for d in DATASETS.values() if d.benchmark is n
 
 
 class ImageClass(NamedTuple):
-    """A photo and a class that is present in it. `image` is named as in the published lists."""
+    """An image and a class that is present in it. `image` is named as in the published lists."""
 
     image: str
     class_id: int
@@ -48,10 +48,10 @@ def benchmark_of(dataset: str) -> Benchmark:
 
 @dataclass
 class Lists:
-    """For each role and class the photos that show it, in list order.
+    """For each role and class the images that show it, in list order.
 
-    `photos` counts the masks that were read per role (0 for lists that were read from files);
-    `problems` are photos that could not be judged, as (image, reason).
+    `photos` counts the masks read per role (0 for lists read from files); `problems` are images
+    whose classes could not be determined, as (image, reason).
     """
 
     benchmark: Benchmark
@@ -66,7 +66,7 @@ class Lists:
         return [ImageClass(image, c) for c in seen for image in self.images["trn"][c]]
 
     def test_pairs(self, fold: int) -> list[ImageClass]:
-        """Pairs of the held-out classes: by photo for PASCAL, class by class for COCO."""
+        """Pairs of the held-out classes: by image for PASCAL, class by class for COCO."""
         held_out = self.benchmark.class_ids(fold, "val")
         pairs = [ImageClass(image, c) for c in held_out for image in self.images["val"][c]]
         return pairs if self.benchmark.interleaved else sorted(pairs)
@@ -118,19 +118,19 @@ class Lists:
 def generate(tree: Tree, *, workers: int | None = None) -> Lists:
     """Make the lists of a PASCAL or COCO tree from its masks.
 
-    A photo whose mask is missing, of another size, or of other values goes to `Lists.problems`.
+    An image whose mask is missing, of another size, or of other values goes to `Lists.problems`.
 
     Raises
     ------
     DatasetError
-        The tree is of another kind, or its lists of photos are missing.
-    DatasetError
-        The tree has no photos.
+        The tree is of another kind, has no images, or its lists of images are missing.
     """
     members, benchmark = tree.labelled(), benchmark_of(tree.name)
     lists = Lists(benchmark, {role: {c: [] for c in range(benchmark.classes)} for role in ROLES})
     tasks = [(benchmark, role, *labelled) for role in ROLES for labelled in sorted(members[role])]
-    for role, image, class_ids, problem in ordered_map(_judge, tasks, workers=workers, chunk=64):
+    for role, image, class_ids, problem in ordered_map(
+        _classes_of, tasks, workers=workers, chunk=64
+    ):
         if problem:
             lists.problems.append((image, problem))
         else:
@@ -140,8 +140,8 @@ def generate(tree: Tree, *, workers: int | None = None) -> Lists:
     return lists
 
 
-def _judge(task: tuple[Benchmark, str, str, Path, Path]) -> tuple[str, str, list[int], str]:
-    """Role, image, class ids that the image is listed under, and what is wrong, if anything."""
+def _classes_of(task: tuple[Benchmark, str, str, Path, Path]) -> tuple[str, str, list[int], str]:
+    """Role, image, class ids that the image is listed under, and the problem, if any."""
     benchmark, role, image, photo, mask = task
     try:
         labels = read_label(mask)

@@ -1,7 +1,7 @@
-"""What SAZS does to a photo and its label map for training.
+"""Augmentation of SAZS's training samples.
 
-Images are (H, W, 3) uint8 RGB and label maps (H, W) uint8. Chance comes from the generator that is
-passed in, so a sample depends on its own seed and on no worker.
+Images are (H, W, 3) uint8 RGB and label maps (H, W) uint8. Random numbers come from the generator
+that is passed in, so a sample depends on its seed alone, not on the worker.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from data.pictures import IGNORE
 
 MEAN = (0.29010095242892997, 0.32808144844279574, 0.28696394422942517)
 STD = (0.1829540508368939, 0.18656561047509476, 0.18447508988480435)
-"""What images are normalised with: of pixels scaled to 0..1, RGB. Cityscapes' statistics, which
-SAZS publishes for both of its data sets."""
+"""Mean and deviation of RGB pixels, scaled to 0..1, that images are normalised with: those of
+Cityscapes, which SAZS publishes for both of its data sets."""
 
 
 def augment(
@@ -29,17 +29,17 @@ def augment(
     scale: float = 2.0,
     crop: int = 512,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Turn, scale, crop and mirror at random, in this order.
+    """Rotate, scale, crop and mirror at random, in this order.
 
     Parameters
     ----------
     rotate
-        Largest angle in degrees; whole angles are drawn. 0 for none.
+        Largest angle in degrees; whole degrees are drawn. 0 for none.
     scale
-        Largest factor, and one over the smallest. 0 for none.
+        Largest factor, and inverse of the smallest. 0 for none.
     crop
-        Side of the square that is cut, in pixels; what is missing at the right and the bottom is
-        black, and 255 in the labels.
+        Side of the square crop in pixels; padding at the right and bottom is black, 255 in the
+        labels.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def augment(
 
 
 def turned(image: np.ndarray, labels: np.ndarray, angle: int) -> tuple[np.ndarray, np.ndarray]:
-    """Turn about the centre by degrees, counter-clockwise; the size stays.
+    """Rotate about the centre by `angle` degrees counter-clockwise; the size stays.
 
     Beyond its borders the image is mirrored, at the top and left without the outermost pixel, at
     the bottom and right with it (as published); the labels are 255 there.
@@ -76,7 +76,7 @@ def turned(image: np.ndarray, labels: np.ndarray, angle: int) -> tuple[np.ndarra
     if angle == 0:
         return image, labels
     height, width = labels.shape
-    # As far as a corner of the window can reach outside, and a pixel for interpolation.
+    # How far a corner of the window can reach outside, plus a pixel for interpolation.
     reach = math.ceil(math.sin(math.radians(abs(angle))) * max(height, width) / 2) + 2
     window = (reach, reach, reach + width, reach + height)
     rows, columns = (_mirrored(length, reach) for length in (height, width))
@@ -88,7 +88,7 @@ def turned(image: np.ndarray, labels: np.ndarray, angle: int) -> tuple[np.ndarra
 
 
 def _mirrored(length: int, reach: int) -> np.ndarray:
-    """Indices -reach .. length + reach - 1, folded back into the range as `turned` says."""
+    """Indices -reach .. length + reach - 1, folded back into the range as in `turned`."""
     period = max(2 * length - 1, 1)
     index = np.mod(np.arange(-reach, length + reach), period)
     return np.where(index < length, index, period - index)
@@ -106,7 +106,7 @@ def scaled(image: np.ndarray, labels: np.ndarray, factor: float) -> tuple[np.nda
 def cropped(
     image: np.ndarray, labels: np.ndarray, side: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a square at random; too small a picture is completed at the right and the bottom."""
+    """Crop a square at random; an image that is too small is padded at the right and bottom."""
     height, width = labels.shape
     top = int(rng.integers(max(height - side, 0) + 1))
     left = int(rng.integers(max(width - side, 0) + 1))

@@ -1,1 +1,1 @@
-"""Data that needs no download: a generated world, and the photos of scikit-image."""
+"""Data that needs no download: a generated world, and the images of scikit-image."""

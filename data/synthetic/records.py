@@ -31,7 +31,7 @@ WORLD = Dataset(
 
 SAMPLES = Dataset(
     "samples",
-    "scikit-image's sample photos",
+    "scikit-image's sample images",
     folder_tree,
     generator=Generator(
         lambda folder, images, seed: samples.write_photos(folder),

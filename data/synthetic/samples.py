@@ -1,4 +1,4 @@
-"""The photos that scikit-image carries: real pictures on any machine, with no download."""
+"""The images that come with scikit-image: real images without a download."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ WORDS = {
 
 
 def write_photos(folder: str | Path) -> list[Path]:
-    """Copy the photos to `folder`.
+    """Copy the images to `folder` and return their paths.
 
     Raises
     ------
     FileNotFoundError
-        The installed scikit-image lacks one of them; names it.
+        The installed scikit-image lacks one of them; the error names it.
     """
     source = importlib.resources.files("skimage.data")
     written = []

@@ -1,7 +1,7 @@
-"""Pictures of the generated world: textured objects on textured grounds, with their label map.
+"""Images of the generated world: textured objects on textured backgrounds, with their label map.
 
-An object is a shape, a texture and a colour; each of the three can be told from the picture alone.
-Everything is drawn from the generator that is passed in.
+An object has a shape, a texture and a colour, each of which can be recognised from the image alone.
+All random numbers come from the generator that is passed in.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from data.pictures import IGNORE
 
-# Two tones each: the object's body and its pattern.
+# Two tones each: of the body and of the pattern.
 COLOURS = {
     "red": ((196, 38, 40), (247, 150, 132)),
     "yellow": ((231, 183, 24), (255, 240, 170)),
@@ -24,7 +24,7 @@ COLOURS = {
 TEXTURES = ("striped", "dotted", "checked", "marbled")
 SHAPES = ("disc", "square", "triangle", "star", "cross")
 
-# Dull, so that no ground passes for an object: sand, moss, slate, clay, fog, wood.
+# Dull, so that no background is taken for an object: sand, moss, slate, clay, fog, wood.
 _GROUNDS = (
     ((190, 172, 140), (150, 132, 104)),
     ((104, 112, 84), (140, 146, 112)),
@@ -37,7 +37,7 @@ _GROUNDS = (
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One class of objects; its words in this order are its name."""
+    """One class of objects; the three words in this order are its name."""
 
     texture: str
     colour: str
@@ -51,7 +51,7 @@ class Thing:
 def draw_scene(
     things: list[tuple[int, Thing]], size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a picture of (label, thing) pairs, the later ones in front.
+    """Draw an image of (label, thing) pairs, the later ones in front.
 
     Parameters
     ----------
@@ -63,12 +63,12 @@ def draw_scene(
     image
         (H, W, 3) uint8 RGB.
     labels
-        (H, W) uint8: 0 ground, the given labels, and 255 two pixels to either side of an outline.
+        (H, W) uint8: 0 background, the given labels, and 255 within two pixels of an outline.
     """
     canvas = _ground(size, rng)
     labels = np.zeros(size, np.uint8)
     for (label, thing), (centre, radius) in zip(
-        things, _places(len(things), size, rng), strict=True
+        things, _layout(len(things), size, rng), strict=True
     ):
         coverage = _draw_thing(canvas, thing, centre, radius, rng)
         labels[coverage > 0.5] = label
@@ -93,7 +93,7 @@ def _noise(
 
 
 def _ground(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """One ground, or two that meet at a slanted line."""
+    """One background, or two that meet at a slanted line."""
     canvas = _surface(size, rng)
     if rng.random() < 0.6:
         height, width = size
@@ -115,7 +115,7 @@ def _surface(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     return first + share * (second - first)
 
 
-def _places(
+def _layout(
     count: int, size: tuple[int, int], rng: np.random.Generator
 ) -> list[tuple[tuple[float, float], float]]:
     """Centre (x, y) and radius of each object: the farthest apart of a few random layouts."""
@@ -182,7 +182,7 @@ def _draw_thing(
     radius: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Paint a thing with its shadow onto `canvas` (float RGB); returns its coverage, 0 to 1."""
+    """Paint a thing and its shadow onto `canvas` (float RGB); return its coverage, 0 to 1."""
     height, width = canvas.shape[:2]
     turn, squeeze = rng.uniform(0, 2 * np.pi), rng.uniform(0.88, 1.12)
     cos, sin = np.cos(turn), np.sin(turn)

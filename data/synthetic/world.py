@@ -2,8 +2,8 @@
 
 Twenty classes, each a texture, a colour and a shape ("striped red disc"), in four folds of five as
 in PASCAL-5i. Every word of a held-out class occurs in classes of each other fold, and the text
-embedding of a class is the normalised sum of the vectors of its words: what was learned of the
-words transfers to the class. Most photos show classes of one fold only.
+embedding of a class is the normalised sum of the vectors of its words: what is learned about
+the words transfers to the class. Most images show classes of one fold only.
 
 The same seed gives the same bytes, whatever the number of workers.
 """
@@ -31,7 +31,8 @@ CLASSES_PER_FOLD = PASCAL_5I.classes // FOLDS
 PHOTO_SIZE = (240, 320)
 DIMENSIONS = 512
 
-# Photos of one fold alone, so that a held-out class is hardly seen as background in training.
+# Share of images with classes of one fold only, so that in training a held-out class rarely occurs
+# as background.
 _ONE_FOLD = 0.85
 
 
@@ -62,7 +63,7 @@ def vocabulary(fold: int | None = None) -> Vocabulary:
 
 
 def text_embeddings(texts: Sequence[str]) -> np.ndarray:
-    """Unit rows (n, 512) float32: the normalised sum of a fixed random vector for each word."""
+    """Unit rows (n, 512) float32: the normalised sum of a fixed random vector per word."""
     rows = np.zeros((len(texts), DIMENSIONS))
     for row, text in zip(rows, texts, strict=True):
         for word in text.lower().split():
@@ -71,25 +72,25 @@ def text_embeddings(texts: Sequence[str]) -> np.ndarray:
 
 
 def photo_ids(photos: int) -> list[str]:
-    """Ids of the photos that `write` makes, the training photos first."""
+    """Ids of the images that `write` makes, the training images first."""
     return [f"world_{number:06d}" for number in range(photos)]
 
 
 def write(
     root: str | Path, *, photos: int = 560, seed: int = 0, workers: int | None = None
 ) -> Path:
-    """Write the world under `{root}/VOC2012`: photos, masks, lists, class names and embeddings.
+    """Write the world under `{root}/VOC2012`: images, masks, lists, class names and embeddings.
 
-    Beside the published folders there are `class_names.txt`, `text_embeddings.npy` (rows in the
-    order of the names) and, written last, `world.json` with the seed and the numbers.
+    Next to the published folders there are `class_names.txt`, `text_embeddings.npy` (rows in the
+    order of the names) and, written last, `world.json` with the seed and the counts.
 
     Parameters
     ----------
     photos
-        Number of photos, two sevenths of them in the list `val`, the others in `trainaug`. The
-        photos go through the classes in turn, so that all occur alike.
+        Number of images, two sevenths of them in the list `val`, the others in `trainaug`. The
+        images cycle through the classes, so that all occur equally often.
     workers
-        Processes; by default one for each core.
+        Processes; by default one per core.
 
     Returns
     -------

@@ -28,38 +28,42 @@ def load_embeddings(
     Raises
     ------
     VocabularyError
-        The file cannot be read, holds something else, or has another number of rows.
+        The file cannot be read, is not a table of numbers, or has the wrong number of rows.
     """
     path = Path(path)
     rows = np.asarray(_read(path))
     if rows.ndim != 2 or rows.dtype.kind not in "fiu":
         raise VocabularyError(
-            f"{path}: expected a table of numbers, one row a class; found {rows.dtype} {rows.shape}"
+            f"{path}: expected a table of numbers, one row per class; found {rows.dtype} "
+            f"{rows.shape}"
         )
     if vocabulary is not None and len(rows) != len(vocabulary):
         raise VocabularyError(
-            f"{path}: expected {len(vocabulary)} rows, one for each class of {vocabulary.name}, "
+            f"{path}: expected {len(vocabulary)} rows, one per class of {vocabulary.name}, "
             f"found {len(rows)}"
         )
     rows = rows.astype(np.float32)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     bad = np.flatnonzero(~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0))
     if bad.size:
-        raise VocabularyError(f"{path}: row {bad[0]} is zero or not finite ({bad.size} such rows)")
+        raise VocabularyError(
+            f"{path}: expected finite rows other than zero, found {bad.size} others, the first in "
+            f"row {bad[0]}"
+        )
     return rows / lengths if normalise else rows
 
 
 def centred(rows: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-    """Unit rows (n, d) less the mean of those of seen classes, unit again; float32.
+    """Unit rows (n, d) minus their mean over seen classes, normalised again; float32.
 
     CLIP's embeddings of class names point nearly the same way (cosines of 0.7 to 0.9 among VOC's).
-    Without what they share, a network from fresh weights has less to learn before it can tell them
-    apart, and no unseen name lies nearest to everything.
+    Without their common part, a network with randomly initialised weights has less to learn before
+    it can distinguish them, and no unseen name is nearest to everything.
 
     Raises
     ------
     VocabularyError
-        Fewer than two seen classes: nothing is left of one.
+        Fewer than two seen classes: centring one leaves nothing.
     """
     if len(vocabulary.seen_ids) < 2:
         raise VocabularyError(

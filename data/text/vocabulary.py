@@ -1,7 +1,6 @@
 """Classes as one object: names, synonyms, which are seen, label values and colours.
 
-A class id is a place in `names`. Nothing else in the project keeps a second list of classes that
-would have to agree with it.
+A class id is an index into `names`. No other list of classes exists that would have to agree.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 from data.errors import VocabularyError
 
 OTHERS = "others"
-"""What SAZS calls everything that is not the class asked for."""
+"""SAZS's name for everything outside the class that is looked for."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,11 @@ class Vocabulary:
     Parameters
     ----------
     name
-        What messages call it: a set's name or a file's path.
+        Name in messages: that of a data set, or the path of a file.
     names
         One per class, all different; `", "` separates synonyms.
     unseen
-        Ids of the classes whose masks are withheld from training.
+        Ids of the classes that have no masks in training.
     label_ids
         Value of each class in the data set's published label maps.
     ignore
@@ -61,7 +60,9 @@ class Vocabulary:
             )
         if not self.unseen <= set(range(len(self))):
             stray = sorted(self.unseen - set(range(len(self))))
-            raise VocabularyError(f"{self.name}: unseen ids {stray} are not of {len(self)} classes")
+            raise VocabularyError(
+                f"{self.name}: expected unseen ids of {len(self)} classes, found {stray}"
+            )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -85,7 +86,7 @@ class Vocabulary:
         return palette(np.arange(1, len(self) + 1))
 
     def synonyms(self, class_id: int) -> list[str]:
-        """The words for a class: its name cut at each comma and space."""
+        """The synonyms of a class: its name split at ", "."""
         return synonyms(self.names[class_id])
 
     def index(self, name: str) -> int:
@@ -121,19 +122,19 @@ class Vocabulary:
         table[list(self.label_ids)] = np.arange(len(self))
         return table
 
-    def check_length(self, found: int, what: str) -> None:
-        """Raise `VocabularyError` unless something has one entry for each class."""
-        if found != len(self):
+    def check_length(self, length: int, what: str) -> None:
+        """Raise `VocabularyError` unless `what` has one entry per class."""
+        if length != len(self):
             raise VocabularyError(
-                f"{what}: expected {len(self)} classes, as in {self.name}, found {found}"
+                f"{what}: expected {len(self)} classes, as in {self.name}, found {length}"
             )
 
 
 def palette(ids: np.ndarray) -> np.ndarray:
     """Colours of class ids by the rule of the PASCAL VOC development kit; 0 is black.
 
-    The bits of the id are dealt to red, green and blue in turn and fill each from its highest bit
-    down, so that all ids below 2^24 differ.
+    The bits of the id go to red, green and blue in turn and fill each from its highest bit down, so
+    that all ids below 2^24 have different colours.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ def builtin(key: str) -> Vocabulary:
     """A vocabulary that comes with the package, by the stem of its file in `vocabularies/`.
 
     "coco_stuff" (171, 15 unseen), "voc" (20, 5 unseen) and "ade20k_full" (847, 275 unseen) are
-    ZegFormer's, spelt as there; "pascal" and "coco" have no unseen classes of their own.
+    ZegFormer's, with their spelling; "pascal" and "coco" have no unseen classes of their own.
     """
     folder = importlib.resources.files("data.text") / "vocabularies"
     known = sorted(entry.name.removesuffix(".json") for entry in folder.iterdir())
@@ -174,12 +175,12 @@ def from_names(names: Sequence[str], *, name: str = "class names") -> Vocabulary
 
 
 def from_file(path: str | Path, *, expected: int | None = None) -> Vocabulary:
-    """Read class names: a text file with one a line, a JSON list, or a file like the built-in ones.
+    """Read class names: text with one per line, a JSON list, or a file like the built-in ones.
 
     Raises
     ------
     VocabularyError
-        The file cannot be read, or has not the `expected` number of names; names the file.
+        The file cannot be read, or does not have the `expected` number of names; names the file.
     """
     path = Path(path)
     try:
@@ -193,7 +194,7 @@ def from_file(path: str | Path, *, expected: int | None = None) -> Vocabulary:
     if expected is not None and len(vocabulary) != expected:
         raise VocabularyError(
             f"{path}: expected {expected} class names, found {len(vocabulary)}; "
-            "one name a line, without a line for the background"
+            "write one name per line, without the background"
         )
     return vocabulary
 
@@ -213,4 +214,6 @@ def _from_json(name: str, content: object) -> Vocabulary:
             int(content.get("ignore", 255)),
         )
     except (TypeError, ValueError) as error:
-        raise VocabularyError(f"{name}: expected lists of numbers beside the names") from error
+        raise VocabularyError(
+            f"{name}: expected lists of numbers for unseen and label_ids"
+        ) from error

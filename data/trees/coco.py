@@ -22,8 +22,8 @@ PUBLISHED_PHOTOS = {
 class CocoTree(Tree):
     """Photos in `train{year}` and `val{year}` of `{root}/COCO2014`, COCO2017, coco, or `root`.
 
-    The 2014 and 2017 sets are the same photos, dealt differently: only one year is read, the first
-    that is found.
+    The 2014 and 2017 sets are the same images, split differently, so only one year is read: the
+    first that exists.
     """
 
     name = "coco"
@@ -31,13 +31,13 @@ class CocoTree(Tree):
     def __init__(self, root: str | Path) -> None:
         root = Path(root)
         bases = (root / "COCO2014", root / "COCO2017", root / "coco", root)
-        places = list(product(bases, ("2014", "2017")))
-        found = (
+        candidates = list(product(bases, ("2014", "2017")))
+        present = (
             (base, year)
-            for base, year in places
+            for base, year in candidates
             if (base / f"train{year}").is_dir() or (base / f"val{year}").is_dir()
         )
-        base, self.year = next(found, places[0])
+        base, self.year = next(present, candidates[0])
         super().__init__(base)
 
     @property
@@ -62,7 +62,7 @@ class CocoTree(Tree):
             folder = self.root / "annotations" / split
             if members[role] and not (folder.is_dir() and any(folder.glob("*.png"))):
                 raise DatasetError(
-                    f"{folder}: no label maps there; make them first: python -m pipeline coco-masks"
+                    f"{folder}: expected label maps, found none; run: python -m pipeline coco-masks"
                 )
         return members
 
@@ -71,7 +71,7 @@ class CocoTree(Tree):
         for split in self.splits:
             folder = self.root / split
             if not folder.is_dir():
-                joined.notes.append(f"{folder} is missing; its photos are not part of this run")
+                joined.notes.append(f"{folder} is missing; its images are not part of this run")
                 continue
             listing = list_pictures(folder, split=split)
             joined.photos += listing.photos
@@ -79,7 +79,7 @@ class CocoTree(Tree):
             joined.notes += listing.notes
         if not joined.photos:
             folders = " or ".join(str(self.root / split) for split in self.splits)
-            raise DatasetError(f"no photos: expected pictures in {folders}. Get {self._archives()}")
+            raise DatasetError(f"no images: expected images in {folders}. Get {self._archives()}")
         joined.photos.sort(key=lambda photo: photo.id)
         return joined
 
@@ -92,12 +92,12 @@ class CocoTree(Tree):
         for split in self.splits:
             published = PUBLISHED_PHOTOS[split]
             where = self.root / split
-            photos = f"{split}.zip of the COCO site, unpacked into {self.root}"
-            findings.append(counted(f"photos {split}", where, ".jpg", published, photos))
+            how = f"{split}.zip of the COCO site, unpacked into {self.root}"
+            findings.append(counted(f"images {split}", where, ".jpg", published, how))
 
             instances = self.instances_path(split)
-            what, there = f"official instances of {split}", instances.is_file()
-            level, how = ("ok", "") if there else ("missing", annotations)
+            what, exists = f"official instances of {split}", instances.is_file()
+            level, how = ("ok", "") if exists else ("missing", annotations)
             findings.append(Finding(level, what, instances, how))
 
             how = f"`python -m pipeline coco-masks` makes them from {instances.name}"

@@ -1,13 +1,13 @@
-"""COCO's official instance annotations, painted as one label map per photo.
+"""COCO's official instance annotations, painted as one label map per image.
 
 Values are 0 for background and the category's rank among the 80, by ascending id, plus 1. Instances
 are painted in file order, a later one over an earlier; crowd regions, which COCO outlines only
 loosely, stay background; polygons are filled with their outline, each vertex at the pixel that
 holds it. This is how the masks behind the published COCO-20i lists were made: with it the rule of
-`data.sazs.splits` gives them exactly on the photos we could compare (docs/data.md).
+`data.sazs.splits` reproduces them exactly on the images that we could compare (docs/data.md).
 
-A file of 600,000 annotations is a third of a gigabyte and takes ten times that once parsed, so only
-the place of each annotation in the file is kept; workers parse the few they paint.
+A file of 600,000 annotations has a third of a gigabyte and needs ten times that once parsed, so
+only the position of each annotation is kept; workers parse the few that they paint.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PHOTOS_PER_TASK = 64
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedPhoto:
-    """One photo of an annotation file, with the byte ranges of its annotations in that file."""
+    """One image of an annotation file, with the byte ranges of its annotations in that file."""
 
     id: str
     height: int
@@ -60,14 +60,14 @@ def index_instances(path: str | Path) -> Instances:
     Raises
     ------
     DatasetError
-        The file cannot be read, is no JSON, or lacks the official fields or the 80 categories.
+        The file cannot be read, is not JSON, or lacks the official fields or the 80 categories.
     """
     path = Path(path)
     photos: dict[int, tuple[str, int, int]] = {}
     spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
     categories: set[int] = set()
     try:
-        # One byte a character and no newline changed: places in the text are places in the file.
+        # One byte per character, newlines unchanged: offsets in the text are offsets in the file.
         with path.open(encoding="latin-1", newline="") as file:
             text = file.read()
         for table, start, end, entry in _entries(text):
@@ -80,7 +80,7 @@ def index_instances(path: str | Path) -> Instances:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(
             f"{path}: cannot be read as COCO's instance annotations ({error!r}); "
-            "unpack it again from the official archive"
+            "extract it again from the official archive"
         ) from error
     if len(categories) != CLASSES:
         raise DatasetError(
@@ -89,7 +89,7 @@ def index_instances(path: str | Path) -> Instances:
         )
     if spans.keys() - photos.keys():
         unlisted = min(spans.keys() - photos.keys())
-        raise DatasetError(f"{path}: annotations of photo {unlisted}, which it does not list")
+        raise DatasetError(f"{path}: annotations of image {unlisted}, which it does not list")
     annotated = [
         # The text was read as Latin-1; names are UTF-8.
         AnnotatedPhoto(Path(name.encode("latin-1").decode()).stem, height, width, tuple(spans[key]))
@@ -161,12 +161,13 @@ def paint(
 
 
 def write_masks(instances: Instances, folder: str | Path, *, workers: int | None = None) -> int:
-    """Paint every photo of an index into `{folder}/{id}.png`; photos that have a mask are skipped.
+    """Paint every image of an index into `{folder}/{id}.png`; images that have a mask are skipped.
 
     Parameters
     ----------
     workers
-        Processes; by default one for each core this process may use. The bytes do not depend on it.
+        Processes; by default one per core that this process may use. The output does not depend
+        on it.
 
     Returns
     -------
@@ -176,7 +177,7 @@ def write_masks(instances: Instances, folder: str | Path, *, workers: int | None
     Raises
     ------
     DatasetError
-        An annotation cannot be painted; names the photo. Masks written so far remain.
+        An annotation cannot be painted; names the image. Masks written so far remain.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -197,7 +198,9 @@ def _write_some(task: tuple[Path, list[AnnotatedPhoto], dict[int, int], Path]) -
             annotations = [json.loads(content[start:end]) for start, end in photo.spans]
             try:
                 labels = paint(annotations, label_of, photo.height, photo.width)
+            except DatasetError as error:
+                raise DatasetError(f"{path}: image {photo.id}: {error}") from error
             except (ValueError, KeyError, TypeError) as error:
-                raise DatasetError(f"{path}: photo {photo.id}: {error!r}") from error
+                raise DatasetError(f"{path}: image {photo.id}: {error!r}") from error
             write_png(folder / f"{photo.id}.png", labels, durable=False)
     return len(photos)

@@ -1,4 +1,4 @@
-"""One record per data set: all that the pipeline and the benchmarks know of it."""
+"""One record per data set: everything that the pipeline and the benchmarks know about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from data.trees.tree import Tree
 
 @dataclass(frozen=True)
 class Generator:
-    """How the images of a data set are made that needs no download.
+    """How the images of a data set without a download are made.
 
     write : called with (folder, number of images, seed); writes a tree into the folder
     ids : called with the number of images; their ids, sorted, before any is written
@@ -34,7 +34,7 @@ class Dataset:
     tree : callable
         Makes the tree from its root and from which images are wanted, "all" or "listed".
     root_setting : str or None
-        The setting that names its root; None: it lies below `datasets_root`, or is generated.
+        The setting that names its root; None if it lies below `datasets_root` or is generated.
     masks_in_tree : bool
         Whether masks go into the root of the tree, as `{name}_k{K}`, where published code looks
         for them; otherwise among the results.
@@ -60,7 +60,7 @@ class Dataset:
         Raises
         ------
         SettingError
-            `photos` is not "all", or for a data set with lists "listed".
+            `photos` is neither "all" nor, for a data set with lists, "listed".
         """
         return self.tree(Path(root), photos)
 

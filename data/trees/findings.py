@@ -1,4 +1,4 @@
-"""Lines of a check: what of a data set is there, what is not, and how to get it."""
+"""Findings of a check: which parts of a data set are present, and how to get the others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 class Finding:
     """One line of a check: `level` is "ok", "warning" or "missing".
 
-    `what` was looked for, at `where`; `how` says how to get it, empty where nothing is to be done.
+    `what` was expected at `where`; `how` tells how to get it, empty if nothing is to be done.
     """
 
     level: str
@@ -26,20 +26,20 @@ class Finding:
 
 
 def counted(what: str, folder: Path, suffix: str, published: int, how: str) -> Finding:
-    """Count the files of `folder` that end in `suffix` against the published number."""
+    """Compare the number of files in `folder` that end in `suffix` with the published one."""
     if not folder.is_dir():
         return Finding("missing", what, folder, how)
     return compared(what, folder, len(_stems(folder, suffix)), published, how)
 
 
-def compared(what: str, where: Path, found: int, published: int, how: str = "") -> Finding:
-    """A found number against the published one: equal, a subset, or more than there should be."""
-    if found == published:
-        return Finding("ok", f"{what}, {found} as published", where)
-    if found == 0:
+def compared(what: str, where: Path, count: int, published: int, how: str = "") -> Finding:
+    """Compare a count with the published one: equal, a subset, or more than there should be."""
+    if count == published:
+        return Finding("ok", f"{what}, {count} as published", where)
+    if count == 0:
         return Finding("missing", f"{what}, none of {published}", where, how)
-    relation = "a subset" if found < published else "more than there should be"
-    return Finding("warning", f"{what}, {found} of {published} published, {relation}", where, how)
+    relation = "a subset" if count < published else "more than there should be"
+    return Finding("warning", f"{what}, {count} of {published} published, {relation}", where, how)
 
 
 def complete(what: str, folder: Path, suffix: str, ids: Set[str]) -> Finding:
@@ -50,9 +50,9 @@ def complete(what: str, folder: Path, suffix: str, ids: Set[str]) -> Finding:
     first = ", ".join(absent[:3])
     return Finding(
         "warning",
-        f"{what}, {len(absent)} of {len(ids)} are not there (first: {first})",
+        f"{what}, {len(absent)} of {len(ids)} are missing (first: {first})",
         folder,
-        f"add {absent[0]}{suffix} and its like, or take the ids out of the lists",
+        f"add {absent[0]}{suffix} and the others, or remove the ids from the lists",
     )
 
 

@@ -12,7 +12,7 @@ from data.trees.tree import Listing, Photo, Tree, all_images, list_pictures, sho
 
 
 class FolderTree(Tree):
-    """Any folder of pictures and its subfolders; `a/b c.jpg` has the id `a__b c`."""
+    """Any folder of images and its subfolders; `a/b c.jpg` has the id `a__b c`."""
 
     name = "folder"
 
@@ -24,7 +24,7 @@ class FolderTree(Tree):
 
     def _list(self) -> Listing:
         if not self.root.is_dir():
-            raise DatasetError(f"no photos: there is no folder {self.root}")
+            raise DatasetError(f"no images: {self.root} is not a folder")
         joined = Listing()
         taken: dict[str, Path] = {}
         for folder in _subfolders(self.root):
@@ -40,13 +40,13 @@ class FolderTree(Tree):
             joined.problems += listing.problems
             for photo in listing.photos:
                 if photo.id in taken:
-                    reason = f"has the same id as {taken[photo.id]}, which was taken"
+                    reason = f"has the same id as {taken[photo.id]}, which is used"
                     joined.problems.append((shown(str(photo.path.relative_to(self.root))), reason))
                 else:
                     taken[photo.id] = photo.path
                     joined.photos.append(photo)
         if not joined.photos:
-            raise DatasetError(f"{self.root}: no picture in this folder or those below it")
+            raise DatasetError(f"{self.root}: no image in this folder or those below it")
         joined.photos.sort(key=lambda photo: photo.id)
         return joined
 
@@ -54,8 +54,8 @@ class FolderTree(Tree):
         try:
             count, problems = len(self.photos()), len(self.problems())
         except DatasetError as error:
-            return [Finding("missing", str(error), self.root, "put pictures there")]
-        findings = [Finding("ok", f"{count} photos", self.root)]
+            return [Finding("missing", str(error), self.root, "put images there")]
+        findings = [Finding("ok", f"{count} images", self.root)]
         if problems:
             findings.append(Finding("warning", f"{problems} files that cannot be used", self.root))
         return findings
@@ -63,17 +63,17 @@ class FolderTree(Tree):
 
 def _subfolders(root: Path) -> list[Path]:
     """`root` and the folders below it without hidden ones; links are followed, loops are not."""
-    found, seen = [], {root.resolve()}
+    folders, visited = [], {root.resolve()}
     for folder, names, _ in os.walk(root, followlinks=True):
-        found.append(Path(folder))
-        kept = []
+        folders.append(Path(folder))
+        new = []
         for name in sorted(names):
             target = Path(folder, name).resolve()
-            if not name.startswith(".") and target not in seen:
-                seen.add(target)
-                kept.append(name)
-        names[:] = kept
-    return found
+            if not name.startswith(".") and target not in visited:
+                visited.add(target)
+                new.append(name)
+        names[:] = new  # os.walk descends into these
+    return folders
 
 
 folder_tree = all_images(FolderTree)

@@ -12,7 +12,7 @@ _IMAGE = re.compile(rf"(.*?)(?:{'|'.join(map(re.escape, SUFFIXES))})(?:\s|$)", r
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """Lines of a text file without surrounding space; blank ones and a byte order mark left out.
+    """Stripped lines of a text file, without blank ones and byte order mark.
 
     Raises
     ------

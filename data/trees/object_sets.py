@@ -30,7 +30,7 @@ from data.trees.lists import read_ids
 
 VOID = 255
 LEAST_REGION = 100
-"""Pixels: smaller regions of a label map are crumbs of its outlines, no objects."""
+"""Pixels: smaller regions of a label map are remnants of its outlines, not objects."""
 SALIENCY = {
     "ECSSD": ("images", "ground_truth_mask"),
     "DUT-OMRON": ("DUT-OMRON-image", "pixelwiseGT-new-PNG"),
@@ -80,7 +80,7 @@ def open_object_set(
     Raises
     ------
     DatasetError
-        No known layout, or a listed image that is not there.
+        The layout is unknown, or a listed image is missing.
     """
     root = Path(root)
     for place in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
@@ -95,13 +95,13 @@ def open_object_set(
             return _chosen(_saliency(root / images, root / masks), listed, root)
     raise DatasetError(
         f"{root}: expected the layout of VOC (JPEGImages), COCO (annotations), CUB "
-        f"(bounding_boxes.txt) or {', '.join(SALIENCY)}; found none of them"
+        f"(bounding_boxes.txt) or {', '.join(SALIENCY)}; found none"
     )
 
 
 def _chosen(images: list[ObjectImage], listed: str | Path | None, root: Path) -> list[ObjectImage]:
     if not images:
-        raise DatasetError(f"{root}: no image with known objects")
+        raise DatasetError(f"{root}: expected images with known objects, found none")
     images.sort(key=lambda image: image.id)
     if listed is None:
         return images
@@ -110,7 +110,7 @@ def _chosen(images: list[ObjectImage], listed: str | Path | None, root: Path) ->
     missing = [name for name in wanted if name not in by_id]
     if missing:
         raise DatasetError(
-            f"{listed}: {len(missing)} images are not in {root}, the first is {missing[0]}"
+            f"{listed}: {len(missing)} images are not in {root} (first: {missing[0]})"
         )
     return [by_id[name] for name in sorted(set(wanted))]
 
@@ -140,11 +140,11 @@ def _voc(root: Path, split: str | None) -> list[ObjectImage]:
 def _voc_ids(root: Path, split: str | None) -> list[str]:
     if split is None:
         return sorted(path.stem for path in (root / "JPEGImages").glob("*.jpg"))
-    places = [root / "ImageSets" / kind / f"{split}.txt" for kind in ("Segmentation", "Main")]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
-        raise DatasetError(f"{root / 'ImageSets'}: no list {split}.txt; expected {places[0]}")
-    return read_ids(found)
+    lists = [root / "ImageSets" / kind / f"{split}.txt" for kind in ("Segmentation", "Main")]
+    for path in lists:
+        if path.is_file():
+            return read_ids(path)
+    raise DatasetError(f"{root / 'ImageSets'}: no list {split}.txt; expected {lists[0]}")
 
 
 def _voc_truth(annotation: Path | None, label: Path | None) -> Callable[[], Truth]:
@@ -166,7 +166,7 @@ def read_voc_boxes(path: Path) -> np.ndarray:
     Raises
     ------
     DatasetError
-        The file is no VOC annotation.
+        The file is not a VOC annotation.
     """
     boxes = []
     try:
@@ -178,7 +178,7 @@ def read_voc_boxes(path: Path) -> np.ndarray:
             left, top, right, bottom = corners
             boxes.append((left - 1, top - 1, right - left + 1, bottom - top + 1))
     except (OSError, ElementTree.ParseError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(f"{path}: is no VOC annotation ({error})") from error
+        raise DatasetError(f"{path}: not a VOC annotation ({error})") from error
     return np.array(boxes, np.float64).reshape(-1, 4)
 
 
@@ -210,7 +210,7 @@ def _coco(root: Path, split: str | None) -> list[ObjectImage]:
         names = ", ".join(path.stem.removeprefix("instances_") for path in files) or "none"
         raise DatasetError(
             f"{root / 'annotations'}: expected one instances_{split or 'SPLIT'}.json, found "
-            f"{names}; name the split"
+            f"{names}; give its name as split"
         )
     split = files[0].stem.removeprefix("instances_")
     try:
@@ -229,7 +229,7 @@ def _coco(root: Path, split: str | None) -> list[ObjectImage]:
             if annotations[image["id"]]
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{files[0]}: is no COCO instance file ({error!r})") from error
+        raise DatasetError(f"{files[0]}: not a COCO instance file ({error!r})") from error
 
 
 def _coco_truth(

@@ -1,7 +1,7 @@
-"""What every tree of photos has: ids and paths, what is wrong with it, what belongs where.
+"""Trees: folders of images in a known layout, with ids, paths and problems.
 
-A tree lists its folders lazily, once. Every file with a picture's name becomes either one `Photo`
-of its own id or one problem; other files are counted in a note.
+A tree lists its folders once, at first use. Every file named like an image becomes either a `Photo`
+with a unique id or a problem; other files are counted in a note.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A photo of a tree. `split` names the list or folder it came by, where the tree has any."""
+    """An image of a tree. `split` names the list or folder it belongs to, if the tree has any."""
 
     id: str
     path: Path
@@ -43,7 +43,7 @@ class Labelled(NamedTuple):
 
 @dataclass
 class Listing:
-    """Photos sorted by id; problems as (id, reason); notes on files that are no pictures."""
+    """Images sorted by id; problems as (id, reason); notes on other files."""
 
     photos: list[Photo] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
@@ -51,10 +51,10 @@ class Listing:
 
 
 class Tree(ABC):
-    """A folder of photos in a known layout.
+    """A folder of images in a known layout.
 
-    `name` is the layout's name and `root` the folder in which its parts lie; both are set before
-    anything is read, so a tree can be opened, and checked, where nothing is there yet.
+    `name` is that of the layout and `root` the folder that holds its parts; both are set before
+    anything is read, so that a tree can be opened and checked before any file exists.
     """
 
     name: str
@@ -67,11 +67,11 @@ class Tree(ABC):
 
     @abstractmethod
     def check(self) -> list[Finding]:
-        """Which folders, lists and masks are there, and how to get what is not."""
+        """Which folders, lists and masks are present, and how to get the others."""
 
     @abstractmethod
     def mask_path(self, photo: Photo) -> Path | None:
-        """Where the label map of a photo belongs, whether or not it is there; None without any."""
+        """Path of the label map of an image, which may not exist; None in a tree without any."""
 
     def labelled(self) -> dict[str, list[Labelled]]:
         """Images with label maps of each role of a benchmark ("trn", "val").
@@ -79,7 +79,7 @@ class Tree(ABC):
         Raises
         ------
         DatasetError
-            The tree has no lists or no label maps; says how to get them.
+            The tree has no lists or no label maps; the message tells how to get them.
         """
         raise DatasetError(f"lists: the data set {self.name!r} has no benchmark")
 
@@ -88,40 +88,40 @@ class Tree(ABC):
         return self._list()
 
     def photos(self) -> list[Photo]:
-        """Every readable name, sorted by id.
+        """Every image, sorted by id.
 
         Raises
         ------
         DatasetError
-            The folder is missing or holds no picture.
+            The folder is missing or holds no image.
         """
         return list(self._listing.photos)
 
     def problems(self) -> list[tuple[str, str]]:
-        """What can never be processed, as (id, reason), for the quarantine. Raises as `photos`."""
+        """Files that cannot be processed, as (id, reason); raises as `photos`."""
         return list(self._listing.problems)
 
     def notes(self) -> list[str]:
-        """What was left aside without being a photo, one line each. Raises as `photos`."""
+        """Files that were ignored because they are not images, in words. Raises as `photos`."""
         return list(self._listing.notes)
 
 
 def all_images(make: Callable[[Path], Tree]) -> Callable[[Path, str], Tree]:
-    """`make` as `Dataset.tree` takes it, for trees that cannot tell which images are listed."""
+    """Turn `make` into a `Dataset.tree`, for layouts without lists of images."""
 
     def tree(root: Path, photos: str) -> Tree:
-        made = make(root)
+        opened = make(root)
         if photos != "all":
-            raise SettingError(f'photos: expected "all" for {made.name}, found {photos!r}')
-        return made
+            raise SettingError(f'photos: expected "all" for {opened.name}, found {photos!r}')
+        return opened
 
     return tree
 
 
 def list_pictures(folder: Path, *, split: str | None = None, prefix: str = "") -> Listing:
-    """List the pictures directly in `folder`; an id is `prefix` + the file's stem.
+    """List the images directly in `folder`; an id is `prefix` + the file's stem.
 
-    Of two pictures with one stem, the first by `SUFFIXES` keeps the id and the other is a problem
+    Of two images with one stem, the first by `SUFFIXES` keeps the id and the other is a problem
     under its full name. Raises `DatasetError` where the folder is missing.
     """
     pictures, listing, others = [], Listing(), []
@@ -142,10 +142,10 @@ def list_pictures(folder: Path, *, split: str | None = None, prefix: str = "") -
     taken: dict[str, str] = {}
     for _, name, photo_id in sorted(pictures):
         if _NOT_TEXT.search(photo_id):
-            reason = "its name is not text on one line"
+            reason = "its name has control characters or is not UTF-8"
             listing.problems.append((shown(prefix + name), reason))
         elif photo_id in taken:
-            reason = f"has the same id as {taken[photo_id]}, which was taken"
+            reason = f"has the same id as {taken[photo_id]}, which is used"
             listing.problems.append((prefix + name, reason))
         else:
             taken[photo_id] = name
@@ -153,7 +153,7 @@ def list_pictures(folder: Path, *, split: str | None = None, prefix: str = "") -
     listing.photos.sort(key=lambda photo: photo.id)
     listing.problems.sort()
     if others:
-        listing.notes.append(f"{folder}: {_some(others)} left aside, not named like a picture")
+        listing.notes.append(f"{folder}: {_some(others)} ignored: not named like an image")
     return listing
 
 
@@ -165,7 +165,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _no_file(entry: os.DirEntry[str]) -> str | None:
-    """Why an entry with a picture's name is no file; "" for a folder, None for a file."""
+    """Why an entry with an image's name is no file; "" for a folder, None for a file."""
     try:
         if entry.is_file():
             return None

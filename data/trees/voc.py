@@ -30,7 +30,7 @@ class PascalTree(Tree):
     Parameters
     ----------
     photos
-        "all": every picture of JPEGImages; "listed": those that a list names or that have a mask.
+        "all": every image of JPEGImages; "listed": those that a list names or that have a mask.
     """
 
     name = "pascal"
@@ -39,9 +39,9 @@ class PascalTree(Tree):
         if photos not in ("all", "listed"):
             raise SettingError(f'photos: expected "all" or "listed", found {photos!r}')
         root = Path(root)
-        places = (root / "VOC2012", root / "VOCdevkit" / "VOC2012", root)
-        found = (place for place in places if (place / "JPEGImages").is_dir())
-        super().__init__(next(found, places[0]))
+        candidates = (root / "VOC2012", root / "VOCdevkit" / "VOC2012", root)
+        present = (folder for folder in candidates if (folder / "JPEGImages").is_dir())
+        super().__init__(next(present, candidates[0]))
         self._only_listed = photos == "listed"
 
     @property
@@ -81,7 +81,7 @@ class PascalTree(Tree):
 
     def _list(self) -> Listing:
         if not self.images.is_dir():
-            raise DatasetError(f"no photos: expected the folder {self.images}. Get {_ARCHIVE}")
+            raise DatasetError(f"no images: expected the folder {self.images}. Get {_ARCHIVE}")
         listing = list_pictures(self.images)
         lists = self.lists()
         split_of = _splits(lists)
@@ -90,26 +90,25 @@ class PascalTree(Tree):
             Photo(photo.id, photo.path, split_of.get(photo.id)) for photo in listing.photos
         ]
         listing.problems += [
-            (photo_id, f"listed in {split_of[photo_id]}.txt, but {self.images} has no such photo")
+            (photo_id, f"listed in {split_of[photo_id]}.txt, but not in {self.images}")
             for photo_id in sorted(split_of.keys() - known)
         ]
         if self._only_listed:
             self._keep_listed(listing)
         if not listing.photos:
-            raise DatasetError(f"{self.images}: no photo to work on")
+            raise DatasetError(f"{self.images}: expected images, found none")
         return listing
 
     def _keep_listed(self, listing: Listing) -> None:
         masked = {path.stem for path in self.masks.glob("*.png")} if self.masks.is_dir() else set()
-        kept = [photo for photo in listing.photos if photo.split or photo.id in masked]
-        left = len(listing.photos) - len(kept)
-        if left:
-            listing.notes.append(f"{self.images}: {left} photos have neither a mask nor a list")
-        listing.photos = kept
+        listed = [photo for photo in listing.photos if photo.split or photo.id in masked]
+        if others := len(listing.photos) - len(listed):
+            listing.notes.append(f"{self.images}: {others} images have neither a mask nor a list")
+        listing.photos = listed
 
     def check(self) -> list[Finding]:
         findings = [
-            counted("photos", self.images, ".jpg", PUBLISHED_PHOTOS, _ARCHIVE),
+            counted("images", self.images, ".jpg", PUBLISHED_PHOTOS, _ARCHIVE),
             counted("augmented masks", self.masks, ".png", PUBLISHED_MASKS, _AUGMENTED),
         ]
         lists = self.lists()
@@ -117,12 +116,12 @@ class PascalTree(Tree):
             where = self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
             what = f"list {name}"
             if name not in lists:
-                how = f"one photo id a line, {published} published; it comes with the masks"
+                how = f"one image id per line, {published} published; it comes with the masks"
                 findings.append(Finding("missing", what, where, how))
             else:
                 findings.append(compared(what, where, len(lists[name]), published, ""))
         for what, folder, suffix in (
-            ("photos of listed ids", self.images, ".jpg"),
+            ("images of listed ids", self.images, ".jpg"),
             ("masks of listed ids", self.masks, ".png"),
         ):
             if folder.is_dir():
@@ -131,10 +130,10 @@ class PascalTree(Tree):
 
 
 def _splits(lists: dict[str, list[str]]) -> dict[str, str]:
-    """List that an id belongs to. Lists overlap (trainval holds val); the telling ones win."""
-    telling = [name for name in ("val", "trainaug", "train") if name in lists]
+    """List that an id belongs to. Lists overlap (trainval holds val); narrower ones come first."""
+    narrow = [name for name in ("val", "trainaug", "train") if name in lists]
     split_of: dict[str, str] = {}
-    for name in [*telling, *sorted(lists.keys() - set(telling))]:
+    for name in [*narrow, *sorted(lists.keys() - set(narrow))]:
         for photo_id in lists[name]:
             split_of.setdefault(photo_id, name)
     return split_of

@@ -1,9 +1,9 @@
-"""Official label maps -> label maps of class ids, for ZegFormer: one pass, all cores, resumable.
+"""Convert official label maps to label maps of class ids for ZegFormer; resumable.
 
-Every source is decoded once, and the outputs that are missing are written from it, each whole or
-not at all, so a run that was stopped continues where it was. Classes that an output does not have
-become its ignore value; values that are neither a class nor void of the set end the run, because
-the files are of another archive. Nothing is resampled.
+Each source is decoded once, and the missing outputs are written from it, each whole or not at all,
+so that an interrupted run resumes. Classes that an output does not have become its ignore value;
+values that are neither a class nor void end the run, because the files are from another archive.
+Nothing is resampled.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Conversion:
-    """One source label map and what is made of it.
+    """One source label map and its outputs.
 
-    outputs : (path, "seen", "unseen" or "all") each; in the classes of `vocabulary`
-    photo : (official image, where the published layout has it), linked; or None
+    outputs : (path, "seen", "unseen" or "all") of each; in the classes of `vocabulary`
+    photo : (official image, its path in the published layout), to be linked; or None
     decode : name of a function in `DECODERS`
     archive : what the source should be, for the error message
     """
@@ -88,12 +88,12 @@ def _is_known(vocabulary: str) -> np.ndarray:
 
 
 def convert(task: Conversion) -> str:
-    """Write what is missing of a conversion; returns why it could not be done, or "".
+    """Write the missing outputs of a conversion; return why that failed, or "".
 
     Raises
     ------
     DatasetError
-        The source has values of another numbering: it is of another archive.
+        The source has values of another numbering, so it is from another archive.
     """
     try:
         missing = task.missing
@@ -117,37 +117,37 @@ def _check_values(task: Conversion, labels: np.ndarray) -> None:
     if len(strange):
         shown = ", ".join(map(str, strange[:5])) + (", ..." if len(strange) > 5 else "")
         raise DatasetError(
-            f"{task.source}: has the values {shown}, which are neither a class nor void; expected "
-            f"{task.archive}. Nothing of this run was kept"
+            f"{task.source}: expected {task.archive}; found the values {shown}, neither classes "
+            "nor void. The files written by this run were removed"
         )
 
 
-def _link(photo: Path, place: Path) -> None:
+def _link(photo: Path, link: Path) -> None:
     if not photo.is_file():
-        raise ImageError(photo, "there is no such file")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if not place.exists():
-        place.unlink(missing_ok=True)  # a link to a file that was moved
-        place.symlink_to(photo.resolve())
+        raise ImageError(photo, "no such file")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.exists():
+        link.unlink(missing_ok=True)  # a link to a file that was moved
+        link.symlink_to(photo.resolve())
 
 
 def run(
     tasks: Sequence[Conversion], *, workers: int | None = None, progress: Progress | None = None
 ) -> tuple[int, list[str]]:
-    """Convert what is not converted yet.
+    """Run the conversions that are not done yet.
 
     Returns
     -------
-    (number of sources converted now, reasons of those that could not be read)
+    (number of sources converted by this call, reasons of those that could not be read)
 
     Raises
     ------
     DatasetError
-        See `convert`. The outputs of this run are removed: others may have been taken for classes
-        that they are not.
+        See `convert`. The outputs of this run are removed, since other values of the same archive
+        may have passed for classes.
     """
     todo = [task for task in tasks if not task.done]
-    log.info("%d label maps, %d of them done before", len(tasks), len(tasks) - len(todo))
+    log.info("%d label maps, %d of them already converted", len(tasks), len(tasks) - len(todo))
     outputs = [path for task in todo for path, _ in task.missing]
     try:
         failed = _converted(todo, workers, progress)
@@ -173,36 +173,36 @@ def _converted(
 
 
 def count_check(what: str, folder: Path, published: int, how: str) -> Finding:
-    """How many files `folder` has against the published number."""
-    found = sum(1 for _ in folder.iterdir()) if folder.is_dir() else 0
-    return compared(what, folder, found, published, how)
+    """Compare the number of files in `folder` with the published one."""
+    count = sum(1 for _ in folder.iterdir()) if folder.is_dir() else 0
+    return compared(what, folder, count, published, how)
 
 
 def pictures(folder: Path, how: str) -> dict[str, Path]:
-    """Stem -> path of the pictures of `folder`, whatever the case of their endings, sorted.
+    """Path by stem of the images in `folder`, sorted; endings may be in any case.
 
     Raises
     ------
     DatasetError
-        No such folder, or no picture in it; `how` says what belongs there.
+        The folder or images in it are missing; the message ends with `how`.
     """
     paths = (
         {photo.id: photo.path for photo in list_pictures(folder).photos} if folder.is_dir() else {}
     )
     if not paths:
-        raise DatasetError(f"{folder}: no images there; {how}")
+        raise DatasetError(f"{folder}: expected images, found none; {how}")
     return paths
 
 
 def write_class_names(vocabulary: Vocabulary, folder: Path, names: dict[str, str]) -> None:
-    """The published JSON lists of class names, {subset: file name}; those there are left alone."""
+    """Write the published JSON lists of class names, {subset: file name}, that do not exist."""
     for subset, name in names.items():
         path, content = folder / name, list(vocabulary.subset(subset).names)
         if not path.is_file():
             with atomic_path(path) as temporary:
                 temporary.write_text(json.dumps(content))
         elif _read_json(path) != content:
-            log.warning("%s: holds other names than %s; left as it is", path, vocabulary.name)
+            log.warning("%s: has other names than %s; not overwritten", path, vocabulary.name)
 
 
 def _read_json(path: Path) -> object:

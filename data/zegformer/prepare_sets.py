@@ -1,4 +1,4 @@
-"""Which official files make up COCO-Stuff, VOC and ADE20K-Full, and what is made of each.
+"""The official files of COCO-Stuff, VOC and ADE20K-Full, and the label maps made from them.
 
 | set | wanted under the root | from |
 |---|---|---|
@@ -65,26 +65,26 @@ def prepare(
     ----------
     name : one of `NAMES`
     root : folder of all data sets
-    progress : called with (done, of) after each label map
+    progress : called with (number done, total) after each label map
 
     Returns
     -------
-    (reasons of label maps that could not be read, counts against the published ones)
+    (why label maps could not be read, comparison of counts with the published ones)
 
     Raises
     ------
     DatasetError
-        The official files are not there, or are of another archive.
+        The official files are missing or from another archive.
     """
     makers = {"coco-stuff": _coco_stuff, "voc": _voc, "ade20k-full": _ade20k_full}
     if name not in makers:
-        raise DatasetError(f"{name!r}: choose {', '.join(NAMES)}")
-    tasks, made = makers[name](root)
+        raise DatasetError(f"data set: expected one of {', '.join(NAMES)}, found {name!r}")
+    tasks, outputs = makers[name](root)
     _, failed = run(tasks, workers=workers, progress=progress)
     vocabulary, folder, lists = CLASS_NAMES[name]
     write_class_names(builtin(vocabulary), root / folder, lists)
     counts = PUBLISHED[name].items()
-    return failed, [count_check(f"{name} {part}", made / part, n, _HOW) for part, n in counts]
+    return failed, [count_check(f"{name} {part}", outputs / part, n, _HOW) for part, n in counts]
 
 
 def _coco_stuff(root: Path) -> tuple[list[Conversion], Path]:
@@ -134,8 +134,8 @@ def _voc_sources(root: Path, split: str) -> list[tuple[str, Path, Path | None]]:
     listed /= f"{'trainaug' if split == 'train' else split}.txt"
     if not listed.is_file():
         raise DatasetError(
-            f"neither {raw} nor {listed} is there; put VOC 2012 with SegmentationClassAug and its "
-            "list trainaug.txt there"
+            f"expected {raw} or {listed}, found neither; put VOC 2012 with SegmentationClassAug "
+            "and its list trainaug.txt there"
         )
     masks, images = pictures(voc.masks, _HOW), pictures(voc.images, _HOW)
     return [
@@ -176,14 +176,14 @@ def _ade_index(root: Path, path: Path) -> list[tuple[str, str]]:
         index = array_pickles.read(path)
         entries = list(zip(index["folder"], index["filename"], strict=True))
         if not all(_is_inside(folder, name) for folder, name in entries):
-            raise DatasetError(f"{path}: names files outside of {root}; take the official index")
+            raise DatasetError(f"{path}: names files outside {root}; use the official index")
         return entries
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror}); {_HOW}") from error
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
         raise DatasetError(
-            f"{path}: no index of ADE20K: expected a pickle with lists `folder` and `filename`, "
-            f"without code ({error})"
+            f"{path}: not an index of ADE20K; expected a pickle with lists `folder` and `filename` "
+            f"and without code ({error})"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The data sets of ZegFormer by their published names: their images, labels and classes.
+"""ZegFormer's data sets by their published names: images, labels and classes.
 
 Labels are maps of class ids in the order of the set's vocabulary, as `data.zegformer.prepare`
 writes them.
@@ -38,31 +38,32 @@ def read_pair(pair: Pair, *, classes: int, ignore: int) -> tuple[np.ndarray, np.
 
     Parameters
     ----------
-    classes : number of classes that the labels count from 0
+    classes : number of classes; labels count from 0
     ignore : label value without a class
 
     Raises
     ------
     ImageError
-        One of them cannot be read; the label is of another size or vocabulary; or the image is
-        turned by its EXIF data in a way that leaves open whether the label is turned with it.
+        One of them cannot be read; the label is of another size or vocabulary; or the EXIF
+        orientation of the image leaves open whether the label is to be rotated too.
     """
     image, label = read_image(pair.image), read_label(pair.label)
     turned = orientation(pair.image)
     if label.shape != image.shape[:2]:
-        note = f" after turning it by its EXIF orientation {turned}" if turned > 1 else ""
+        note = f" after applying EXIF orientation {turned}" if turned > 1 else ""
         raise ImageError(
-            pair.label, f"is of size {label.shape}, but its image {image.shape[:2]}{note}"
+            pair.label,
+            f"expected the size of its image, {image.shape[:2]}{note}, found {label.shape}",
         )
     if turned in (2, 3, 4) or (turned > 4 and label.shape[0] == label.shape[1]):
         raise ImageError(
             pair.image,
-            f"has EXIF orientation {turned}, so its label map may be upright or not; store both "
-            "upright, without EXIF orientation",
+            f"has EXIF orientation {turned}, so its label map may or may not be upright; store "
+            "both upright, without EXIF orientation",
         )
     top = int(label.max(initial=0, where=label != ignore))
     if top >= classes:
-        raise ImageError(pair.label, f"has class {top}, but there are {classes}, counted from 0")
+        raise ImageError(pair.label, f"expected classes 0 to {classes - 1}, found {top}")
     return image, label
 
 
@@ -95,7 +96,7 @@ class LabelledSet:
         Raises
         ------
         DatasetError
-            A folder is missing, or no image has a label; says how to make it.
+            A folder is missing, or no image has a label; the message tells how to make it.
         """
         images, labels = (self._paths(root / folder) for folder in (self.images, self.labels))
         both = sorted(images.keys() & labels.keys())
@@ -123,7 +124,7 @@ class LabelledSet:
             )
         listing = list_pictures(folder)
         for name, reason in listing.problems[:_SHOWN]:
-            log.warning("%s: %s: %s: left out", self.name, folder / name, reason)
+            log.warning("%s: %s: %s; ignored", self.name, folder / name, reason)
         return {photo.id: photo.path for photo in listing.photos}
 
 
@@ -154,20 +155,20 @@ def _sets() -> list[LabelledSet]:
             "ade20k-full",
         ),
     }
-    found = []
-    for name, base, photos, labels, subset in rows:
+    sets = []
+    for name, base, split, labels, subset in rows:
         images, annotations, vocabulary, command = kinds[base]
-        found.append(
+        sets.append(
             LabelledSet(
                 name,
-                f"{base}/{images}/{photos}",
+                f"{base}/{images}/{split}",
                 f"{base}/{annotations}/{labels}",
                 vocabulary,
                 subset,
                 command,
             )
         )
-    return found
+    return sets
 
 
 SETS = {entry.name: entry for entry in _sets()}
@@ -181,10 +182,10 @@ def labelled_set(name: str) -> LabelledSet:
     Raises
     ------
     DatasetError
-        Unknown; lists the known ones.
+        There is none; the message lists the known ones.
     """
     if name not in SETS:
-        raise DatasetError(f"data set {name!r} is not known; choose {', '.join(SETS)}")
+        raise DatasetError(f"data set: expected one of {', '.join(SETS)}, found {name!r}")
     return SETS[name]
 
 

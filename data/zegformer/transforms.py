@@ -1,7 +1,7 @@
-"""How ZegFormer prepares images: resize, crop, colours, flip, padding, one mask per class.
+"""ZegFormer's preparation of images: resizing, crop, colours, flip, padding, one mask per class.
 
-Images are (H, W, 3) uint8 RGB and labels (H, W) uint8 or uint16 throughout. Every random choice
-comes from the generator that is passed in.
+Images are (H, W, 3) uint8 RGB and labels (H, W) uint8 or uint16 throughout. All random
+numbers come from the generator that is passed in.
 
 Cheng et al., "Per-Pixel Classification is Not All You Need for Semantic Segmentation", 2021; colour
 changes after Liu et al., "SSD: Single Shot MultiBox Detector", ECCV 2016.
@@ -29,8 +29,8 @@ class Augmentation:
     short_sides : one is drawn for the shorter side, in pixels
     longest : the longer side is at most this
     crop : side of the random square crop
-    max_area : a crop is drawn again (ten times at most) while one class covers this share of its
-        labelled pixels or more; 1 takes the first
+    max_area : a crop is drawn again, up to ten times, while one class covers at least this share
+        of its labelled pixels; 1 takes the first
     colours : change brightness, contrast, saturation and hue
     padded : side of the padded square; below 1 leaves the crop as it is
     ignore : label value without a class
@@ -48,7 +48,7 @@ class Augmentation:
 def train_sample(
     image: np.ndarray, label: np.ndarray, settings: Augmentation, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A random view of an image and its label."""
+    """A random view of an image and its label: (side, side, 3) uint8 and (side, side)."""
     short = int(rng.choice(np.asarray(settings.short_sides)))
     size = resized_size(*image.shape[:2], short=short, longest=settings.longest)
     image, label = resize_image(image, size), resize_label(label, size)
@@ -86,9 +86,9 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Nearest neighbour by torch, which the published pipeline resizes float64 labels with.
+    """Nearest neighbour by torch, with which the published pipeline resizes labels as float64.
 
-    Where a source position is a whole number but for rounding, only torch itself rounds as torch.
+    Other libraries round differently where a source position is within rounding of an integer.
     """
     import torch
 
@@ -118,7 +118,7 @@ def _is_varied(label: np.ndarray, settings: Augmentation) -> bool:
 
 
 def changed_colours(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each of brightness, contrast, saturation and hue changes with probability 1/2."""
+    """Change each of brightness, contrast, saturation and hue with probability 1/2."""
     if rng.random() < 0.5:
         image = brightness(image, rng.uniform(-32, 32))
     early = rng.random() < 0.5
@@ -153,7 +153,7 @@ def saturation(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def hue(image: np.ndarray, delta: int) -> np.ndarray:
-    """Turn the H of HSV by `delta` of OpenCV's 180 steps."""
+    """Shift the H of HSV by `delta` of OpenCV's 180 steps."""
     hsv = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0].astype(np.int64) + delta) % 180
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
@@ -164,7 +164,7 @@ def _clipped(values: np.ndarray) -> np.ndarray:
 
 
 def padded(array: np.ndarray, side: int, value: int) -> np.ndarray:
-    """`array` filled up right and below to `side`, or cut there; a `side` below 1 leaves it."""
+    """Pad `array` at the right and bottom to `side`, or crop it; below 1 it stays unchanged."""
     if side < 1:
         return array
     part = array[:side, :side]

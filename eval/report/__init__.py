@@ -1,8 +1,8 @@
-"""A run as one HTML page that needs nothing but itself.
+"""Report a run as one self-contained HTML page.
 
-A page is a list of sections, and a section is a title and its HTML. Photos are fed in two steps, so
-that a run of any length fits in memory: a `PhotoRow` of a few numbers for every photo, then a
-`Strip` of pictures for those that `sample` picks out:
+A page is a list of sections, each a title and its HTML. Images are added in two steps, so that a
+run of any length fits in memory: a `PhotoRow` of a few numbers for every image, then a `Strip` of
+thumbnails for those that `sample` chooses:
 
     chosen = sample(rows)
     strips = [photo_strip(id, image, pairs, masks) for id in chosen.ids]

@@ -1,4 +1,4 @@
-"""The page around the sections: one file, no address in it that a browser would fetch."""
+"""The page around the sections: one file, from which a browser fetches nothing else."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Section:
     Attributes
     ----------
     title : str
-        Heading, and by `anchor` the address within the page; different for each section of a page.
+        Heading, unique within the page, from which `anchor` derives the link to the section.
     body : Markup
-        HTML below the heading. What came from outside is escaped in it already.
+        HTML below the heading, with everything from outside escaped.
     filterable : bool
-        The section has lists that the filter box works on.
+        The section has lists that the filter box applies to.
     """
 
     title: str
@@ -52,8 +52,8 @@ def render(sections: Sequence[Section], *, title: str) -> str:
     for section in sections:
         if anchors.count(section.anchor) > 1:
             raise SettingError(
-                f"two sections of the report are titled {section.title!r}; links within the page "
-                "need a title of its own for each"
+                f"report: expected different titles, found two sections titled {section.title!r}; "
+                "rename one, since links within the page use them"
             )
     script = source("script.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -74,7 +74,7 @@ def write(path: str | Path, sections: Sequence[Section], *, title: str) -> None:
     Raises
     ------
     SettingError
-        See `render`.
+        Two sections have one anchor.
     OSError
         The file cannot be written.
     """

@@ -1,7 +1,7 @@
 "use strict";
 
 // One filter and one order for every list on the page. A list is a view: its records, and a page of
-// them in the document. Without this script the lists stand whole, save the table of all photos.
+// them in the document. Without this script the lists are shown in full, except that of all images.
 
 const TEXT_FIELDS = ["id", "solver", "stage", "reason"];
 
@@ -42,7 +42,7 @@ class View {
   apply(test, order) {
     this.shown = this.records.filter(test);
     if (order !== "id") {
-      // Records that lack the number come last; sort is stable, so equals stay in order of id.
+      // Records without the number come last; sort is stable, so equal ones stay in order of id.
       this.shown.sort((a, b) => (b[order] ?? -Infinity) - (a[order] ?? -Infinity) || 0);
     }
     this.first = 0;
@@ -122,7 +122,7 @@ function photoRecord(row, solvers) {
 function anchor(record) {
   const button = element("button", record.id, "to-strip");
   button.type = "button";
-  button.title = "show the pictures";
+  button.title = "show the thumbnails";
   button.addEventListener("click", () => record.show());
   return button;
 }

@@ -1,4 +1,4 @@
-"""The kinds of section a report is made of: each function takes plain data, returns a `Section`."""
+"""The kinds of section of a report: each function takes plain data and returns a `Section`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def summary(
 ) -> Section:
     """Counts and speed of a run, then facts: versions, weights, machine, where the results are.
 
-    The section says so itself when photos are neither done nor quarantined, or counted twice.
+    The section warns if images are neither done nor quarantined, or counted twice.
     """
     return Section(
         title,
@@ -49,35 +49,35 @@ def summary(
 
 
 def photos(
-    rows: Iterable[PhotoRow], strips: Iterable[Strip], *, note: str = "", title: str = "Photos"
+    rows: Iterable[PhotoRow], strips: Iterable[Strip], *, note: str = "", title: str = "Images"
 ) -> Section:
-    """Strips of some photos, the spectrum and the numbers of all, by id.
+    """Strips of some images, and the spectrum and the numbers of all, by id.
 
     Parameters
     ----------
     rows : iterable of PhotoRow
-        Every photo of the run, each id once.
+        Every image of the run, each id once.
     strips : iterable of Strip
-        Pictures of some of them.
+        Thumbnails of some of them.
     note : str
         How these were chosen (`Sample.rule`).
 
     Raises
     ------
     SettingError
-        An id occurs twice, or a strip has no row or not as many pictures as its row has pairs.
+        An id occurs twice, or a strip has no row with as many eigenvectors.
     """
     rows = sorted(rows, key=lambda row: row.id)
-    index = {row.id: place for place, row in enumerate(rows)}
+    index = {row.id: number for number, row in enumerate(rows)}
     if len(index) != len(rows):
         raise SettingError(
-            f"{len(rows)} rows of photos have {len(index)} ids; give each photo one row"
+            f"report: expected one row per image, found {len(rows)} rows with {len(index)} ids"
         )
     cards = []
     for strip in sorted(strips, key=lambda strip: strip.id):
         if strip.id not in index or len(strip.vectors) != len(rows[index[strip.id]].eigenvalues):
             raise SettingError(
-                f"the strip of photo {strip.id} has no row of {len(strip.vectors)} eigenpairs; "
+                f"{strip.id}: expected a row of {len(strip.vectors)} eigenpairs, as in its strip; "
                 "make row and strip from the same eigenpairs"
             )
         row = rows[index[strip.id]]
@@ -101,13 +101,13 @@ def photos(
 def _spreads(rows: Sequence[PhotoRow]) -> tuple[list[spectrum.Spread], float]:
     k = max((len(row.eigenvalues) for row in rows), default=0)
     table = np.full((len(rows), k), np.nan)
-    for place, row in enumerate(rows):
-        table[place, : len(row.eigenvalues)] = row.eigenvalues
+    for number, row in enumerate(rows):
+        table[number, : len(row.eigenvalues)] = row.eigenvalues
     return spectrum.spreads(table)
 
 
 def _compact(rows: Sequence[PhotoRow]) -> dict[str, Any]:
-    """Rows as the page's script reads them; numbers no longer than they are shown."""
+    """Rows as the page's script reads them, with as many digits as it shows."""
     solver_names = sorted({row.solver for row in rows})
     return {
         "solvers": solver_names,
@@ -131,7 +131,7 @@ def _rounded(number: float, digits: int) -> float | None:
 
 
 def solvers(rows: Iterable[PhotoRow], *, title: str = "Solvers") -> Section:
-    """For each solver the photos it solved, their largest and median residual, and the seconds."""
+    """Number of images, largest and median residual, and time of each solver."""
     by_solver = defaultdict(list)
     for row in rows:
         by_solver[row.solver].append(row)
@@ -153,13 +153,13 @@ def solvers(rows: Iterable[PhotoRow], *, title: str = "Solvers") -> Section:
 
 
 def quarantine(rows: Iterable[tuple[str, str, str]], *, title: str = "Quarantine") -> Section:
-    """Pictures left out: (id, stage, reason) each, in the order given."""
+    """Quarantined images, (id, stage, reason) each, in the order given."""
     rows = list(rows)
     return Section(title, fill("quarantine.html", rows=rows), filterable=bool(rows))
 
 
 def configuration(settings: Mapping[str, Any], *, title: str = "Configuration") -> Section:
-    """A resolved configuration, folded up; nested keys are joined by dots."""
+    """A resolved configuration, collapsed; nested keys are joined by dots."""
     return Section(title, fill("configuration.html", settings=list(_flat(settings))))
 
 
@@ -179,14 +179,14 @@ def table(
     caption: str = "",
     digits: int = 2,
 ) -> Section:
-    """A table such as one of scores.
+    """A table, for example of scores.
 
     Parameters
     ----------
     rows : iterable of sequences as long as `columns`
         The first cell names the row. A float is shown with `digits` decimals, None as a dash.
     caption : str
-        What is counted, how, in which unit.
+        What the numbers are, and their unit.
 
     Raises
     ------
@@ -215,7 +215,7 @@ def _cell(cell: str | float | None, digits: int) -> tuple[str, bool]:
 
 @dataclass(frozen=True)
 class PictureRow:
-    """Pictures of one example side by side, (H_i, W_i, 3) uint8 each, with its name and a note."""
+    """Images of one example, (H_i, W_i, 3) uint8 each, with its name and a note."""
 
     label: str
     images: Sequence[np.ndarray]
@@ -230,12 +230,12 @@ def pictures(
     caption: str = "",
     legend: Mapping[str, RGB] | None = None,
 ) -> Section:
-    """Examples below each other, the same kinds of picture in each: photo, truth, network, fused.
+    """One row of images per example, with a common heading for each column.
 
     Parameters
     ----------
     columns : sequence of str
-        Name of each kind of picture.
+        Headings, such as image, truth, network, fused.
     rows : iterable of PictureRow
         Consumed one by one; only the encoded thumbnails are kept.
     legend : mapping from class name to colour, optional
@@ -243,13 +243,13 @@ def pictures(
     Raises
     ------
     SettingError
-        A row has another number of pictures than `columns`.
+        A row has another number of images than `columns`.
     """
     lines = []
     for row in rows:
         if len(row.images) != len(columns):
             raise SettingError(
-                f"pictures {title!r}: {row.label} has {len(row.images)} pictures, "
+                f"images {title!r}: {row.label} has {len(row.images)} images, "
                 f"expected one for each of {list(columns)}"
             )
         small = [thumbnails.picture_uri(thumbnails.shrink(image, 320)) for image in row.images]

@@ -14,9 +14,9 @@ BINS = 60
 
 
 def stems(eigenvalues: Sequence[float]) -> Markup:
-    """SVG of one photo's eigenvalues: bar k has height lambda_k, the largest fills the drawing.
+    """SVG of the eigenvalues of an image, one bar each; the largest fills the height.
 
-    The gap by which a photo falls into regions shows as a step between two bars.
+    The eigengap of an image with distinct regions shows as a step between two bars.
     """
     top = max(eigenvalues, default=0.0) or 1.0
     step = 100 / max(1, len(eigenvalues))
@@ -34,7 +34,7 @@ def stems(eigenvalues: Sequence[float]) -> Markup:
 
 @dataclass(frozen=True)
 class Spread:
-    """How one eigenvalue is spread over the photos: quantiles, and a histogram as SVG."""
+    """Distribution of one eigenvalue over the images: quantiles, and a histogram as SVG."""
 
     low: float
     median: float
@@ -43,11 +43,11 @@ class Spread:
 
 
 def spreads(eigenvalues: np.ndarray) -> tuple[list[Spread], float]:
-    """Spread of each of K eigenvalues over n photos, and the end of the axis they are drawn on.
+    """Distribution of each of K eigenvalues over n images, and the end of their common axis.
 
     Parameters
     ----------
-    eigenvalues : ndarray, shape (n, K), float; NaN where a photo has fewer than K
+    eigenvalues : ndarray, shape (n, K), float; NaN where an image has fewer than K
     """
     top = float(np.nanmax(eigenvalues, initial=0.0)) or 1.0
     return [_spread(column[np.isfinite(column)], top) for column in eigenvalues.T], top

@@ -1,6 +1,6 @@
-"""What the report shows of one photo: a row of numbers always, a strip of pictures for a sample.
+"""A row of numbers for every image of a report, and a strip of thumbnails for a sample.
 
-A strip holds data URIs of 30 to 50 kB together; the arrays it was made from may be dropped.
+A strip holds 30 to 50 kB of data URIs; the arrays it was made from are no longer needed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from eval.report import thumbnails
 
 @dataclass(frozen=True)
 class PhotoRow:
-    """The numbers of one photo.
+    """The numbers of one image.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class PhotoRow:
     eigenvalues, residual : tuple of float, length K
     solver : str
     seconds : float, optional
-        Time that this photo took; None where it was not measured.
+        Time that this image took; None if it was not measured.
     """
 
     id: str
@@ -44,7 +44,7 @@ class PhotoRow:
 
     @classmethod
     def of(cls, photo_id: str, pairs: Eigenpairs, *, seconds: float | None = None) -> PhotoRow:
-        """Row of a photo from its eigenpairs."""
+        """Row of an image from its eigenpairs."""
         return cls(
             id=photo_id,
             size=pairs.size,
@@ -57,7 +57,7 @@ class PhotoRow:
 
     @property
     def worst(self) -> float:
-        """Largest residual of the K pairs; NaN when one of them is."""
+        """Largest residual of the K pairs; NaN if one of them is."""
         return float(np.max(self.residual))
 
 
@@ -66,7 +66,7 @@ def photo_rows(
 ) -> list[PhotoRow]:
     """Rows of a shard's images from its columns (`Shard.table`), without reading the vectors.
 
-    `seconds` is the time of each image by id, where it is known.
+    `seconds` is the time per image by id, where known.
     """
     names = ("id", "size", "grid", "eigenvalues", "residual", "solver")
     columns = [table[name].tolist() for name in names] if table else []
@@ -81,9 +81,9 @@ def photo_rows(
 
 @dataclass(frozen=True)
 class Strip:
-    """The pictures of one photo as data URIs: photo, outlines, K eigenvectors, K masks.
+    """Thumbnails of one image as data URIs: the image, outlines, K eigenvectors, K masks.
 
-    `coverage` is the share of the picture that each mask covers, in [0, 1]. `note` says why photo
+    `coverage` is the share of the image that each mask covers, in [0, 1]. `note` says why image
     and outlines, and perhaps the masks, are empty.
     """
 
@@ -104,29 +104,30 @@ def photo_strip(
     *,
     note: str = "",
 ) -> Strip:
-    """Pictures of one photo and its eigenpairs.
+    """Thumbnails of one image and its eigenpairs.
 
     Parameters
     ----------
     image : ndarray, shape (H, W, 3), uint8, optional
         None where the image can no longer be shown; `note` says why.
     pairs : Eigenpairs
-        K pairs of this photo.
+        K pairs of this image.
     masks : ndarray, shape (K, H', W'), bool
-        One mask per pair, at any size of the photo's proportions; without an image also none.
+        One mask per pair, at any size with the proportions of the image; without an image also
+        none.
 
     Raises
     ------
     SettingError
-        The arrays do not belong together.
+        Image, eigenpairs and masks do not match.
     """
     size = tuple(pairs.size) if image is None else image.shape[:2]
     if size != tuple(pairs.size) or len(masks) not in (
         {0, pairs.k} if image is None else {pairs.k}
     ):
         raise SettingError(
-            f"photo {photo_id}: eigenpairs are {pairs.k} of a picture of {pairs.size} pixels, but "
-            f"the picture given has {size} and the masks are {len(masks)}"
+            f"{photo_id}: expected an image of {pairs.size} pixels and {pairs.k} masks, as of its "
+            f"eigenpairs, found {size} and {len(masks)}"
         )
     small = thumbnails.shrink(np.zeros((*size, 3), np.uint8) if image is None else image)
     height, width = small.shape[:2]
@@ -154,7 +155,7 @@ def _outlines(small: np.ndarray, masks: Sequence[np.ndarray]) -> str:
 
 
 def _vector_rgb(vector: np.ndarray, pixels: np.ndarray, shown: tuple[int, int]) -> np.ndarray:
-    # By way of the image's pixels, on which the grid lies as it does for the masks.
+    # Upsampled to the image first, so that vectors and masks are aligned.
     return figures.vector_rgb(pixels, limit=figures.robust_limit(vector), size=shown)
 
 
@@ -164,22 +165,22 @@ def _nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Sample:
-    """Photos chosen for strips, by ascending id, and in words how they were chosen."""
+    """Ids of images chosen for strips, ascending, and in words how they were chosen."""
 
     ids: tuple[str, ...]
     rule: str
 
 
 def sample(rows: Iterable[PhotoRow], limit: int = 200) -> Sample:
-    """Choose the photos to show, the same for the same rows in any order.
+    """Choose the images to show, the same for the same rows in any order.
 
-    A quarter are those of the largest residual (not finite counts as largest), up to a quarter are
-    spread evenly over the photos of each solver, and the rest evenly over all, by id.
+    A quarter have the largest residuals (not finite counts as largest), up to a quarter are spaced
+    evenly over the images of each solver, and the rest evenly over all, by id.
 
     Parameters
     ----------
     limit : int, >= 1
-        Most photos chosen. All are when they are no more.
+        Largest number of images; if there are fewer, all are chosen.
     """
     rows = sorted(rows, key=lambda row: row.id)
     if len(rows) <= limit:
@@ -190,7 +191,7 @@ def sample(rows: Iterable[PhotoRow], limit: int = 200) -> Sample:
     for row in rows:
         by_solver[row.solver].append(row)
     share = max(1, limit // 4 // len(by_solver))
-    # Rare solvers first: where there are more of them than room, the common ones are seen anyway.
+    # Rare solvers first: common ones are also among the images that are chosen by other rules.
     for solver in sorted(by_solver, key=lambda name: (len(by_solver[name]), name)):
         room = min(share, limit - len(chosen))
         chosen.update(row.id for row in _evenly(by_solver[solver], room))
@@ -198,14 +199,14 @@ def sample(rows: Iterable[PhotoRow], limit: int = 200) -> Sample:
     chosen.update(row.id for row in _evenly(rest, limit - len(chosen)))
     return Sample(
         tuple(row.id for row in rows if row.id in chosen),
-        f"Pictures are shown for {limit:,} of {len(rows):,} photos: the {max(1, limit // 4)} "
-        f"of the largest residual, up to {share} of each solver, the rest evenly spaced by id. "
-        "The table below lists all photos.",
+        f"Thumbnails are shown for {limit:,} of {len(rows):,} images: the {max(1, limit // 4)} "
+        f"with the largest residuals, up to {share} of each solver, the rest evenly spaced by id. "
+        "The table below lists all images.",
     )
 
 
 def _evenly(rows: Sequence[PhotoRow], number: int) -> list[PhotoRow]:
-    """`number` rows at equal distances, the first and the last among them; all when fewer."""
+    """`number` evenly spaced rows, the first and the last included; all if there are fewer."""
     if number >= len(rows):
         return list(rows)
     return [rows[i] for i in np.linspace(0, len(rows) - 1, number).round().astype(int)]

@@ -16,12 +16,12 @@ _FOLDER = Path(__file__).parent
 
 
 def source(name: str) -> str:
-    """Text of a file beside this one."""
+    """Text of a file next to this one."""
     return (_FOLDER / name).read_text(encoding="utf-8")
 
 
 def fill(name: str, **values: Any) -> Markup:
-    """The template of this name with its values; a missing value is an error, not a blank."""
+    """Render a template; a missing value is an error, not a blank."""
     return Markup(_environment().get_template(name).render(**values))
 
 
@@ -46,12 +46,12 @@ def count(number: int) -> str:
 
 
 def value(number: float) -> str:
-    """An eigenvalue by four significant digits: 0.01234; exact zero and solver noise as 0."""
+    """An eigenvalue with four significant digits: 0.01234; zero and rounding errors as 0."""
     return "0" if abs(number) < 1e-12 else f"{number:.4g}"
 
 
 def tiny(number: float) -> str:
-    """A residual by two significant digits, 3.2e-9; one that is not finite is said to be so."""
+    """A residual with two significant digits, 3.2e-9, or "not finite"."""
     if not math.isfinite(number):
         return "not finite"
     mantissa, exponent = f"{number:.1e}".split("e")
@@ -59,7 +59,7 @@ def tiny(number: float) -> str:
 
 
 def seconds(duration: float | None) -> str:
-    """A duration by the unit that suits it, or a dash where it is not known."""
+    """A duration in a suitable unit, or a dash if it is unknown."""
     if duration is None:
         return UNKNOWN
     if duration < 1:
@@ -72,6 +72,6 @@ def seconds(duration: float | None) -> str:
 
 
 def embedded_json(data: Any) -> Markup:
-    """Compact JSON that may stand inside a script element: it cannot close one."""
+    """Compact JSON that cannot close the script element around it."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))

@@ -1,4 +1,4 @@
-"""Small pictures as data URIs, for a page that fetches nothing."""
+"""Small images as data URIs, for a page that fetches nothing."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def fit(size: tuple[int, int], side: int = SIDE) -> tuple[int, int]:
 
 
 def shrink(image: np.ndarray, side: int = SIDE) -> np.ndarray:
-    """A picture (H, W, 3) at the size of `fit`, averaged over the pixels that fall together."""
+    """An image (H, W, 3) at the size of `fit`, by area averaging."""
     height, width = fit(image.shape[:2], side)
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def picture_uri(image: np.ndarray) -> str:
-    """Data URI of a picture (H, W, 3) uint8 at its own size, as lossy WebP."""
+    """Data URI of an image (H, W, 3) uint8 at its own size, as lossy WebP."""
     return _uri(Image.fromarray(image), "webp", quality=QUALITY, method=2)
 
 
 def mask_uri(mask: np.ndarray, colour: RGB) -> str:
-    """Data URI of a mask (H, W) bool at its own size, as PNG of one bit a pixel.
+    """Data URI of a mask (H, W) bool at its own size, as PNG of one bit per pixel.
 
-    True has the colour, False lets the page's ground through.
+    True has the colour, False is transparent.
     """
     picture = Image.fromarray(mask.astype(np.uint8))
     picture.putpalette((0, 0, 0, *colour))

@@ -211,12 +211,12 @@ def test_reasons_are_plain(tmp_path):
         return caught.value.reason
 
     assert reason("empty.jpg", b"") == "the file is empty (0 bytes)"
-    assert "not a picture" in reason("text.jpg", b"no picture at all\n" * 50)
-    assert reason("absent.jpg") == "there is no such file"
+    assert "not an image" in reason("text.jpg", b"no picture at all\n" * 50)
+    assert reason("absent.jpg") == "no such file"
     (tmp_path / "folder.jpg").mkdir()
     assert "found a folder" in reason("folder.jpg")
     # PostScript would be handed to another program.
-    assert "not a picture" in reason("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    assert "not an image" in reason("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
 
 
 def bomb(width, height):
@@ -270,7 +270,7 @@ def test_labels_keep_ids(tmp_path):
 
 
 def test_a_colour_picture_is_no_label_map(tmp_path, photo):
-    with pytest.raises(ImageError, match="is no label map: expected one channel"):
+    with pytest.raises(ImageError, match="is not a label map: expected one channel"):
         read_label(save(tmp_path / "a.png", photo))
 
 

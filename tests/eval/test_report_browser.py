@@ -98,7 +98,7 @@ def test_lists_open_on_their_first_page(ask):
     assert photos == [f"p {i:02d}" for i in range(3)] + [f"p{i:02d}" for i in range(3, 25)]
     assert len(strips) == 20 and strips[:3] == ["p 00", "p 02", "p04"]
     assert bad == ["bad_1", "bad_2" * 30]
-    assert status == "2 of 2 quarantined · 30 of 30 strips · 60 of 60 photos"
+    assert status == "2 of 2 quarantined · 30 of 30 strips · 60 of 60 images"
 
 
 def test_table_shows_each_number_under_its_heading(ask):
@@ -194,7 +194,7 @@ def test_table_row_leads_to_its_strip_on_another_page_of_strips(ask):
         return [ids("strips"), doc.activeElement.getAttribute("aria-label")];"""
     )
     assert "p58" in shown and len(shown) == 10
-    assert focus == "pictures of p58"
+    assert focus == "thumbnails of p58"
 
 
 def test_page_without_matches_says_so(ask):

@@ -79,7 +79,7 @@ def full_page(name="plain"):
 
 def test_page_with_every_section_is_well_formed():
     made = page(*full_page())
-    titles = ["Summary", "Scores", "Examples", "Solvers", "Quarantine", "Photos", "Configuration"]
+    titles = ["Summary", "Scores", "Examples", "Solvers", "Quarantine", "Images", "Configuration"]
     links = [attrs["href"] for attrs in made.all("a")]
     assert links == [f"#{title.lower()}" for title in titles]
     assert [attrs["id"] for attrs in made.all("section")] == [link[1:] for link in links]
@@ -103,7 +103,7 @@ def test_names_and_reasons_from_outside_stay_text():
     assert [tag for tag, _ in nasty.tags] == [tag for tag, _ in plain.tags]
     assert all(not name.startswith("on") for _, attrs in nasty.tags for name in attrs)
     assert nasty.text.count(NASTY) >= 15
-    assert any(attrs.get("alt") == f"photo {NASTY}" for attrs in nasty.all("img"))
+    assert any(attrs.get("alt") == f"image {NASTY}" for attrs in nasty.all("img"))
     assert json.loads(nasty.scripts[0])["rows"][0][0] == NASTY
 
 
@@ -123,24 +123,24 @@ def test_file_name_that_is_not_utf8_is_written_legibly(tmp_path):
 
 
 def test_two_sections_of_one_title_are_refused():
-    with pytest.raises(SettingError, match="titled 'Photos'"):
+    with pytest.raises(SettingError, match="titled 'Images'"):
         report.render([report.photos([], []), report.photos([], [])], title="t")
 
 
 @pytest.mark.parametrize(
     ("counts", "said"),
-    [((10, 7, 3), None), ((10, 6, 3), "1 of 10 photos are neither"), ((10, 9, 3), "2 more photos")],
+    [((10, 7, 3), None), ((10, 6, 3), "1 of 10 images are neither"), ((10, 9, 3), "2 more images")],
 )
 def test_summary_says_when_photos_are_unaccounted_for(counts, said):
     photos, done, quarantined = counts
     text = page(report.summary(photos=photos, done=done, quarantined=quarantined)).text
-    assert ("neither" in text or "more photos" in text) is (said is not None)
+    assert ("neither" in text or "more images" in text) is (said is not None)
     assert said is None or said in text
 
 
 def test_summary_divides_done_by_seconds():
     text = page(report.summary(photos=40, done=30, quarantined=10, seconds=60.0)).text
-    assert re.search(r"photos / s\s*0\.5\b", text)
+    assert re.search(r"images / s\s*0\.5\b", text)
 
 
 def test_photos_carry_every_row_in_order_of_id():
@@ -209,7 +209,7 @@ def test_table_formats_numbers_and_refuses_ragged_rows():
 
 def test_pictures_refuse_a_row_that_lacks_one():
     image = np.zeros((4, 4, 3), np.uint8)
-    with pytest.raises(SettingError, match="cat has 1 pictures"):
+    with pytest.raises(SettingError, match="cat has 1 images"):
         report.pictures("Examples", ["photo", "truth"], [report.PictureRow("cat", [image])])
 
 

@@ -131,7 +131,7 @@ def test_strip_of_a_usual_photo_is_small():
 
 @pytest.mark.parametrize(("image", "masks"), [((60, 81), 3), ((60, 80), 2)])
 def test_strip_refuses_arrays_of_another_photo(image, masks):
-    with pytest.raises(SettingError, match="photo a:"):
+    with pytest.raises(SettingError, match="a: expected an image"):
         report.photo_strip(
             "a", np.zeros((*image, 3), np.uint8), pairs_of(), np.zeros((masks, 60, 80), bool)
         )

@@ -287,7 +287,7 @@ def test_images_that_vanished_or_changed_have_a_note_in_the_report(photos, tmp_p
         image.rotate(180).save(folder / "photo3.jpg")  # of the same size
     (folder / "photo4.jpg").write_bytes(b"")
     page = reported(run)
-    assert f"{folder}/photo0.jpg: there is no such file" in page
+    assert f"{folder}/photo0.jpg: no such file" in page
     for name in ("photo1", "photo3"):
         assert f"{folder}/{name}.jpg changed after its eigenvectors were computed" in page
     assert "photo4.jpg: the file is empty" in page

@@ -209,10 +209,10 @@ def test_coco_pickles_are_read_without_running_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "val" / "fold2.pkl"
     for content, reason in (
-        (pickle.dumps(Evil()), "wants to run"),
+        (pickle.dumps(Evil()), "would run"),
         (b"<html>not found</html>", "cannot read the list"),
-        (pickle.dumps({2: "text"}), "expected a list of photos for class 2"),
-        (pickle.dumps([1, 2]), "expected a list of photos for class 2"),
+        (pickle.dumps({2: "text"}), "expected a list of images for class 2"),
+        (pickle.dumps([1, 2]), "expected a list of images for class 2"),
     ):
         path.write_bytes(content)
         with pytest.raises(DatasetError, match=reason):
@@ -225,7 +225,7 @@ def test_coco_folds_must_agree(tmp_path):
     write_coco_pickles(tmp_path, images)
     content = {c: [] if c % 4 == 1 else ["other.jpg"] for c in range(80)}
     (tmp_path / "trn" / "fold1.pkl").write_bytes(pickle.dumps(content))
-    with pytest.raises(DatasetError, match="listed otherwise in another fold"):
+    with pytest.raises(DatasetError, match="another list than in another fold"):
         read_lists(COCO, tmp_path)
 
 
@@ -234,14 +234,14 @@ def levels(lists):
 
 
 def test_comparison_with_the_published_counts():
-    """Equal counts with other photos, one pair too few, and a subset are all told apart."""
+    """Equal counts with other photos, one pair too few, and a subset are all distinguished."""
     expected = published()["pascal"]
     images = {
         role: {c: [f"{i}" for i in range(n)] for c, n in enumerate(expected[role]["pairs"])}
         for role in ROLES
     }
     full = {role: expected[role]["photos"] for role in ROLES}
-    assert ["other photos" in f.what for f in compare(Lists(PASCAL, images, full))] == [True, True]
+    assert ["other images" in f.what for f in compare(Lists(PASCAL, images, full))] == [True, True]
     images["val"][3].pop()
     warning = compare(Lists(PASCAL, images, full))[1]
     assert warning.level == "warning" and "class 3 has 57 instead of 58" in warning.what
@@ -261,7 +261,7 @@ def test_one_pass_and_wrapped_episodes(lists):
     with pytest.raises(DatasetError, match="one_pass, published"):
         episodes(lists, 0, "all")
     empty = Lists(PASCAL, {role: {c: [] for c in range(20)} for role in ROLES})
-    with pytest.raises(DatasetError, match="no test pair"):
+    with pytest.raises(DatasetError, match="expected test pairs"):
         episodes(empty, 0)
 
 
@@ -275,7 +275,7 @@ def test_draws_follow_the_global_legacy_generator():
         name = np.random.choice(images[class_id], 1, replace=False)[0]  # noqa: NPY002
         expected.append(ImageClass(str(name), int(class_id)))
     assert draw(images, count=50) == expected
-    with pytest.raises(DatasetError, match="class 9 has no photo"):
+    with pytest.raises(DatasetError, match="class 9: expected images"):
         draw({**images, 9: []})
 
 

@@ -40,12 +40,14 @@ def test_what_is_wrong_is_said(tmp_path, rows):
         assert name in str(caught.value)
         return str(caught.value)
 
-    assert "expected 3 rows, one for each class of class names, found 2" in complaint(
+    assert "expected 3 rows, one per class of class names, found 2" in complaint(
         "short.npy", rows[:2]
     )
-    assert "one row a class" in complaint("flat.npy", rows[0])
-    assert "row 1 is zero" in complaint("zero.npy", rows * [[1], [0], [1]])
-    assert "not finite" in complaint("nan.npy", np.where(rows == rows[2, 2], np.nan, rows))
+    assert "one row per class" in complaint("flat.npy", rows[0])
+    assert "found 1 others, the first in row 1" in complaint("zero.npy", rows * [[1], [0], [1]])
+    assert "expected finite rows" in complaint(
+        "nan.npy", np.where(rows == rows[2, 2], np.nan, rows)
+    )
     assert "cannot read" in complaint("code.npy", np.array([{"a": 1}], dtype=object))
     assert "cannot read" in complaint("text.npy", content=b"no array")
     assert "cannot read" in complaint("cut.npz", content=b"PK\x03\x04 cut")

@@ -86,7 +86,7 @@ def test_palette_is_pascals():
         ({"names": ("cat", "cat")}, "'cat' twice"),
         ({"names": ("cat", " ")}, "an empty name"),
         ({"names": ("cat",), "label_ids": (1, 2)}, "expected 1 label ids, found 2"),
-        ({"names": ("cat",), "unseen": frozenset({1})}, r"unseen ids \[1\]"),
+        ({"names": ("cat",), "unseen": frozenset({1})}, r"unseen ids of 1 classes, found \[1\]"),
     ],
 )
 def test_inconsistent_vocabularies_are_refused(fields, complaint):

@@ -124,5 +124,5 @@ def test_an_annotation_that_cannot_be_painted_names_its_photo(tmp_path):
     for shape in ([[1, 2, 3]], [["x", "y"]], {"size": [8, 8], "counts": [64]}):
         photos = {"bad one.jpg": (8, 8, [{"category_id": 11, "segmentation": shape}])}
         index = index_instances(instances(tmp_path / "i.json", photos))
-        with pytest.raises(DatasetError, match="photo bad one"):
+        with pytest.raises(DatasetError, match="image bad one"):
             write_masks(index, tmp_path / "masks", workers=1)

@@ -38,7 +38,7 @@ def test_voc_by_boxes_or_by_masks(tmp_path):
     (tmp_path / "list.txt").write_text("JPEGImages/b.jpg\n")
     assert [entry.id for entry in open_object_set(tmp_path, listed=tmp_path / "list.txt")] == ["b"]
     (tmp_path / "list.txt").write_text("c\n")
-    with pytest.raises(DatasetError, match=r"list\.txt: 1 images are not in .*, the first is c"):
+    with pytest.raises(DatasetError, match=r"list\.txt: 1 images are not in .* .first: c"):
         open_object_set(tmp_path, listed=tmp_path / "list.txt")
     with pytest.raises(DatasetError, match=r"no list val\.txt"):
         open_object_set(tmp_path, split="val")
@@ -49,7 +49,7 @@ def test_voc_by_boxes_or_by_masks(tmp_path):
 )
 def test_damaged_annotations_are_named(tmp_path, content):
     (tmp_path / "a.xml").write_text(content)
-    with pytest.raises(DatasetError, match=r"a\.xml: is no VOC annotation"):
+    with pytest.raises(DatasetError, match=r"a\.xml: not a VOC annotation"):
         read_voc_boxes(tmp_path / "a.xml")
 
 
@@ -83,7 +83,7 @@ def test_coco_without_crowds(tmp_path):
     assert np.array_equal(only.truth().boxes, BOX)
     assert np.array_equal(only.truth().masks, [mask() > 0])
     path.write_text("{}")
-    with pytest.raises(DatasetError, match="no COCO instance file"):
+    with pytest.raises(DatasetError, match="not a COCO instance file"):
         open_object_set(tmp_path)
     with pytest.raises(DatasetError, match=r"expected one instances_train2017\.json"):
         open_object_set(tmp_path, split="train2017")
@@ -121,5 +121,5 @@ def test_cub_keeps_its_test_images(tmp_path):
 
 
 def test_no_known_layout(tmp_path):
-    with pytest.raises(DatasetError, match="found none of them"):
+    with pytest.raises(DatasetError, match=r"found none$"):
         open_object_set(tmp_path)

@@ -58,7 +58,7 @@ def test_pascal_listed_only(pascal):
     touch(pascal / "VOC2012" / "JPEGImages", "d.jpg")
     tree = open_tree("pascal", pascal, photos="listed")
     assert ids(tree) == ["a", "b", "c"]
-    assert any("1 photos have neither a mask nor a list" in note for note in tree.notes())
+    assert any("1 images have neither a mask nor a list" in note for note in tree.notes())
 
 
 @pytest.mark.parametrize("place", ["VOC2012", "VOCdevkit/VOC2012", "."])
@@ -76,15 +76,15 @@ def test_pascal_check_names_place_and_source(tmp_path):
     assert "VOCtrainval_11-May-2012.tar" in photos.how
     assert {finding.level for finding in findings} == {"missing"}
     line, source = str(photos).splitlines()
-    assert line.startswith("missing  photos") and line.endswith("JPEGImages")
+    assert line.startswith("missing  images") and line.endswith("JPEGImages")
     assert source.strip().startswith("-> VOCtrainval")
 
 
 def test_pascal_check_of_a_subset(pascal):
     found = {finding.what: finding for finding in open_tree("pascal", pascal).check()}
     assert found["list val, 2 of 1449 published, a subset"].level == "warning"
-    listed = next(text for text in found if text.startswith("photos of listed ids"))
-    assert "2 of 3 are not there (first: c, missing)" in listed
+    listed = next(text for text in found if text.startswith("images of listed ids"))
+    assert "2 of 3 are missing (first: c, missing)" in listed
     assert any(text.startswith("masks of listed ids, 2 of 3") for text in found)
 
 
@@ -139,8 +139,8 @@ def test_coco_with_one_split_says_so(tmp_path):
     assert ids(tree) == ["COCO_val2014_000000000042"]
     assert any("train2014 is missing" in note for note in tree.notes())
     levels = {finding.what: finding.level for finding in tree.check()}
-    assert levels["photos train2014"] == "missing"
-    assert levels["photos val2014, 1 of 40504 published, a subset"] == "warning"
+    assert levels["images train2014"] == "missing"
+    assert levels["images val2014, 1 of 40504 published, a subset"] == "warning"
 
 
 def test_folder_ids_are_paths_and_never_collide(tmp_path):
@@ -176,7 +176,7 @@ def test_a_name_that_is_no_text_is_a_problem(tmp_path):
 
 @pytest.mark.parametrize("name", ["pascal", "coco", "folder"])
 def test_missing_and_empty_folders_end_in_one_clear_line(tmp_path, name):
-    with pytest.raises(DatasetError, match=r"no photos|no folder") as caught:
+    with pytest.raises(DatasetError, match="no images") as caught:
         open_tree(name, tmp_path / "absent").photos()
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
     for empty in ("VOC2012/JPEGImages", "COCO2014/val2014", "COCO2014/train2014"):

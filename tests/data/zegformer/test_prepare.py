@@ -173,7 +173,7 @@ def test_labels_of_another_archive_end_the_run_and_leave_nothing(tmp_path, name,
     save(bad, values[None])
     archive = "SegmentationClassAug" if name == "voc" else "stuffthingmaps_trainval2017"
     first = next(str(v) for v in values if v not in _known(name))
-    with pytest.raises(DatasetError, match=f"b.png: has the values {first}.*{archive}"):
+    with pytest.raises(DatasetError, match=f"b.png: .*{archive}.*found the values {first},"):
         prepare(name, tmp_path, workers=1)
     assert not [p for p in (tmp_path / made).rglob("*") if p.is_file()]
 
@@ -190,7 +190,7 @@ def test_objects_that_ade20k_does_not_have_are_refused(tmp_path):
     pixels = np.full((2, 2, 3), 250, np.uint8)  # object 25 * 256 + 250
     save(base / "images/ADE/ADE_val_1_seg.png", pixels)
     photo(base / "images/ADE/ADE_val_1.jpg")
-    with pytest.raises(DatasetError, match=r"ADE_val_1_seg\.png: has the values 6650.*_seg\.png"):
+    with pytest.raises(DatasetError, match=r"val_1_seg\.png: expected .*found the values 6650,"):
         prepare("ade20k-full", tmp_path, workers=1)
 
 
@@ -236,7 +236,7 @@ def test_a_listed_image_that_is_missing_is_named(tmp_path):
     for name in ("trainaug", "val"):
         (lists / f"{name}.txt").write_text("a\nb\n")
     failed, _ = prepare("voc", tmp_path, workers=1)
-    assert len(failed) == 2 and all("b.jpg: there is no such file" in reason for reason in failed)
+    assert len(failed) == 2 and all("b.jpg: no such file" in reason for reason in failed)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_a_listed_image_that_is_missing_is_named(tmp_path):
 )
 def test_an_index_that_names_files_elsewhere_is_refused(tmp_path, folder, name):
     ade(tmp_path, {"folder": [folder], "filename": [name]})
-    with pytest.raises(DatasetError, match="names files outside of"):
+    with pytest.raises(DatasetError, match="names files outside"):
         prepare("ade20k-full", tmp_path, workers=1)
 
 
@@ -257,7 +257,7 @@ class Malicious:
 @pytest.mark.parametrize("index", [{"folder": []}, [1, 2], {"folder": Malicious(), "filename": []}])
 def test_index_that_is_none_or_wants_code_is_refused(tmp_path, index):
     ade(tmp_path, index)
-    with pytest.raises(DatasetError, match=r"index_ade20k\.pkl: no index of ADE20K"):
+    with pytest.raises(DatasetError, match=r"index_ade20k\.pkl: not an index of ADE20K"):
         prepare("ade20k-full", tmp_path, workers=1)
 
 
@@ -269,7 +269,7 @@ def test_missing_official_files_say_what_belongs_where(tmp_path):
     ):
         with pytest.raises(DatasetError, match=hint):
             prepare(name, tmp_path)
-    with pytest.raises(DatasetError, match="choose coco-stuff"):
+    with pytest.raises(DatasetError, match="expected one of coco-stuff"):
         prepare("cityscapes", tmp_path)
     with pytest.raises(DatasetError, match=r"train2017 is missing.*prepare coco-stuff"):
         labelled_set("coco_2017_train_stuff_seen_sem_seg").pairs(tmp_path)
@@ -281,7 +281,7 @@ def test_sets_carry_their_vocabularies(monkeypatch):
     assert sizes["coco_2017_val_unseen_stuff_seen_sem_seg"] == 15
     assert sizes["ade20k_full_sem_seg_freq_val_all"] == 847
     assert len(labelled_set("pascal_voc_val_all_sem_seg").classes.unseen) == 5
-    with pytest.raises(DatasetError, match="'cityscapes' is not known"):
+    with pytest.raises(DatasetError, match="found 'cityscapes'"):
         labelled_set("cityscapes")
     monkeypatch.setenv("DETECTRON2_DATASETS", "/data")
     assert (datasets_root(), datasets_root("own")) == (Path("/data"), Path("own"))

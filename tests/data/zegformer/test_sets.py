@@ -34,7 +34,7 @@ def test_a_label_that_fits_the_upright_image_is_read(tmp_path, size, orientation
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 def test_a_label_of_the_image_before_turning_is_refused(tmp_path, orientation):
     pair = pair_of(tmp_path, WIDE, orientation, (20, 30))
-    with pytest.raises(ImageError, match=rf"a\.png: is of size .*EXIF orientation {orientation}"):
+    with pytest.raises(ImageError, match=rf"a\.png: expected .*EXIF orientation {orientation}"):
         read_pair(pair, classes=1, ignore=255)
 
 
@@ -49,11 +49,11 @@ def test_where_sizes_cannot_tell_a_turned_image_is_refused(tmp_path, size, orien
 
 @pytest.mark.parametrize("shape", [(20, 29), (10, 15), (30, 20)])
 def test_a_label_of_another_size_is_refused(tmp_path, shape):
-    with pytest.raises(ImageError, match=r"is of size .* but its image \(20, 30\)$"):
+    with pytest.raises(ImageError, match=r"expected the size of its image, \(20, 30\), found "):
         read_pair(pair_of(tmp_path, WIDE, None, shape), classes=1, ignore=255)
 
 
 def test_a_label_of_another_vocabulary_is_refused(tmp_path):
-    with pytest.raises(ImageError, match="has class 3, but there are 3, counted from 0"):
+    with pytest.raises(ImageError, match="expected classes 0 to 2, found 3"):
         read_pair(pair_of(tmp_path, WIDE, None, (20, 30), value=3), classes=3, ignore=255)
     read_pair(pair_of(tmp_path, WIDE, None, (20, 30), value=255), classes=3, ignore=255)

@@ -49,7 +49,7 @@ def test_three_values_and_colours_are_no_mask(tmp_path):
     folder = EigenFolder(tmp_path)
     with pytest.raises(ShardError, match=r"a_k0.png: expected a mask of two values, found 0, 128"):
         folder.maps("a", TRUTH.shape)
-    with pytest.raises(ImageError, match=r"b_k0.png: is no label map"):
+    with pytest.raises(ImageError, match=r"b_k0.png: is not a label map"):
         folder.maps("b", TRUTH.shape)
 
 

@@ -280,7 +280,7 @@ def test_bad_input_is_one_clear_line(root, tmp_path):
          VocabularyError, r"few\.json.*expected 20 classes.*found 2"),
         ({"MODEL__SEM_SEG_HEAD__TEST_CLASS_JSON": tmp_path / "gone.json"},
          VocabularyError, r"gone\.json"),
-        ({"DATASETS__TEST": "['voc']"}, DatasetError, "'voc' is not known; choose coco_2017"),
+        ({"DATASETS__TEST": "['voc']"}, DatasetError, "data set: expected one of coco_2017"),
         ({"MODEL__SEM_SEG_HEAD__NUM_CLASSES": 20}, SettingError, "NUM_CLASSES is 20, but voc"),
         ({"MODEL__WEIGHTS": "gone.pth"}, WeightsError, r"gone\.pth: no such file"),
         ({"INPUT__SIZE_DIVISIBILITY": 40}, SettingError, "exceeds INPUT.SIZE_DIVISIBILITY 40"),
