@@ -1,7 +1,7 @@
 """MkDocs hooks: the pages that are made from code when the site is built.
 
 - A gallery page per script of docs/gallery: its docstring, the figure that its `main()` returns,
-  and its source.
+  and its code.
 - A page per notebook of docs/notebooks, with the output of each cell.
 - reference.md: the docstrings of all public names.
 - Pages that live outside docs/, such as CHANGELOG.md.
@@ -159,12 +159,14 @@ def figure_of(script: Path, **settings: Any) -> plt.Figure:
 def gallery_page(script: Path) -> dict[str, str | bytes]:
     """The page of a script and its picture, by file name."""
     source = script.read_text("utf-8")
-    text = inspect.cleandoc(ast.get_docstring(ast.parse(source)) or "")
+    tree = ast.parse(source)
+    text = inspect.cleandoc(ast.get_docstring(tree) or "")
+    code = "\n".join(source.splitlines()[tree.body[1].lineno - 1 :])
     title, _, body = text.partition("\n")
     picture = _png(figure_of(script))
     page = (
         f"# {title.rstrip('.')}\n{body}\n\n![{title}]({script.stem}.png)\n\n"
-        f"```python\n{source.rstrip()}\n```\n"
+        f"```python\n{code}\n```\n"
     )
     return {f"{script.stem}.md": page, f"{script.stem}.png": picture}
 

@@ -42,6 +42,19 @@ def test_gallery_draws(hooks, script):
     plt.close(figure)
 
 
+def test_a_gallery_page(hooks, tmp_path):
+    script = tmp_path / "dots.py"
+    script.write_text(
+        '"""Dots\n\nOne dot.\n"""\n\nimport matplotlib.pyplot as plt\n\n\ndef main(width=9):\n'
+        "    figure, axis = plt.subplots()\n    axis.plot([width], [1], '.')\n    return figure\n"
+    )
+    page = hooks.gallery_page(script)
+    assert page["dots.md"].startswith(
+        "# Dots\n\nOne dot.\n\n![Dots](dots.png)\n\n```python\nimport"
+    )
+    assert page["dots.png"].startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run(hooks, path):
     cells = hooks.run_notebook(path)

@@ -2,7 +2,7 @@
 
 One image on its way: the graph, seen from one patch (how similar every patch is to the one with
 the cross); the smallest eigenvalues of its Laplacian; the first eigenvector that is not constant;
-and the mask where that vector is above 0. What the steps mean is told in [the
+and the mask where that vector is above 0. What the steps mean is explained in [the
 eigenproblem](../eigenproblem.md).
 """
 
