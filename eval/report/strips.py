@@ -83,8 +83,9 @@ def photo_rows(
 class Strip:
     """Thumbnails of one image as data URIs: the image, outlines, K eigenvectors, K masks.
 
-    `coverage` is the share of the image that each mask covers, in [0, 1]. `note` says why image
-    and outlines, and perhaps the masks, are empty.
+    `coverage` is the share of the image that each mask covers, in [0, 1]. The page leaves out the
+    pairs in `constant`, whose vectors show nothing. `note` says why image and outlines, and perhaps
+    the masks, are empty.
     """
 
     id: str
@@ -93,6 +94,7 @@ class Strip:
     vectors: tuple[str, ...]
     masks: tuple[str, ...]
     coverage: tuple[float, ...]
+    constant: frozenset[int] = frozenset()
     note: str = ""
 
 
@@ -146,6 +148,7 @@ def photo_strip(
             for k, mask in enumerate(small_masks)
         ),
         coverage=tuple(float(mask.mean()) for mask in masks),
+        constant=frozenset(k for k, vector in enumerate(pairs.vectors) if _is_constant(vector)),
         note=note,
     )
 
@@ -157,6 +160,11 @@ def _outlines(small: np.ndarray, masks: Sequence[np.ndarray]) -> str:
 def _vector_rgb(vector: np.ndarray, pixels: np.ndarray, shown: tuple[int, int]) -> np.ndarray:
     # Upsampled to the image first, so that vectors and masks are aligned.
     return figures.vector_rgb(pixels, limit=figures.robust_limit(vector), size=shown)
+
+
+def _is_constant(vector: np.ndarray) -> bool:
+    """Up to rounding; the first vector of a connected graph is, and there is nothing to see."""
+    return bool(np.ptp(vector) <= 1e-4 * np.abs(vector).max())
 
 
 def _nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -72,6 +72,20 @@ def test_worst_residual_of_a_row_is_nan_when_one_is():
     assert np.isnan(report.PhotoRow("a", (1, 1), (1, 1), (0, 0, 0), (1, np.nan, 2), "x").worst)
 
 
+def test_the_page_leaves_out_the_pictures_of_constant_vectors(tmp_path):
+    pairs = pairs_of(k=3)
+    pairs.vectors[0] = 0.125 * (1 + 1e-6 * pairs.vectors[0])
+    image = np.zeros((60, 80, 3), np.uint8)
+    strip = report.photo_strip("a", image, pairs, eigen_masks(pairs))
+    assert strip.constant == {0}
+    section = report.photos([report.PhotoRow.of("a", pairs)], [strip])
+    report.write(tmp_path / "p.html", [section], title="t")
+    html = (tmp_path / "p.html").read_text()
+    shown = [f'alt="{what} {k} of a"' in html for what in ("eigenvector", "mask") for k in range(3)]
+    assert shown == [False, True, True] * 2
+    assert "Constant vectors" in html and "--k:2;" in html
+
+
 def test_strip_shows_photo_vectors_and_masks():
     image = np.zeros((300, 400, 3), np.uint8)
     image[:, 200:] = (250, 40, 40)
