@@ -225,7 +225,9 @@ class ScoringOptions(Options):
     eig_dir: Annotated[Path | None, Flag("--eig_dir")] = Field(
         default=None, description="Eigenvectors: shards, or published PNGs."
     )
-    fusion: str = Field(default="projection", description="agreement, voting or projection.")
+    fusion: str = Field(
+        default="projection", description="agreement, voting, projection or diffusion."
+    )
     missing_eig: Literal["error", "network"] = Field(
         default="error",
         description="Images without eigenvectors: stop, or take the network's mask.",

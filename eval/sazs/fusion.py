@@ -283,6 +283,32 @@ GRIDS: dict[str, dict[str, tuple]] = {
 }
 
 
+def register(name: str, rule: Method, grid: dict[str, tuple]) -> None:
+    """Enter a fusion rule, which `method`, `tune` and `--fusion` then know by its name.
+
+    Parameters
+    ----------
+    rule : Method
+        A dataclass whose fields are its parameters.
+    grid : dict
+        Values that `tune` tries for parameters of the rule.
+
+    Raises
+    ------
+    SettingError
+        The name is taken, or the rule has no parameter that `grid` names.
+    """
+    if name in METHODS:
+        raise SettingError(f"fusion {name!r}: registered already; choose another name")
+    unknown = sorted(grid.keys() - vars(rule).keys())
+    if unknown:
+        raise SettingError(
+            f"fusion {name!r}: expected parameters among {', '.join(vars(rule)) or 'none'}, found"
+            f" {', '.join(unknown)}"
+        )
+    METHODS[name], GRIDS[name] = rule, grid
+
+
 def method(name: str) -> Method:
     """A method by name, with its default parameters.
 

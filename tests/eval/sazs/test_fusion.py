@@ -195,3 +195,14 @@ def test_mask_of_another_size_is_an_error(tmp_path):
     write_pngs(tmp_path, ["a"])
     with pytest.raises(ShardError, match="native size"):
         EigenFolder(tmp_path).maps("a", (H, W + 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "grid", "message"),
+    [("voting", {}, "registered already"), ("own", {"wieght": (1,)}, "weight.*found wieght")],
+)
+def test_a_rule_is_registered_under_a_new_name_with_its_own_parameters(name, grid, message):
+    before = dict(fusion.METHODS)
+    with pytest.raises(SettingError, match=message):
+        fusion.register(name, fusion.Voting(), grid)
+    assert before == fusion.METHODS
