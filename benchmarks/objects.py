@@ -29,8 +29,9 @@ from benchmarks import _harness
 from data.pictures import read_image
 from data.trees.object_sets import ObjectImage, open_object_set
 from eigen.extractors.contract import Extractor
+from eigen.object_spec import METHODS
 from eigen.objects import ObjectSpec, objects, rules
-from eigen.objects.find import METHODS, box
+from eigen.objects.find import box
 from eigen.objects.graph import FLOOR, thresholded
 from eigen.objects.rounds import rounds
 from eigen.segments.discretise import discretise

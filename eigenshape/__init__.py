@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from eigen.graphs.pixels import PixelSpec
     from eigen.joint import joint_segments
     from eigen.mask_spec import MaskSpec
-    from eigen.objects.find import ObjectSpec
+    from eigen.object_spec import ObjectSpec
     from eigen.pairs import Cells, Eigenpairs
     from eigen.segments.partition import segments
     from eigen.solvers.spec import SolveSpec
@@ -72,7 +72,7 @@ _HOMES = {
     "GraphSpec": ("eigen.graphs.build", "GraphSpec"),
     "MaskSpec": ("eigen.mask_spec", "MaskSpec"),
     "Model": ("eval.model", "Model"),
-    "ObjectSpec": ("eigen.objects.find", "ObjectSpec"),
+    "ObjectSpec": ("eigen.object_spec", "ObjectSpec"),
     "PixelSpec": ("eigen.graphs.pixels", "PixelSpec"),
     "SolveSpec": ("eigen.solvers.spec", "SolveSpec"),
     "eigenvectors": ("eigenshape.functions", "eigenvectors"),

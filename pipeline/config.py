@@ -22,8 +22,8 @@ from eigen.extractors.registry import family
 from eigen.extractors.spec import DEVICE, MAX_PATCHES, ExtractorSpec
 from eigen.graphs.spec import GraphSpec
 from eigen.mask_spec import MaskSpec
-from eigen.objects.find import ObjectSpec
-from eigen.segments.partition import SegmentSpec
+from eigen.object_spec import ObjectSpec
+from eigen.segment_spec import SegmentSpec
 from eigen.solvers.spec import SolveSpec
 
 

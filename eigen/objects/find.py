@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
 from data.errors import SettingError
-from data.settings import OneOf, Spec, only_with
 from eigen.extractors import Extractor
 from eigen.extractors import extractor as make_extractor
 from eigen.extractors.contract import cells_of
@@ -19,6 +16,7 @@ from eigen.graphs.affinity import Affinity, TriangleAffinity
 from eigen.graphs.build import STORED_NODES
 from eigen.leading import leading
 from eigen.masks import largest_component, otsu_threshold
+from eigen.object_spec import ObjectSpec
 from eigen.objects import confidence, rules
 from eigen.objects.frame import distance_to_frame
 from eigen.objects.graph import thresholded
@@ -29,51 +27,7 @@ from eigen.picture import MAX_PATCHES, from_solution, reduced
 from eigen.solvers.solve import solve
 from eigen.upsample import upsample
 
-METHODS = ("frame", "fiedler", "tokencut", "lost", "maskcut")
-SEVERAL = ("frame", "maskcut")
 TAU = {"tokencut": 0.2, "maskcut": 0.15}
-
-
-class ObjectSpec(Spec):
-    """How objects are found in an image.
-
-    "frame" takes what is far from the frame of the image in commute time (`eigen.objects.frame`):
-    any number of objects from one decomposition. "maskcut" cuts in rounds (`eigen.objects.rounds`).
-    The others are the published rules for one object (`eigen.objects.rules`).
-    """
-
-    method: Annotated[str, OneOf(lambda: METHODS)] = Field(
-        "frame", description="Rule by which eigenvectors become objects, see docs/objects.md."
-    )
-    count: int = Field(
-        1,
-        ge=1,
-        description="Most objects per image.",
-        json_schema_extra=only_with(method=list(SEVERAL)),
-    )
-    pairs: int = Field(
-        6,
-        ge=3,
-        description="Eigenpairs that the method frame uses, the constant one among them.",
-        json_schema_extra=only_with(method="frame"),
-    )
-    threshold: float | None = Field(
-        None,
-        ge=-1,
-        le=1,
-        description="Cosine similarity from which two patches count as alike; null takes the"
-        " published 0.2 (tokencut) or 0.15 (maskcut).",
-        json_schema_extra=only_with(method=["tokencut", "maskcut"]),
-    )
-    least_area: float = Field(
-        0.01, ge=0, le=1, description="Smaller shares of the image are no objects."
-    )
-    least_score: float = Field(
-        0.05, ge=0, le=1, description="Objects of lower confidence are left out."
-    )
-    refine: bool = Field(
-        True, description="Move masks to the edges of the image by diffusion on the pixel graph."
-    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ import numpy as np
 import scipy.linalg
 
 from data.errors import SettingError
+from eigen.segment_spec import METHODS
 
-METHODS = ("rotation", "cluster_qr", "kmeans")
 MOST_ITERATIONS = 100
 RESTARTS = 10
 

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
 from data.errors import SettingError
-from data.settings import OneOf, Spec
 from eigen.leading import leading
 from eigen.pairs import Eigenpairs
-from eigen.segments.discretise import METHODS, discretise
+from eigen.segment_spec import MOST_SEGMENTS
+from eigen.segments.discretise import discretise
 from eigen.upsample import upsample
-
-MOST_SEGMENTS = 255
-"""Label maps are 8-bit, and 255 is left for pixels that belong to no segment."""
-
-
-class SegmentSpec(Spec):
-    """How an image is divided into segments."""
-
-    count: int | None = Field(
-        None,
-        ge=1,
-        le=MOST_SEGMENTS,
-        description="Segments per image; null takes the largest gap between the eigenvalues.",
-    )
-    method: Annotated[str, OneOf(lambda: METHODS)] = Field(
-        "rotation", description="How eigenvectors become segments, see docs/objects.md."
-    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -131,7 +131,7 @@ def test_a_job_that_hangs_is_killed_by_its_time_limit_and_retried(photos, serial
     output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     assert "TIMEOUT" in output
-    assert submitted(output).count("fused") == 3
+    assert submitted(output).count("fused") >= 3  # two shards, and at least one again
     assert run.files() == serial
 
 
@@ -140,7 +140,7 @@ def test_a_cancelled_run_is_continued(photos, serial, tmp_path):
     process = run.start("folder")
     wait_for_job("fused", process)
     process.kill()
-    process.wait()
+    process.communicate()
     subprocess.run(["scancel", "--user", "root"], check=True)
     wait_until_idle()
     run("folder")

@@ -1,6 +1,7 @@
 """Stage `masks`: which masks are overwritten, written again, or removed."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from data.errors import RunError, ShardError
 from data.png import mask_origin, write_mask
 from data.sealed import read_table
 from pipeline import manifest, mask_files
+from pipeline.identity import stage_request
 from pipeline.plan import Plan
+from pipeline.requests import answer
 from pipeline.stages import masks
 from tests.pictures import scene
 from tests.pipeline.test_stages import Run
@@ -134,18 +137,22 @@ def test_a_missing_mask_makes_the_plan_write_its_shard_again(photos, tmp_path):
     about = (run.path("shard", "eigenvectors", 0), _paths(run), 0, folder)
     listed = run.path("mask_list", 0)
     settings = {"folder": str(photos), "results_root": str(tmp_path), "extractor": "lowlevel"}
-    target = Plan(settings).targets("folder")
+    about_shard = SimpleNamespace(dataset="folder", shard="00000")
+
+    def is_due():
+        asked = Path(Plan(settings).request("masks")(about_shard))
+        return asked.stat().st_mtime_ns > listed.stat().st_mtime_ns
+
     for damage in (
         lambda: (folder / "photo1_k3.png").unlink(),
         lambda: [path.unlink() for path in folder.iterdir()],
         lambda: listed.write_text("id\nphoto0\n"),
     ):
         masks.run(*about, listed, run.config)
-        target(None)
-        assert listed.exists()
+        answer(run.path("record", "masks", 0), stage_request("masks", run.config))
+        assert not is_due()
         damage()
-        target(None)
-        assert not listed.exists()
+        assert is_due()
 
 
 def test_an_image_that_changed_does_not_guide_its_masks(tmp_path):

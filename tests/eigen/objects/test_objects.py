@@ -4,8 +4,9 @@ import pytest
 from data.errors import GraphError, SettingError
 from eigen import eigenvectors
 from eigen.extractors import extractor
+from eigen.object_spec import METHODS
 from eigen.objects import ObjectSpec, confidence, objects, rules
-from eigen.objects.find import METHODS, box
+from eigen.objects.find import box
 from eigen.objects.graph import FLOOR, restricted, thresholded
 from eigen.objects.rounds import rounds
 from eigen.solvers.problem import NormalizedProblem

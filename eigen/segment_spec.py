@@ -1,0 +1,27 @@
+"""Settings of segments, apart from `eigen.segments` so that they are read without SciPy."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from data.settings import OneOf, Spec
+
+METHODS = ("rotation", "cluster_qr", "kmeans")
+MOST_SEGMENTS = 255
+"""Label maps are 8-bit, and 255 is left for pixels that belong to no segment."""
+
+
+class SegmentSpec(Spec):
+    """How an image is divided into segments."""
+
+    count: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_SEGMENTS,
+        description="Segments per image; null takes the largest gap between the eigenvalues.",
+    )
+    method: Annotated[str, OneOf(lambda: METHODS)] = Field(
+        "rotation", description="How eigenvectors become segments, see docs/objects.md."
+    )
