@@ -293,7 +293,7 @@ def test_images_that_vanished_or_changed_have_a_note_in_the_report(photos, tmp_p
     assert "photo4.jpg: the file is empty" in page
     assert page.count("The image is not shown") == 4
     assert page.count('alt="eigenvector') == whole.count('alt="eigenvector')
-    assert page.count('alt="photo') == 1
+    assert page.count('alt="image') == 1
 
 
 def test_an_unreadable_features_file_ends_the_run_and_is_named(photos, tmp_path):
