@@ -19,10 +19,10 @@ from data.files import atomic_path
 _AGAIN = "delete it and run the same command again"
 
 
-def write_json(path: str | Path, content: dict[str, Any]) -> None:
-    """Write `content` with its digest under the key "sha256"."""
+def write_json(path: str | Path, content: dict[str, Any], *, durable: bool = True) -> None:
+    """Write `content` with its digest under the key "sha256"; `durable` as in `atomic_path`."""
     sealed = {**content, "sha256": _digest(content)}
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=durable) as temporary:
         temporary.write_text(json.dumps(sealed, indent=1, ensure_ascii=False), encoding="utf-8")
 
 

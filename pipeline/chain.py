@@ -142,7 +142,20 @@ class SolveGraph:
         return Solved(pairs, str(reader.column("sha256")[row.index]))
 
 
-_reader = functools.cache(packed.PackedReader)
+def _reader(path: Path, format: packed.Format) -> packed.PackedReader:
+    """The reader of a file, shared by the images of a job.
+
+    Workers of a cluster outlive a run, and the next one writes the file again: so the file's state
+    is part of the key.
+    """
+    state = path.stat() if path.exists() else None
+    key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns) if state else None
+    return _opened(path, format, key)
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(path: Path, format: packed.Format, key: object) -> packed.PackedReader:
+    return packed.PackedReader(path, format)
 
 
 def _grid_and_size(

@@ -49,6 +49,8 @@ class Plan:
         Snakemake's `config`: the configuration file and `--config`.
     claims : bool
         Keep other runs off the results that this one makes, until this process ends.
+    cores : int
+        Cores of this machine that the run may use.
 
     Raises
     ------
@@ -56,8 +58,8 @@ class Plan:
         A key that does not exist or a value out of range.
     """
 
-    def __init__(self, settings: Mapping[str, Any], *, claims: bool = False):
-        self.claims = claims
+    def __init__(self, settings: Mapping[str, Any], *, claims: bool = False, cores: int = 1):
+        self.claims, self.cores = claims, cores
         self.used: set[str] = set()
         self.config = configuration.resolve(settings)
         self.layout = Layout(
@@ -136,6 +138,17 @@ class Plan:
         else:
             request = identity.stage_request(stage, config)
         return Asked(request, layout.results(stage, dataset, shard))
+
+    def threads(self, wildcards: Any) -> int:
+        """Thread function of a job over a shard: its part of the cores that this run may use.
+
+        With at least as many shards as cores it is one, and the jobs run side by side.
+        """
+        if not self.claims:  # within a job of a cluster, whose cores are all its own
+            return self.cores
+        members, number = self._members(wildcards.dataset), int(wildcards.shard)
+        share, rest = divmod(self.cores, len(members) or 1)
+        return max(1, min(share + (number < rest), len(members.get(number, ()))))
 
     def targets(self, *datasets: str) -> Callable[[Any], list[str]]:
         """Input function of a target: all that is made of some data sets.

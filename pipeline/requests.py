@@ -74,7 +74,7 @@ class Request:
                 return
         photos = [astuple(photo) for photo in self.photos]
         content = {"stage": self.stage, "settings": dict(self.settings), "photos": photos}
-        write_json(path, content)
+        write_json(path, content, durable=False)  # thousands; a damaged one is written again
 
 
 def read(path: str | Path) -> Request:

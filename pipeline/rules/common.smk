@@ -12,7 +12,9 @@ from pipeline import summary
 from pipeline.plan import Plan
 
 try:
-    PLAN = Plan(config, claims=workflow.is_main_process)
+    # None where a cluster has no limit: then each job has one core.
+    cores = workflow.resource_settings.cores or 1
+    PLAN = Plan(config, claims=workflow.is_main_process, cores=cores)
     # An error in an input function would be shown with a traceback; here it is one line.
     PLAN.check(sys.argv[1:])
 except EigenshapeError as error:

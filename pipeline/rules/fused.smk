@@ -15,12 +15,12 @@ rule fused:
         LAYOUT.log("{dataset}", "fused", "{shard}", ".jsonl")
     conda:
         "jobs.yaml"
-    threads: 1
+    threads: PLAN.threads
     resources:
         gpu=PLAN.gpus,
         device=CONFIG.machine.device,
         batch_size=CONFIG.machine.batch_size,
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=lambda wildcards, attempt, threads: 4000 * attempt * threads,
     params:
         options=PLAN.options("fused"),
     shell:

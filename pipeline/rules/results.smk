@@ -15,9 +15,9 @@ rule masks:
         LAYOUT.log("{dataset}", "masks", "{shard}", ".jsonl")
     conda:
         "jobs.yaml"
-    threads: 1
+    threads: PLAN.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        mem_mb=lambda wildcards, attempt, threads: 2000 * attempt * threads,
     params:
         options=PLAN.options("masks"),
     shell:

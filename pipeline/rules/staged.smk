@@ -17,12 +17,12 @@ rule features:
         "shard"
     conda:
         "jobs.yaml"
-    threads: 1
+    threads: PLAN.threads
     resources:
         gpu=PLAN.gpus,
         device=CONFIG.machine.device,
         batch_size=CONFIG.machine.batch_size,
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=lambda wildcards, attempt, threads: 4000 * attempt * threads,
     params:
         options=PLAN.options("features"),
     shell:
@@ -47,9 +47,9 @@ rule laplacian:
         "shard"
     conda:
         "jobs.yaml"
-    threads: 1
+    threads: PLAN.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=lambda wildcards, attempt, threads: 4000 * attempt * threads,
     params:
         options=PLAN.options("laplacian"),
     shell:
@@ -78,9 +78,9 @@ rule eigenvectors:
         "shard"
     conda:
         "jobs.yaml"
-    threads: 1
+    threads: PLAN.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=lambda wildcards, attempt, threads: 4000 * attempt * threads,
     params:
         options=PLAN.options("eigenvectors"),
     shell:

@@ -42,11 +42,19 @@ class Duration(click.ParamType):
 @click.option("--budget", type=Duration(), default="10m", show_default=True, help="Time at most.")
 @click.option("--count", type=click.IntRange(min=1), help="Cases at most.")
 @click.option("--seed", default=0, show_default=True, help="Decides the cases.")
-def main(fault: str, budget: float, count: int | None, seed: int) -> None:
+@click.option("--processes", default=2, show_default=True, help="Cases at a time.")
+@click.option("--stages", is_flag=True, help="kill and disk: no training runs.")
+def main(
+    fault: str, budget: float, count: int | None, seed: int, processes: int, stages: bool
+) -> None:
     logging.disable(logging.WARNING)
-    os.environ["TQDM_DISABLE"] = "1"
+    os.environ |= {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     started = time.monotonic()
-    rows = importlib.import_module(f"tests.fault.{fault}").run(count or COUNT[fault], budget, seed)
+    chosen = {}
+    if stages:
+        chosen["names"] = importlib.import_module("tests.fault.scenarios").STAGES
+    run = importlib.import_module(f"tests.fault.{fault}").run
+    rows = run(count or COUNT[fault], budget, seed, processes=processes, **chosen)
     click.echo(formatted(rows))
     click.echo(f"{time.monotonic() - started:.0f} s, seed {seed}")
     sys.exit(1 if any(row.violations for row in rows) else 0)

@@ -23,6 +23,7 @@ from PIL import Image, PngImagePlugin
 from eigen.store import shards
 from pipeline.stages.index import read_quarantine
 from tests.fault import material, watchdog
+from tests.fault.rights import without_override
 from tests.fault.table import Row
 from tests.pictures import scene
 
@@ -279,28 +280,13 @@ class Stages:
             (photos / "broken.jpg").unlink()
             make(photos, random.Random(f"{self.seed}-{number}"))
             try:
-                with _as_nobody(Path(folder)):
+                with without_override():
                     material.make_results(photos, Path(folder) / "results", shard_size=2)
                 return _judged(Path(folder) / "results" / "folder", number)
             except Exception as error:
                 return "obscure", f"case {number}, {name}: {type(error).__name__}: {error}"[:300]
             finally:
                 _unlock(photos)
-
-
-@contextlib.contextmanager
-def _as_nobody(folder: Path):
-    """Without the rights of root, for whom every file is readable."""
-    if os.geteuid() != 0:
-        yield
-        return
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, 65534, 65534, follow_symlinks=False)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def _unlock(folder: Path) -> None:
@@ -332,10 +318,6 @@ def run(count: int, budget: float, seed: int, *, processes: int = 2) -> list[Row
     rows = [Row(name) for name, _ in CASES]
     with tempfile.TemporaryDirectory(prefix="hostile-") as name:
         root = Path(name)
-        root.chmod(0o755)
-        # Whatever is imported late is imported here: without rights it could not be read.
-        material.write_photos(root / "warm")
-        material.make_results(root / "warm", root / "warm results")
         cases = watchdog.Cases(
             prepare=lambda slot: Stages(root, seed),
             count=count,

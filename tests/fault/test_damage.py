@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
+import os
 import random
+import signal
 import time
 
 from tests.fault import damage, watchdog
 from tests.fault.table import Row, formatted
-
-
-def test_damaged_files_are_read_as_written_or_refused_by_name():
-    rows = damage.run(30 * len(damage.KINDS), 120, seed=1, processes=1)
-    assert all(row.tried == 30 for row in rows)
-    assert not sum(row.violations for row in rows), formatted(rows)
 
 
 def test_every_fault_changes_the_file():
@@ -27,7 +22,7 @@ def test_hangs_crashes_and_other_data_are_counted_and_the_cases_after_them_run(t
             case 3:
                 time.sleep(60)
             case 4:
-                ctypes.string_at(0)
+                os.kill(os.getpid(), signal.SIGKILL)
             case 6:
                 return "faked", "other data"
         return "", ""

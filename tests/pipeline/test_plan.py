@@ -139,3 +139,20 @@ def test_a_target_without_images_is_found_before_the_plan(tmp_path, words):
     with pytest.raises(EigenshapeError, match=r"folder=PATH|VOC2012/JPEGImages"):
         plan.check(words)
     plan.check(["--directory", "folder", "all", "demo"])
+
+
+@pytest.mark.parametrize(
+    ("cores", "size", "threads"),
+    [(8, 200, [8]), (8, 4, [3, 3, 2]), (8, 1, [1] * 12), (2, 6, [1, 1]), (1, 12, [1])],
+)
+def test_the_cores_of_a_run_are_used_whatever_the_number_of_shards(tmp_path, cores, size, threads):
+    for number in range(12):
+        (tmp_path / f"{number:02d}.jpg").touch()
+    settings = {"folder": str(tmp_path), "shard_size": size, "extractor": "lowlevel8"}
+    plan = Plan(settings, claims=True, cores=cores)
+    shards = plan.shards("folder")
+    jobs = [SimpleNamespace(dataset="folder", shard=shard) for shard in shards]
+    assert [plan.threads(job) for job in jobs] == threads
+    assert sum(threads) >= cores
+    # A job of a cluster has been given its cores; how many shards there are changes nothing.
+    assert Plan(settings, cores=3).threads(jobs[0]) == 3

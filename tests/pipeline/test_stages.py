@@ -306,6 +306,16 @@ def test_an_unreadable_features_file_ends_the_run_and_is_named(photos, tmp_path)
         run.stage("laplacian", 0)
 
 
+def test_a_worker_that_outlives_a_run_reads_the_files_of_the_next(photos, tmp_path):
+    """As the workers of a dask cluster do: everything here happens in one process."""
+    for extractor in ("lowlevel", "lowlevel8"):
+        staged = Run(photos, tmp_path / "staged", path="staged", extractor=extractor)
+        fused = Run(photos, tmp_path / extractor, extractor=extractor)
+        with staged.make() as found, fused.make() as expected:
+            for id, pairs in expected.items():
+                np.testing.assert_array_equal(found[id].vectors, pairs.vectors)
+
+
 def test_a_result_that_cannot_be_written_is_named(photos, tmp_path):
     run = Run(photos, tmp_path / "results")
     listing.run("folder", run.config, run.layout, run.path("manifest"))
