@@ -72,12 +72,12 @@ def index_instances(path: str | Path) -> Instances:
             text = file.read()
         for table, start, end, entry in _entries(text):
             if table == "images":
-                photos[entry["id"]] = (entry["file_name"], entry["height"], entry["width"])
+                photos[entry["id"]] = (_stem(entry["file_name"]), entry["height"], entry["width"])
             elif table == "annotations":
                 spans[entry["image_id"]].append((start, end))
             elif table == "categories":
                 categories.add(entry["id"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(
             f"{path}: cannot be read as COCO's instance annotations ({error!r}); "
             "extract it again from the official archive"
@@ -91,13 +91,17 @@ def index_instances(path: str | Path) -> Instances:
         unlisted = min(spans.keys() - photos.keys())
         raise DatasetError(f"{path}: annotations of image {unlisted}, which it does not list")
     annotated = [
-        # The text was read as Latin-1; names are UTF-8.
-        AnnotatedPhoto(Path(name.encode("latin-1").decode()).stem, height, width, tuple(spans[key]))
-        for key, (name, height, width) in photos.items()
+        AnnotatedPhoto(stem, height, width, tuple(spans[key]))
+        for key, (stem, height, width) in photos.items()
     ]
     annotated.sort(key=lambda photo: photo.id)
     label_of = {category: rank for rank, category in enumerate(sorted(categories), start=1)}
     return Instances(path, annotated, label_of)
+
+
+def _stem(name: str) -> str:
+    # The text was read as Latin-1; names are UTF-8.
+    return Path(name.encode("latin-1").decode()).stem
 
 
 _SPACE = re.compile(r"[ \t\n\r]*")

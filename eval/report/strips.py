@@ -14,7 +14,7 @@ import numpy as np
 
 from data.errors import SettingError
 from eigen.pairs import Eigenpairs
-from eigen.upsample import upsample_pairs
+from eigen.upsample import upsample_each
 from eval import figures
 from eval.report import thumbnails
 
@@ -102,11 +102,11 @@ def photo_strip(
     photo_id: str,
     image: np.ndarray | None,
     pairs: Eigenpairs,
-    masks: np.ndarray,
+    masks: Iterable[np.ndarray],
     *,
     note: str = "",
 ) -> Strip:
-    """Thumbnails of one image and its eigenpairs.
+    """Thumbnails of one image and its eigenpairs, in memory that does not grow with K.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def photo_strip(
         None where the image can no longer be shown; `note` says why.
     pairs : Eigenpairs
         K pairs of this image.
-    masks : ndarray, shape (K, H', W'), bool
+    masks : iterable of ndarray, shape (H', W'), bool
         One mask per pair, at any size with the proportions of the image; without an image also
         none.
 
@@ -124,30 +124,33 @@ def photo_strip(
         Image, eigenpairs and masks do not match.
     """
     size = tuple(pairs.size) if image is None else image.shape[:2]
-    if size != tuple(pairs.size) or len(masks) not in (
-        {0, pairs.k} if image is None else {pairs.k}
-    ):
-        raise SettingError(
-            f"{photo_id}: expected an image of {pairs.size} pixels and {pairs.k} masks, as of its "
-            f"eigenpairs, found {size} and {len(masks)}"
-        )
     small = thumbnails.shrink(np.zeros((*size, 3), np.uint8) if image is None else image)
     height, width = small.shape[:2]
-    small_masks = [_nearest(mask, (height, width)) for mask in masks]
+    small_masks, coverage = [], []
+    for mask in masks:
+        small_masks.append(_nearest(mask, (height, width)))
+        coverage.append(float(mask.mean()))
+    counts = {0, pairs.k} if image is None else {pairs.k}
+    if size != tuple(pairs.size) or len(small_masks) not in counts:
+        raise SettingError(
+            f"{photo_id}: expected an image of {pairs.size} pixels and {pairs.k} masks, as of its "
+            f"eigenpairs, found {size} and {len(small_masks)}"
+        )
     colours = figures.OUTLINES
+    planes = upsample_each(pairs.vectors, pairs.size, cells=pairs.cells)
     return Strip(
         id=photo_id,
         photo="" if image is None else thumbnails.picture_uri(small),
         outlines="" if image is None else _outlines(small, small_masks),
         vectors=tuple(
             thumbnails.picture_uri(_vector_rgb(vector, pixels, (height, width)))
-            for vector, pixels in zip(pairs.vectors, upsample_pairs(pairs), strict=True)
+            for vector, pixels in zip(pairs.vectors, planes, strict=True)
         ),
         masks=tuple(
             thumbnails.mask_uri(mask, colours[k % len(colours)])
             for k, mask in enumerate(small_masks)
         ),
-        coverage=tuple(float(mask.mean()) for mask in masks),
+        coverage=tuple(coverage),
         constant=frozenset(k for k, vector in enumerate(pairs.vectors) if _is_constant(vector)),
         note=note,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,9 +79,9 @@ def _seconds(records: Sequence[Record]) -> dict[str, float]:
 def _strip(id: str, path: str, pairs: shards.ShardFolder, config: Config) -> report.Strip:
     (image, note), stored = _image(id, path, pairs), pairs[id]
     if image is None and config.masks.upsampling == "guided":  # it needs the image
-        masks = np.empty((0, *stored.size), bool)
+        masks: Iterable[np.ndarray] = ()
     else:
-        masks = eigen.masks.masks(
+        masks = eigen.masks.each_mask(
             stored, method=config.masks.method, upsampling=config.masks.upsampling, image=image
         )
     return report.photo_strip(id, image, stored, masks, note=note)

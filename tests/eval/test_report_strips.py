@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data.errors import SettingError
+from eigen.masks import each_mask
 from eigen.masks import masks as eigen_masks
 from eigen.pairs import Cells, Eigenpairs
 from eigen.store import shards
@@ -191,3 +193,18 @@ def test_sample_is_the_same_in_any_order_and_full(residuals, solvers, limit, see
     assert chosen == report.sample(shuffled, limit)
     assert len(chosen.ids) == min(limit, len(rows))
     assert list(chosen.ids) == sorted(set(chosen.ids))
+
+
+def test_memory_of_a_strip_does_not_grow_with_the_number_of_pairs():
+    """One plane and one mask at a time: a photo of 24 megapixels with K = 48 took 6 GB."""
+    size, k = (1500, 2000), 24
+    pairs = pairs_of(size=size, grid=(15, 20), k=k)
+    image = np.zeros((*size, 3), np.uint8)
+    tracemalloc.start()
+    try:
+        strip = report.photo_strip("a", image, pairs, each_mask(pairs))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(strip.masks) == k
+    assert peak < 40 * size[0] * size[1], f"{peak / 1e6:.0f} MB"  # 24 planes would be 96 a pixel

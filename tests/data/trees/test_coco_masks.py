@@ -108,6 +108,7 @@ def test_damaged_annotation_files_are_named(tmp_path):
         whole[: len(whole) // 2],
         whole.replace('"image_id": 100', '"image_id": 7'),
         whole.replace('"height"', '"depth"'),
+        whole.replace('"a.jpg"', "7"),
         whole.replace('"id": 90', '"id": 89'),
         "[]",
         "",
