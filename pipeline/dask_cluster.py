@@ -78,6 +78,7 @@ def _quiet() -> Iterator[None]:
     """Keep distributed from logging tracebacks of what is reported as one line."""
     # Each of its loggers has a level of its own.
     names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    names.append("asyncio")  # reports gathers that were given up
     levels = {name: logging.getLogger(name).level for name in names}
     try:
         for name in names:

@@ -44,8 +44,10 @@ def read_pair(pair: Pair, *, classes: int, ignore: int) -> tuple[np.ndarray, np.
     Raises
     ------
     ImageError
-        One of them cannot be read; the label is of another size or vocabulary; or the EXIF
-        orientation of the image leaves open whether the label is to be rotated too.
+        One of them cannot be read; the label is of another size; or the EXIF orientation of the
+        image leaves open whether the label is to be rotated too.
+    DatasetError
+        The label is of another vocabulary.
     """
     image, label = read_image(pair.image), read_label(pair.label)
     turned = orientation(pair.image)
@@ -63,7 +65,10 @@ def read_pair(pair: Pair, *, classes: int, ignore: int) -> tuple[np.ndarray, np.
         )
     top = int(label.max(initial=0, where=label != ignore))
     if top >= classes:
-        raise ImageError(pair.label, f"expected classes 0 to {classes - 1}, found {top}")
+        raise DatasetError(
+            f"{pair.label}: has class {top}, expected 0 to {classes - 1}: its labels are of "
+            "another vocabulary; convert them with `python -m pipeline prepare`"
+        )
     return image, label
 
 

@@ -90,9 +90,8 @@ def run(
         texts = texts.to(processes.device)
         segmenter = SazsSegmenter(model, side=INPUT_SIDE)
         subject = sazs_scores.Subject(items, segmenter, vocabulary.names, texts, eigen)
-        results = sazs_scores.run(
-            subject, out, about={"recipe": "pipeline.stages.demo_sazs"}, seen=True
-        )
+        recipe = RECIPE.model_dump() | {"fold": fold, "made by": "pipeline.stages.demo_sazs"}
+        results = sazs_scores.run(subject, out, about={"recipe": recipe}, seen=True)
         baseline = _untrained_miou(items, texts)
     answers = results["scores"]["one_pass"]["corrected"]
     summary = {

@@ -68,7 +68,7 @@ def test_a_damaged_quarantine_is_reported_and_written_again(tmp_path, caplog):
     Quarantine(tmp_path).note([("a", "a.jpg: bad")])
     path.write_text(path.read_text().replace("a.jpg", "b.jpg"))
     again = Quarantine(tmp_path)
-    assert "quarantine.csv: expected a last line with the count" in caplog.text
+    assert "quarantine.csv: expected a last line with the number and digest" in caplog.text
     again.note([("a", "a.jpg: bad")])
     assert [row["reason"] for row in rows(path)] == ["a.jpg: bad"]
 
@@ -122,9 +122,9 @@ def test_labels_of_another_vocabulary_end_a_training_in_one_line(tmp_path):
     pairs = [Pair("a", tmp_path / "a.jpg", tmp_path / "a.png")]
     samples = zegformer_data.Samples(pairs, view, classes=9, seed=0)
     stream = zegformer_data.batches(samples, 1, world=WORLD, seed=0, workers=1, start=0)
-    with pytest.raises(DatasetError, match=r"a\.png: has class 9, but there are 9") as error:
+    with pytest.raises(DatasetError, match=r"a\.png: has class 9, expected 0 to 8") as error:
         next(Quarantine(tmp_path).sift(stream))
-    assert "\n" not in str(error.value) and str(error.value).startswith("1 training photos")
+    assert "\n" not in str(error.value) and str(error.value).startswith(str(tmp_path))
 
 
 def test_items_to_validate_on_are_checked_before_the_first_epoch(tmp_path):
@@ -141,4 +141,4 @@ def test_items_to_validate_on_are_checked_before_the_first_epoch(tmp_path):
     good, unread = readable_items(items)
     assert good == items[1:2]
     assert [photo for photo, _ in unread] == ["bad", "small"]
-    assert "small.png: expected the image's size (40, 40), found (30, 30)" in unread[1][1]
+    assert "small.jpg, (40, 40), found (30, 30)" in unread[1][1]

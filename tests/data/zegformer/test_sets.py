@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from data.errors import ImageError
+from data.errors import DatasetError, ImageError
 from data.zegformer.sets import Pair, read_pair
 
 WIDE, SQUARE = (30, 20), (20, 20)  # Pillow's (width, height)
@@ -54,6 +54,6 @@ def test_a_label_of_another_size_is_refused(tmp_path, shape):
 
 
 def test_a_label_of_another_vocabulary_is_refused(tmp_path):
-    with pytest.raises(ImageError, match="expected classes 0 to 2, found 3"):
+    with pytest.raises(DatasetError, match="has class 3, expected 0 to 2"):
         read_pair(pair_of(tmp_path, WIDE, None, (20, 30), value=3), classes=3, ignore=255)
     read_pair(pair_of(tmp_path, WIDE, None, (20, 30), value=255), classes=3, ignore=255)

@@ -181,7 +181,7 @@ def test_missing_eigenvectors_are_named_before_anything_is_scored(tmp_path):
     (tmp_path / "b_k2.png").unlink()
     folder = EigenFolder(tmp_path)
     assert folder.missing(["b", "c", "a", "b"]) == ["b", "c"]
-    with pytest.raises(ShardError, match=r"2 of 3 photos .*\(first: b, c\).*--missing-eig"):
+    with pytest.raises(ShardError, match=r"2 of 3 images .*\(first: b, c\).*--missing-eig"):
         folder.require(["a", "b", "c"])
 
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from data.errors import DatasetError
+from data.errors import DatasetError, RunError
 from data.pictures import write_png
 from data.png import write_mask
 from data.sazs.folds import open_fold
+from data.sealed import read_json
 from eigen.store.maps import EigenFolder
 from eval.sazs import scores as sazs_scores
 from eval.sazs import scoring
@@ -156,7 +157,7 @@ def test_labels_turned_to_noise_leave_every_prediction(tested, root, tmp_path, m
 
 def test_run_writes_scores_table_and_page(tested, tmp_path):
     results = sazs_scores.run(tested, tmp_path, about={"command": "x"}, pictures=2)
-    stored = json.loads((tmp_path / sazs_scores.SCORES).read_text())
+    stored = read_json(tmp_path / sazs_scores.SCORES, RunError)
     assert stored == json.loads(json.dumps(results))
     assert set(stored["scores"]) == {"one_pass", "published"}
     corrected = stored["scores"]["one_pass"]["corrected"]
@@ -197,7 +198,9 @@ def test_fold_that_does_not_exist(root, fold):
 
 
 def test_label_of_another_size_is_an_error(tested):
-    with pytest.raises(DatasetError, match=r"v000\.png: is \(120, 160\), expected .* \(10, 10\)"):
+    with pytest.raises(
+        DatasetError, match=r"v000\.png: expected the size of .*\(10, 10\), found \(120, 160\)"
+    ):
         tested.fold.test[0].read_truth((10, 10))
 
 
