@@ -144,7 +144,7 @@ class Plan:
 
         With at least as many shards as cores it is one, and the jobs run side by side.
         """
-        if not self.claims:  # within a job of a cluster, whose cores are all its own
+        if not self.claims:  # within a job, whose cores are all its own
             return self.cores
         members, number = self._members(wildcards.dataset), int(wildcards.shard)
         share, rest = divmod(self.cores, len(members) or 1)

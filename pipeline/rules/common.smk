@@ -13,7 +13,8 @@ from pipeline.plan import Plan
 
 try:
     # None where a cluster has no limit: then each job has one core.
-    cores = workflow.resource_settings.cores or 1
+    # A job of a cluster has one core, or what --set-threads says, however many its node has.
+    cores = 1 if workflow.remote_exec else workflow.resource_settings.cores or 1
     PLAN = Plan(config, claims=workflow.is_main_process, cores=cores)
     # An error in an input function would be shown with a traceback; here it is one line.
     PLAN.check(sys.argv[1:])

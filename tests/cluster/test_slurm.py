@@ -126,7 +126,7 @@ def test_one_shard_by_name(whole, serial):
 def test_a_job_that_hangs_is_killed_by_its_time_limit_and_retried(photos, serial, tmp_path):
     run = Run(photos, tmp_path)
     process = run.start("folder", "--set-resources", "fused:runtime=attempt")
-    victim = wait_for_job("fused", process)
+    victim = wait_for_job("fused", process, tmp_path)
     victim.send_signal(signal.SIGSTOP)  # from here on it makes no progress, like a dead file system
     output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
@@ -138,7 +138,7 @@ def test_a_job_that_hangs_is_killed_by_its_time_limit_and_retried(photos, serial
 def test_a_cancelled_run_is_continued(photos, serial, tmp_path):
     run = Run(photos, tmp_path)
     process = run.start("folder")
-    wait_for_job("fused", process)
+    wait_for_job("fused", process, tmp_path)
     process.kill()
     process.communicate()
     subprocess.run(["scancel", "--user", "root"], check=True)
@@ -148,14 +148,14 @@ def test_a_cancelled_run_is_continued(photos, serial, tmp_path):
     assert not list(run.results.rglob(".*.h5")), "a killed job's temporary is left"
 
 
-def wait_for_job(stage: str, process: subprocess.Popen) -> psutil.Process:
-    """The process of a stage that the cluster runs."""
+def wait_for_job(stage: str, process: subprocess.Popen, results: Path) -> psutil.Process:
+    """The process of a stage that the cluster runs for these results."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()[0]
         for candidate in psutil.process_iter(["cmdline"]):
             words = candidate.info["cmdline"] or []
-            if words[1:4] == ["-m", "pipeline", stage]:
+            if words[1:4] == ["-m", "pipeline", stage] and str(results) in words:
                 return candidate
         time.sleep(0.02)
     raise TimeoutError(f"no job of {stage} was started within 5 minutes")
