@@ -17,6 +17,7 @@ import argparse
 import errno
 import hashlib
 import json
+import os
 import pickle
 import re
 import struct
@@ -228,8 +229,12 @@ def write_safetensors(
     with atomic_path(path) as temporary:
         try:
             save_file(held, temporary, metadata={_RECIPE: text, _DIGEST: _digest(held, text)})
-        except SafetensorError as error:  # its error for a full disk has no number
-            raise OSError(f"cannot write {path}: {error}") from error
+        except SafetensorError as error:
+            # The number of an error of the disk is in its text alone.
+            found = re.search(r"os error (\d+)", str(error))
+            if found is None:
+                raise OSError(errno.EIO, str(error)) from error
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
 
 
 def _digest(tensors: Mapping[str, Tensor], recipe: str) -> str:

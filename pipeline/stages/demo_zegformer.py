@@ -18,7 +18,7 @@ import click
 import numpy as np
 import torch
 
-from data.files import without_nan
+from data.files import atomic_path, without_nan
 from data.sealed import write_json
 from data.synthetic import world
 from data.zegformer.prepare_sets import prepare
@@ -104,8 +104,10 @@ def _prepared(data_dir: Path, out: Path, device: str) -> list[str]:
         "unseen": vocabulary.unseen_ids,
         "label_ids": vocabulary.label_ids,
     }
-    names.write_text(json.dumps(content))
-    np.save(table, world.text_embeddings(vocabulary.names))
+    with atomic_path(names) as temporary:
+        temporary.write_text(json.dumps(content))
+    with atomic_path(table) as temporary:
+        np.save(temporary, world.text_embeddings(vocabulary.names))
     values = {
         "DATASETS.ROOT": root,
         "MODEL.DEVICE": device,

@@ -162,3 +162,11 @@ def test_a_stamp_is_of_the_bytes_read(tmp_path):
 def test_names_that_lead_out_of_a_folder():
     assert all(map(is_file_name, ["2007_000033", "a b.h5", "é", "a__b", "x..y"]))
     assert not any(map(is_file_name, ["", ".", "..", ".x", "a/b", "/x", "../x", "a\0b"]))
+
+
+def test_a_short_write_of_numpy_names_the_file(tmp_path):
+    path = tmp_path / "table.npy"
+    message = f"cannot write {path}: 10240 requested and 527 written"
+    with pytest.raises(OSError, match=message), atomic_path(path):
+        raise OSError("10240 requested and 527 written")
+    assert not list(tmp_path.iterdir())

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from data import weight_files
+from pipeline import provenance
 from tests.fault import material
 from train import history
 
@@ -186,6 +187,7 @@ class Bench:
     def __init__(self, root: Path, scenarios: list[Scenario]) -> None:
         for name in _HEAVY:  # once here, not in each process
             importlib.import_module(name)
+        provenance.software()  # kept from here on, whatever is committed meanwhile
         self.folder, self.scenarios = root / "work", scenarios
         self._saved = root
         self._undisturbed: dict[str, Undisturbed] = {}
