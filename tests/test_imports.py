@@ -75,7 +75,9 @@ def test_a_folder_without_ours_anywhere_is_named(tmp_path):
     """An import hook of an installer comes after folders; then a mere folder does hide ours."""
     (tmp_path / "data").mkdir()
     guard = shutil.copy(ROOT / "_eigenshape_floors.py", tmp_path)
-    answer = python("import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]\n"
+    ours = ("site-packages", str(ROOT))  # an editable install is an entry of the path
+    kept = f"[p for p in sys.path if not any(our in p for our in {ours})]"
+    answer = python(f"import sys; sys.path[:] = {kept}\n"
                     "sys.path.insert(0, '')\nimport _eigenshape_floors as f; f._ROOT /= 'x'\n"
                     "f.require('data')", tmp_path, path=tmp_path)  # fmt: skip
     assert guard and f"comes first on sys.path: {tmp_path / 'data'}" in answer.stderr
