@@ -43,16 +43,16 @@ class Duration(click.ParamType):
 @click.option("--count", type=click.IntRange(min=1), help="Cases at most.")
 @click.option("--seed", default=0, show_default=True, help="Decides the cases.")
 @click.option("--processes", default=2, show_default=True, help="Cases at a time.")
-@click.option("--stages", is_flag=True, help="kill and disk: no training runs.")
+@click.option("--only", type=click.Choice(("stages", "training")), help="Of kill and disk.")
 def main(
-    fault: str, budget: float, count: int | None, seed: int, processes: int, stages: bool
+    fault: str, budget: float, count: int | None, seed: int, processes: int, only: str | None
 ) -> None:
     logging.disable(logging.WARNING)
     os.environ |= {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     started = time.monotonic()
     chosen = {}
-    if stages:
-        chosen["names"] = importlib.import_module("tests.fault.scenarios").STAGES
+    if only:
+        chosen["names"] = getattr(importlib.import_module("tests.fault.scenarios"), only.upper())
     run = importlib.import_module(f"tests.fault.{fault}").run
     rows = run(count or COUNT[fault], budget, seed, processes=processes, **chosen)
     click.echo(formatted(rows))

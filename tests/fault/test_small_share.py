@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 SHARES = {
     "damage": ("--count", "420"),
     "hostile": ("--count", "29"),
-    "kill": ("--count", "9", "--stages"),
-    "disk": ("--count", "27", "--stages"),
+    "kill": ("--count", "9", "--only", "stages"),
+    "disk": ("--count", "27", "--only", "stages"),
 }
 
 
