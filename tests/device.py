@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.library import Library
 from torch.utils import _pytree as pytree
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
@@ -143,13 +144,13 @@ class _Module:
         """The numbers are the CPU's."""
 
 
-_kept: list[torch.library.Library] = []
+_kept: list[Library] = []
 
 
 def register() -> None:
     """Make the device known to torch."""
     _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
-    library = torch.library.Library("_", "IMPL")
+    library = Library("_", "IMPL")
     library.fallback(_run, "PrivateUse1")
     _kept.append(library)  # registrations live as long as it does
     for name in ("tensor", "as_tensor"):

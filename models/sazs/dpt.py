@@ -105,10 +105,10 @@ class Reassemble(nn.ModuleDict):
 class Pretrained(nn.Module):
     """Trunk and the one branch that counts, under their published names."""
 
-    def __init__(self, trunk: Backbone) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.model = trunk
-        self.act_postprocess2 = Reassemble(trunk.embed_dim)
+        self.model = backbone
+        self.act_postprocess2 = Reassemble(backbone.embed_dim)
 
 
 class DPTSegmenter(nn.Module):
@@ -116,23 +116,23 @@ class DPTSegmenter(nn.Module):
 
     Parameters
     ----------
-    trunk : Backbone, patch 16
+    backbone : Backbone, patch 16
         Only its blocks up to the one that is read.
-    freeze_trunk : bool
-        Keep the trunk as it is (no gradient, evaluation mode): a head on frozen features.
+    freeze_backbone : bool
+        Keep the backbone as it is (no gradient, evaluation mode): a head on frozen features.
     """
 
-    def __init__(self, trunk: Backbone, *, freeze_trunk: bool = False) -> None:
+    def __init__(self, backbone: Backbone, *, freeze_backbone: bool = False) -> None:
         super().__init__()
-        self.pretrained = Pretrained(trunk)
+        self.pretrained = Pretrained(backbone)
         self.edgeocr_cls_head = nn.Conv2d(FEATURES, 1, 1)
-        self.freeze_trunk = freeze_trunk
-        if freeze_trunk:
-            trunk.requires_grad_(False).eval()
+        self.freeze_backbone = freeze_backbone
+        if freeze_backbone:
+            backbone.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> DPTSegmenter:
         super().train(mode)
-        if self.freeze_trunk:
+        if self.freeze_backbone:
             self.pretrained.model.eval()
         return self
 
@@ -143,7 +143,7 @@ class DPTSegmenter(nn.Module):
         ----------
         images : Tensor, (B, 3, H, W), normalised; H, W >= 16
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_trunk):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_backbone):
             tokens, grid = self.pretrained.model.tokens(images)
         features = self.pretrained.act_postprocess2(tokens, grid)
         return self.edgeocr_cls_head(features), features
@@ -155,8 +155,8 @@ class DPTSegmenter(nn.Module):
             return int(block[1]) >= len(self.pretrained.model.blocks)
         return re.match(DEAD, key) is not None
 
-    def load_trunk(self, state: dict[str, Tensor]) -> None:
-        """Take the trunk of an image classifier in timm's or DINO's key layout.
+    def load_backbone(self, state: dict[str, Tensor]) -> None:
+        """Take the backbone of an image classifier in timm's or DINO's key layout.
 
         The position embedding is resized when the classifier's grid is another one; the
         classifier's later blocks, norm and head are left out.
@@ -164,14 +164,14 @@ class DPTSegmenter(nn.Module):
         Raises
         ------
         KeyError
-            A tensor of the trunk is not in `state`.
+            A tensor of the backbone is not in `state`.
         RuntimeError
             A tensor has another shape.
         """
-        trunk = self.pretrained.model
-        live = {key: state[key] for key in trunk.state_dict()}
-        live["pos_embed"] = _regrid(live["pos_embed"], trunk.grid)
-        trunk.load_state_dict(live)
+        backbone = self.pretrained.model
+        live = {key: state[key] for key in backbone.state_dict()}
+        live["pos_embed"] = _regrid(live["pos_embed"], backbone.grid)
+        backbone.load_state_dict(live)
 
 
 DEAD = (

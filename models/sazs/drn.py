@@ -1,7 +1,7 @@
-"""Dilated residual networks, type D: trunks at stride 8, and SAZS' pooled head on them.
+"""Dilated residual networks, type D: backbones at stride 8, and SAZS' pooled head on them.
 
-The trunk is a sequence of nine stages; key `N.*` here is `layerN.*` in the published ImageNet files
-and `base.N.*` in SAZS checkpoints.
+The backbone is a sequence of nine stages; key `N.*` here is `layerN.*` in the published ImageNet
+files and `base.N.*` in SAZS checkpoints.
 
 Yu, Koltun, Funkhouser, "Dilated Residual Networks", CVPR 2017; Liu et al., CVPR 2023.
 """
@@ -74,7 +74,7 @@ _TRUNKS = {
 }
 
 
-def trunk(arch: str) -> nn.Sequential:
+def backbone(arch: str) -> nn.Sequential:
     """DRN without pooling and classifier: (B, 3, H, W) -> (B, C, ceil(H/8), ceil(W/8)).
 
     Parameters
@@ -113,13 +113,13 @@ def _initialise(network: nn.Module) -> None:
 
 
 class PooledSegmenter(nn.Module):
-    """SAZS' pooled head on a convolutional trunk: non-negative features and edge logits.
+    """SAZS' pooled head on a convolutional backbone: non-negative features and edge logits.
 
     Parameters
     ----------
-    base : trunk at stride 8
+    base : backbone at stride 8
     channels : int
-        Of the trunk's output.
+        Of the backbone's output.
     kernel : int
         Side of the convolution that joins the pooled branches.
     drop_rate : float in [0, 1)
@@ -147,7 +147,7 @@ class PooledSegmenter(nn.Module):
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Edge logits (B, 1, h, w) and features (B, 512, h, w), at the trunk's stride.
+        """Edge logits (B, 1, h, w) and features (B, 512, h, w), at the backbone's stride.
 
         Parameters
         ----------
@@ -168,16 +168,16 @@ class DRNSegmenter(PooledSegmenter):
 
     Parameters
     ----------
-    arch : see `trunk`
+    arch : see `backbone`
     drop_rate : as in `PooledSegmenter`
     """
 
     def __init__(self, arch: str, *, drop_rate: float = 0.9) -> None:
-        base = trunk(arch)
+        base = backbone(arch)
         super().__init__(
             base,
             channels=base[-1][0].out_channels,  # type: ignore[index]
-            # On the slim trunk 3 x 3 would take most of the time of a step.
+            # On the slim backbone 3 x 3 would take most of the time of a step.
             kernel=1 if arch == "drn_d_22_slim" else 3,
             drop_rate=drop_rate,
         )
@@ -186,13 +186,13 @@ class DRNSegmenter(PooledSegmenter):
         """Is `key` a published entry that has no effect on the output?"""
         return key in ("fc2.weight", "up.weight")
 
-    def load_trunk(self, state: dict[str, Tensor]) -> None:
-        """Take the trunk of a published DRN image classifier (`layerN.*`; `fc.*` is left out).
+    def load_backbone(self, state: dict[str, Tensor]) -> None:
+        """Take the backbone of a published DRN image classifier (`layerN.*`; `fc.*` is left out).
 
         Raises
         ------
         KeyError
-            A tensor of the trunk is not in `state`.
+            A tensor of the backbone is not in `state`.
         RuntimeError
             A tensor has another shape.
         """
@@ -200,5 +200,5 @@ class DRNSegmenter(PooledSegmenter):
 
 
 def layer_key(key: str) -> str:
-    """Key of a trunk tensor in the published ImageNet files: `3.0.conv1.weight` -> `layer3...`."""
+    """Key of a tensor in the published ImageNet files: `3.0.conv1.weight` -> `layer3...`."""
     return re.sub(r"^(\d)\.", r"layer\1.", key)

@@ -41,8 +41,8 @@ def _vit(
     dim: int, heads: int, depth: int, grid: int, *, freeze: bool = False
 ) -> Callable[[float], nn.Module]:
     def build(drop_rate: float) -> DPTSegmenter:
-        trunk = Backbone(patch=16, dim=dim, depth=depth, heads=heads, grid=grid)
-        return DPTSegmenter(trunk, freeze_trunk=freeze)
+        backbone = Backbone(patch=16, dim=dim, depth=depth, heads=heads, grid=grid)
+        return DPTSegmenter(backbone, freeze_backbone=freeze)
 
     return build
 
@@ -68,7 +68,7 @@ ARCHITECTURES = {
 
 
 def build(arch: str, *, drop_rate: float = 0.9) -> nn.Module:
-    """A network with fresh weights.
+    """A network with randomly initialised weights.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def build(arch: str, *, drop_rate: float = 0.9) -> nn.Module:
 
 
 def load_initial(model: nn.Module, arch: str, source: str | Path = "hub") -> None:
-    """Fill the trunk from a published image classifier; the head keeps its fresh weights.
+    """Fill the backbone from a published image classifier; the head stays randomly initialised.
 
     Parameters
     ----------
@@ -100,14 +100,16 @@ def load_initial(model: nn.Module, arch: str, source: str | Path = "hub") -> Non
     Raises
     ------
     WeightsError
-        The file is not to be had, unreadable, or of another architecture.
+        The file is not available, unreadable, or of another architecture.
     """
     entry = ARCHITECTURES[arch]
     if not entry.hub:
-        raise WeightsError(f"{arch} has no published start; train it from fresh weights")
+        raise WeightsError(
+            f"{arch} has no published start; train it from randomly initialised weights"
+        )
     weights = _from_hub(entry.hub) if source == "hub" else weight_files.read(source).tensors
     try:
-        model.load_trunk(weights)  # type: ignore[operator]
+        model.load_backbone(weights)  # type: ignore[operator]
     except (KeyError, RuntimeError) as error:
         raise WeightsError(
             f"{source}: not the ImageNet start of {arch} ({str(error).splitlines()[0]}); "
@@ -129,7 +131,7 @@ def _from_hub(name: str) -> dict[str, Tensor]:
     except (OSError, RuntimeError) as error:
         raise WeightsError(
             f"weights {name} could not be fetched ({str(error).splitlines()[0][:120]}). Put the "
-            "file on this machine and give its path, or start from fresh weights: --init none"
+            "file on this machine and give its path, or initialise randomly: --init none"
         ) from error
 
 

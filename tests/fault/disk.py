@@ -11,8 +11,6 @@ import os
 import random
 import resource
 import signal
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -132,15 +130,8 @@ def run(
     names: tuple[str, ...] = (*STAGES, *TRAINING),
 ) -> list[Row]:
     """Disturb up to `count` runs, as far as `budget` (seconds) allows."""
-    rows = [Row(name) for name in names]
-    with tempfile.TemporaryDirectory(prefix="disk-") as name:
-        root = Path(name)
-        cases = watchdog.Cases(
-            prepare=lambda slot: Disks(Path(tempfile.mkdtemp(dir=root)), seed, names),
-            count=count,
-            deadline=time.monotonic() + budget,
-            limit=LIMIT,
-            notes=root / "notes",
-        )
-        watchdog.run(rows, cases, processes=processes)
-    return rows
+
+    def prepare(folder: Path) -> Disks:
+        return Disks(folder, seed, names)
+
+    return watchdog.run_in_folders(names, prepare, count, budget, LIMIT, processes=processes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import tempfile
 import time
 from pathlib import Path
 
@@ -51,15 +50,8 @@ def run(
     names: tuple[str, ...] = (*STAGES, *TRAINING),
 ) -> list[Row]:
     """Kill up to `count` runs, as far as `budget` (seconds) allows."""
-    rows = [Row(name) for name in names]
-    with tempfile.TemporaryDirectory(prefix="kill-") as name:
-        root = Path(name)
-        cases = watchdog.Cases(
-            prepare=lambda slot: Kills(Path(tempfile.mkdtemp(dir=root)), seed, names),
-            count=count,
-            deadline=time.monotonic() + budget,
-            limit=LIMIT,
-            notes=root / "notes",
-        )
-        watchdog.run(rows, cases, processes=processes)
-    return rows
+
+    def prepare(folder: Path) -> Kills:
+        return Kills(folder, seed, names)
+
+    return watchdog.run_in_folders(names, prepare, count, budget, LIMIT, processes=processes)

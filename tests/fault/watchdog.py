@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -81,6 +82,30 @@ def run(rows: Sequence[Row], cases: Cases, *, processes: int) -> None:
             elif end:
                 raise RuntimeError(f"worker {slot} could not be prepared")
     _collect(rows, tallies, cases.notes)
+
+
+def run_in_folders(
+    names: Sequence[str],
+    prepare: Callable[[Path], Case],
+    count: int,
+    budget: float,
+    limit: float,
+    *,
+    processes: int,
+) -> list[Row]:
+    """Run up to `count` cases, as far as `budget` (seconds) allows, each process in its folder."""
+    rows = [Row(name) for name in names]
+    with tempfile.TemporaryDirectory(prefix="fault-") as name:
+        root = Path(name)
+        cases = Cases(
+            prepare=lambda slot: prepare(Path(tempfile.mkdtemp(dir=root))),
+            count=count,
+            deadline=time.monotonic() + budget,
+            limit=limit,
+            notes=root / "notes",
+        )
+        run(rows, cases, processes=processes)
+    return rows
 
 
 def _start(cases: Cases, slot: int, span: range, tally: Any) -> _Worker:

@@ -1,4 +1,4 @@
-"""DRN trunks against `drn_d_105`, `drn_d_22`; errors are largest absolute differences."""
+"""DRN backbones against `drn_d_105`, `drn_d_22`; errors are largest absolute differences."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cases(folder: Path) -> Iterator[Case]:
 
 
 def _trunk(folder: Path, golden: Golden, arch: str, allowed: float) -> Iterator[Case]:
-    network = fill(drn.trunk(arch), golden.info["seed"], drn.layer_key).eval()
+    network = fill(drn.backbone(arch), golden.info["seed"], drn.layer_key).eval()
     ours = {drn.layer_key(key): value for key, value in network.state_dict().items()}
     yield key_case(folder, arch, ours, lambda key: key.startswith("fc."))
     stages, x = [], golden.picture(golden.info["input"])

@@ -47,8 +47,8 @@ def cases(folder: Path, *, brief: bool = False) -> Iterator[Case]:
 
 
 def _backbone(folder: Path, golden: Sampled, depth: int) -> Iterator[Case]:
-    trunk = zegformer_golden.fill(ResNet(depth), golden.seed, prefix="backbone.")
-    state = {f"backbone.{key}": list(value.shape) for key, value in trunk.state_dict().items()}
+    backbone = zegformer_golden.fill(ResNet(depth), golden.seed, prefix="backbone.")
+    state = {f"backbone.{key}": list(value.shape) for key, value in backbone.state_dict().items()}
     path = published_path(folder, "zegformer-backbone-keys.json")
     published = json.loads(path.read_text())[f"r{depth}"]
     yield Case(f"{golden.name} keys and shapes", float(len(_differing(state, published))), 0)
@@ -58,11 +58,11 @@ def _backbone(folder: Path, golden: Sampled, depth: int) -> Iterator[Case]:
         wrong = [k for k in state if rename(k.removeprefix("backbone.")) != names[layout][k]]
         yield Case(f"{golden.name} {layout} names", float(len(wrong)), 0)
     trained = np.array([
-        sum(p.numel() for p in trunk.parameters()), sum(1 for _ in trunk.parameters())
+        sum(p.numel() for p in backbone.parameters()), sum(1 for _ in backbone.parameters())
     ])  # fmt: skip
     yield golden.case("trainable_parameters", trained, 0)
     _, _, height, width = golden["input.shape"]
-    for name, features in trunk(image(int(height), int(width), golden.seed)).items():
+    for name, features in backbone(image(int(height), int(width), golden.seed)).items():
         yield golden.case(name, features, 1e-4)
 
 

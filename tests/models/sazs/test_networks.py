@@ -90,9 +90,9 @@ def test_frozen_trunk_gets_no_gradient_and_stays_in_evaluation_mode():
     model = sazs.build("dino_vits16").train()
     edge, features = model(torch.rand(1, 3, 32, 48))
     (edge.sum() + features.sum()).backward()
-    trunk = model.pretrained.model
-    assert not trunk.training
-    assert all(p.grad is None for p in trunk.parameters())
+    backbone = model.pretrained.model
+    assert not backbone.training
+    assert all(p.grad is None for p in backbone.parameters())
     assert model.pretrained.act_postprocess2["3"].weight.grad is not None
 
 
@@ -120,9 +120,9 @@ def test_vit_start_is_read_from_a_classifier_of_another_resolution(tmp_path):
     save_file(donor.state_dict(), tmp_path / "vit.safetensors")
     model = sazs.build("vitti16_384").eval()
     sazs.load_initial(model, "vitti16_384", tmp_path / "vit.safetensors")
-    trunk = model.pretrained.model
-    assert torch.equal(trunk.blocks[5].mlp.fc2.weight, donor.blocks[5].mlp.fc2.weight)
-    assert trunk.pos_embed.shape == (1, 577, 192)
+    backbone = model.pretrained.model
+    assert torch.equal(backbone.blocks[5].mlp.fc2.weight, donor.blocks[5].mlp.fc2.weight)
+    assert backbone.pos_embed.shape == (1, 577, 192)
 
 
 def test_trunk_agrees_with_timm(tmp_path):
@@ -130,7 +130,7 @@ def test_trunk_agrees_with_timm(tmp_path):
 
     donor = timm.create_model("vit_tiny_patch16_384").eval()
     model = sazs.build("vitti16_384").eval()
-    model.load_trunk(donor.state_dict())
+    model.load_backbone(donor.state_dict())
     images = torch.rand(1, 3, 384, 384)
     with torch.no_grad():
         ours, grid = model.pretrained.model.tokens(images)
