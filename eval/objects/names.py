@@ -19,6 +19,7 @@ from torch import Tensor
 
 from data.errors import DatasetError, VocabularyError
 from data.mask_sources import VOID, overlapping
+from eval.objects.boxes import context_box
 from eval.predict import IGNORE, Predict
 from eval.zegformer.crops import crops
 from models.clip.clip import CLIP
@@ -26,8 +27,6 @@ from models.imagenet import ImagenetClassifier, class_names, synsets
 
 logger = logging.getLogger(__name__)
 
-CONTEXT = 0.15
-"""Margin around a mask that a crop shows, as a share of the mask's sides."""
 TEMPERATURE = 100.0
 """CLIP's logit scale, as trained."""
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -81,29 +80,16 @@ class ImagenetNamer:
                 self._members[index[word], column] = 1
 
     def __call__(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
-        views = [view for mask in masks for view in (boxed(image, mask), self._alone(image, mask))]
+        views = [
+            view for mask in masks for view in (image[context_box(mask)], self._alone(image, mask))
+        ]
         found = self._classifier.probabilities(views) @ self._members
         return found.reshape(len(masks), 2, -1).mean(axis=1)
 
     def _alone(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """The crop with everything outside the mask in the classifier's mean colour."""
         colour = np.rint(np.multiply(self._classifier.mean, 255)).astype(np.uint8)
-        return boxed(np.where(mask[..., None], image, colour), mask)
-
-
-def boxed(image: np.ndarray, mask: np.ndarray, context: float = CONTEXT) -> np.ndarray:
-    """The part of the image around a mask, with a margin; all of it for an empty mask."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return image
-    spans = []
-    for first, last, length in (
-        (rows[0], rows[-1] + 1, mask.shape[0]),
-        (columns[0], columns[-1] + 1, mask.shape[1]),
-    ):
-        margin = round(context * int(last - first))
-        spans.append(slice(max(0, int(first) - margin), min(length, int(last) + margin)))
-    return image[spans[0], spans[1]]
+        return np.where(mask[..., None], image, colour)[context_box(mask)]
 
 
 class ClipNamer:
