@@ -32,6 +32,15 @@ from pipeline.stages.manifest import tree_for
 log = logging.getLogger(__name__)
 
 
+DISCOVERY = {
+    "objects": "Objects: boxes, masks and confidences as COCO JSON",
+    "segments": "Segments: a label map per image, and features",
+    "clusters": "Clusters of segments, scored where there are labels",
+    "names": "Names of segments",
+}
+"""Targets on top of eigenvectors, with a description."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """A request, and the files of the job that answers it."""
@@ -167,6 +176,18 @@ class Plan:
 
         return inputs
 
+    def discovered(self, stage: str) -> Callable[[Any], list[str]]:
+        """Input function of a target of `DISCOVERY`: its file of each data set of `chosen`."""
+
+        def inputs(wildcards: Any) -> list[str]:
+            try:
+                datasets = self.chosen()
+                return [str(self.layout.results(stage, dataset)[0]) for dataset in datasets]
+            except EigenshapeError as error:
+                raise error.with_traceback(None) from None  # its message is all a user needs
+
+        return inputs
+
     def check(self, words: Sequence[str]) -> None:
         """Check extractor and images of every data set whose target is on the command line.
 
@@ -177,9 +198,13 @@ class Plan:
         """
         by_target = {dataset.target: dataset for dataset in DATASETS.values()}
         for before, word in zip(["", *words], words, strict=False):
-            if word in by_target and before not in ("-d", "--directory"):
+            if before in ("-d", "--directory"):
+                continue
+            if word in by_target:
                 check_weights(self.config_for(by_target[word].name).extractor)
                 self.entries(by_target[word].name)
+            elif word in DISCOVERY:
+                self.chosen()
 
     def _targets(self, dataset: str) -> list[str]:
         return [*self._results(dataset), self.layout.audit(dataset)]
@@ -224,6 +249,20 @@ class Plan:
                 continue
             found.append(dataset)
         return found or generated()
+
+    def chosen(self) -> list[str]:
+        """Data sets of the targets of `DISCOVERY`: the folder if one is set, else all present.
+
+        Raises
+        ------
+        EigenshapeError
+            The folder has no images, or an extractor cannot be made.
+        """
+        datasets = self.present() if self.config.folder is None else ["folder"]
+        for dataset in datasets:
+            check_weights(self.config_for(dataset).extractor)
+            self.entries(dataset)
+        return datasets
 
     def options(self, stage: str) -> Callable[[Any], str]:
         """Parameter function: options of a stage that differ from their defaults."""

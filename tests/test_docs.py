@@ -143,9 +143,10 @@ def check_snakemake(words: list[str]) -> None:
     rules += "".join(path.read_text() for path in (ROOT / "pipeline" / "rules").glob("*.smk"))
     from data.datasets import DATASETS
     from pipeline import published
+    from pipeline.plan import DISCOVERY
 
     known = {*re.findall(r"^rule (\w+):", rules, re.MULTILINE), *published.targets("results")}
-    known |= {dataset.target for dataset in DATASETS.values()}
+    known |= {*(dataset.target for dataset in DATASETS.values()), *DISCOVERY}
     settings = [word.partition("=") for word in words if re.match(r"[a-z_]+=", word)]
     given = {("k" if key == "top_k" else key): text for key, _, text in settings}
     assert set(given) <= set(configuration.defaults()), given

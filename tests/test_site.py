@@ -132,3 +132,4 @@ def test_targets_are_described():
     rules = [line for line in found.stdout.splitlines() if line and "workflow" not in line]
     assert len(rules) > 30
     assert not [line for line in rules if not re.fullmatch(r"\S+ \(.+\)", line)]
+    assert {"objects", "segments", "clusters", "names"} <= {line.split()[0] for line in rules}

@@ -9,7 +9,7 @@ sys.path.insert(0, workflow.basedir)
 from data.datasets import DATASETS, generated
 from data.errors import EigenshapeError
 from pipeline import summary
-from pipeline.plan import Plan
+from pipeline.plan import DISCOVERY, Plan
 
 try:
     # None where a cluster has no limit: then each job has one core.

@@ -1,9 +1,20 @@
 # Eigenvectors -> objects, segments, clusters of segments, names.
-#   snakemake --cores 8 results/pascal/objects.json          (segments, clusters and names: see docs/objects.md)
+#   snakemake --cores 8 objects                              (segments, clusters or names: the folder, or all data sets present)
+#   snakemake --cores 8 results/pascal/objects.json          (one data set: see docs/objects.md)
+
+for stage, about in DISCOVERY.items():
+
+    rule:
+        name:
+            stage
+        input:
+            PLAN.discovered(stage),
+
+    workflow.get_rule(stage).docstring = f"{about}, of your folder or of all data sets present"
 
 
-rule objects:
-    """Boxes, masks and confidences of the objects of a data set, as COCO JSON"""
+rule dataset_objects:
+    """Objects of one data set"""
     input:
         request=PLAN.request("objects"),
         manifest=LAYOUT.manifest("{dataset}"),
@@ -25,8 +36,8 @@ rule objects:
         "python -m pipeline objects --dataset {wildcards.dataset} {params.options} --workers {threads} 2>&1 | tee {log:q}"
 
 
-rule segments:
-    """Label map of each image, and the features of its segments"""
+rule dataset_segments:
+    """Segments of one data set"""
     input:
         request=PLAN.request("segments"),
         manifest=LAYOUT.manifest("{dataset}"),
@@ -47,8 +58,8 @@ rule segments:
         "python -m pipeline segments --dataset {wildcards.dataset} {params.options} --workers {threads} 2>&1 | tee {log:q}"
 
 
-rule clusters:
-    """Clusters of the segments of a data set, scored where there are labels"""
+rule dataset_clusters:
+    """Clusters of one data set"""
     input:
         request=PLAN.request("clusters"),
         segments=LAYOUT.segments("{dataset}"),
@@ -66,8 +77,8 @@ rule clusters:
         "python -m pipeline clusters --dataset {wildcards.dataset} {params.options} 2>&1 | tee {log:q}"
 
 
-rule names:
-    """Names of the segments, by an ImageNet classifier"""
+rule dataset_names:
+    """Names of one data set"""
     input:
         request=PLAN.request("names"),
         segments=LAYOUT.segments("{dataset}"),

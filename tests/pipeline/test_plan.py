@@ -59,6 +59,18 @@ def test_a_new_photo_changes_the_requests_of_the_shards_it_touches_only(folder, 
     assert (whole, first, second) == (False, True, False)
 
 
+def test_a_short_target_is_of_the_folder_or_of_all_data_sets_present(folder, tmp_path):
+    plan = Plan({"folder": str(folder), "results_root": "r"})
+    assert plan.discovered("names")(wildcards("")) == ["r/folder/names/names.json"]
+    plan = Plan({"datasets_root": str(tmp_path / "none"), "results_root": "r"})
+    assert plan.discovered("objects")(wildcards("")) == [
+        "r/world/objects.json",
+        "r/samples/objects.json",
+    ]
+    with pytest.raises(EigenshapeError, match="absent"):
+        Plan({"folder": str(tmp_path / "absent")}).check(["--cores", "1", "clusters"])
+
+
 def test_a_changed_k_bears_on_solving_and_masks_but_not_on_features():
     one, other = Plan({"path": "staged"}), Plan({"path": "staged", "k": 7})
     changed = {
