@@ -16,10 +16,12 @@ from models.clip.clip import CLIP
 from models.clip.prompts import templates
 from models.clip.weights import to_half
 from models.zegformer import weights as zegformer_weights
+from models.zegformer.backbone import RESNET, Backbone
 from models.zegformer.config import flat, replaced
-from models.zegformer.network import ZegFormer
+from models.zegformer.efficientnet import EfficientNetLite
+from models.zegformer.network import PIXEL_MEAN, PIXEL_STD, ZegFormer
 from models.zegformer.per_pixel import PerPixelBaseline
-from models.zegformer.settings import PER_PIXEL, ZegFormerSettings
+from models.zegformer.settings import PER_PIXEL, Model, ZegFormerSettings
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ def network(
         "text_dim": text_dim,
         "temperature": head.TEMPERATURE,
         "width": head.CONVS_DIM,
+        "backbone": _backbone(model),
         "depth": model.RESNETS.DEPTH,
         "norm": model.RESNETS.NORM,
         "res2": model.RESNETS.RES2_OUT_CHANNELS,
@@ -87,8 +90,10 @@ def network(
             feedforward=former.DIM_FEEDFORWARD,
             dropout=former.DROPOUT,
             unit_no_object=head.NO_OBJECT_UNIT,
+            segments=former.CLASS_EMBEDDING == "segment",
             **shared,
         )
+    built.backbone.freeze(model.BACKBONE.FREEZE_AT)  # type: ignore[union-attr,operator]
     recipe = zegformer_weights.load(built, checkpoint or model.WEIGHTS, whole=trained)
     prompts = recipe.get("prompts")
     if prompts not in (None, model.PROMPT_ENSEMBLE_TYPE):
@@ -99,6 +104,15 @@ def network(
             model.PROMPT_ENSEMBLE_TYPE,
         )
     return built
+
+
+def _backbone(model: Model) -> Backbone | None:
+    """The configured backbone; None for a ResNet, which the networks build themselves."""
+    name = model.BACKBONE.NAME
+    if name == RESNET:
+        return None
+    dilation = model.RESNETS.RES5_DILATION
+    return EfficientNetLite(name, mean=PIXEL_MEAN, std=PIXEL_STD, res5_dilation=dilation)
 
 
 def scoring(settings: ZegFormerSettings) -> Scoring:

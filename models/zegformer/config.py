@@ -20,7 +20,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from data.errors import SettingError
-from models.zegformer.settings import NO_EFFECT, ONLY, Section, ZegFormerSettings, from_text
+from models.zegformer.published_keys import NO_EFFECT, ONLY
+from models.zegformer.settings import Section, ZegFormerSettings, from_text
 
 log = logging.getLogger(__name__)
 

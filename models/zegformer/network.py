@@ -13,15 +13,17 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.zegformer.backbone import Backbone
 from models.zegformer.pixel_decoder import PixelDecoder, init_lecun
 from models.zegformer.resnet import COUNTER, RES2_CHANNELS, ResNet
+from models.zegformer.segment_embedding import PixelEmbedding, pooled
 from models.zegformer.transformer import Transformer
 
 # Of RGB in 0 to 255.
@@ -37,10 +39,12 @@ class Prediction:
     """What a decoder layer says of each query.
 
     logits : Tensor, (B, Q, K + 1); "no object" last. masks : Tensor, (B, Q, H/4, W/4), logits.
+    pixels : Tensor (B, K, h, w) or None; logits of pixels, of a network that embeds them.
     """
 
     logits: Tensor
     masks: Tensor
+    pixels: Tensor | None = None
 
 
 class MaskEmbedding(nn.Module):
@@ -74,8 +78,10 @@ class Predictor(nn.Module):
         dropout: float,
         temperature: float,
         unit_no_object: bool,
+        pixel_embedding: PixelEmbedding | None = None,
     ) -> None:
         super().__init__()
+        self.pixel_embedding = pixel_embedding
         self.unit_no_object = unit_no_object
         self.transformer = Transformer(
             dim=dim, heads=heads, layers=layers, feedforward=feedforward, dropout=dropout
@@ -93,28 +99,49 @@ class Predictor(nn.Module):
         """Embeddings of the queries after every decoder layer, (layers, B, Q, C)."""
         return self.transformer(self.input_proj(res5), self.query_embed.weight)
 
-    def class_logits(self, hs: Tensor, text: Tensor) -> Tensor:
+    def class_logits(self, hs: Tensor, text: Tensor, segments: Tensor | None = None) -> Tensor:
         """hs (..., Q, C), text (K, D) -> (..., Q, K + 1).
 
-        The paper has a cosine for "no object" too; its code, and so its weights, leave the learned
-        no-object embedding at its own length unless `unit_no_object`.
+        `segments`, (..., Q, D), are compared with text in place of the queries, which still decide
+        on "no object". The paper has a cosine for "no object" too; its code, and so its weights,
+        leave the learned no-object embedding at its own length unless `unit_no_object`.
         """
         g = self.projection_layer(hs)
         g = g / g.norm(dim=-1, keepdim=True)
         no_object = F.normalize(self.bg_feature, dim=1) if self.unit_no_object else self.bg_feature
-        return self.logit_scale.exp() * (g @ torch.cat([text.to(g.dtype), no_object]).T)
+        if segments is None:
+            return self.logit_scale.exp() * (g @ torch.cat([text.to(g.dtype), no_object]).T)
+        cosines = segments @ text.to(segments.dtype).T
+        return self.logit_scale.exp() * torch.cat([cosines.to(g.dtype), g @ no_object.T], dim=-1)
 
     def forward(
-        self, res5: Tensor, mask_features: Tensor, text: Tensor, *, every_layer: bool
+        self,
+        features: Mapping[str, Tensor],
+        mask_features: Tensor,
+        text: Tensor,
+        *,
+        every_layer: bool,
     ) -> list[Prediction]:
-        hs = self.decode(res5)
+        hs = self.decode(features["res5"])
+        embed = self.pixel_embedding
+        pixels = None if embed is None else embed(features)
         return [
-            Prediction(
-                self.class_logits(h, text),
-                torch.einsum("bqc,bchw->bqhw", self.mask_embed(h), mask_features),
-            )
+            self._prediction(h, mask_features, text, pixels)
             for h in (hs if every_layer else hs[-1:])
         ]
+
+    def _prediction(
+        self, h: Tensor, mask_features: Tensor, text: Tensor, pixels: Tensor | None
+    ) -> Prediction:
+        masks = torch.einsum("bqc,bchw->bqhw", self.mask_embed(h), mask_features)
+        if pixels is None:
+            return Prediction(self.class_logits(h, text), masks)
+        of_pixels = torch.einsum("bdhw,kd->bkhw", pixels, text.to(pixels.dtype))
+        return Prediction(
+            self.class_logits(h, text, pooled(pixels, masks)),
+            masks,
+            self.logit_scale.exp() * of_pixels,
+        )
 
 
 class Head(nn.Module):
@@ -146,6 +173,10 @@ class ZegFormer(nn.Module):
         weights were trained without.
     norm, res2, res5_dilation
         Of the ResNet, see there.
+    segments : bool
+        Classify the pixels inside each mask (`segment_embedding`) in place of the query.
+    backbone : Backbone or None
+        Instead of a ResNet.
     """
 
     def __init__(
@@ -166,13 +197,16 @@ class ZegFormer(nn.Module):
         norm: str = "FrozenBN",
         res2: int = RES2_CHANNELS,
         res5_dilation: int = 1,
+        segments: bool = False,
+        backbone: Backbone | None = None,
     ) -> None:
         super().__init__()
-        self.backbone = ResNet(depth, norm, res2, res5_dilation)
+        self.backbone = backbone or ResNet(depth, norm, res2, res5_dilation)
+        channels = self.backbone.channels
         self.sem_seg_head = Head(
-            PixelDecoder(width=width or dim, mask_dim=mask_dim, inputs=self.backbone.channels),
+            PixelDecoder(width=width or dim, mask_dim=mask_dim, inputs=channels),
             Predictor(
-                inputs=self.backbone.channels["res5"],
+                inputs=channels["res5"],
                 queries=queries,
                 dim=dim,
                 mask_dim=mask_dim,
@@ -183,25 +217,31 @@ class ZegFormer(nn.Module):
                 dropout=dropout,
                 temperature=temperature,
                 unit_no_object=unit_no_object,
+                pixel_embedding=PixelEmbedding(channels, text_dim) if segments else None,
             ),
         )
 
     def forward(
-        self, images: Tensor, text: Tensor, *, every_layer: bool = False
+        self,
+        images: Tensor | Mapping[str, Tensor],
+        text: Tensor,
+        *,
+        every_layer: bool = False,
     ) -> list[Prediction]:
         """Predictions of the last decoder layer, or of all layers, the last one last.
 
         Parameters
         ----------
-        images : Tensor, (B, 3, H, W), as `normalised_batch` makes them
+        images : Tensor, (B, 3, H, W), as `normalised_batch` makes them, or what the backbone made
+            of them
         text : Tensor, (K, text_dim), unit rows
         every_layer : bool
             Training supervises all of them.
         """
-        features = self.backbone(images)
+        features = self.backbone(images) if isinstance(images, Tensor) else images
         head = self.sem_seg_head
         mask_features = head.pixel_decoder(features)
-        return head.predictor(features["res5"], mask_features, text, every_layer=every_layer)
+        return head.predictor(features, mask_features, text, every_layer=every_layer)
 
     def is_unused(self, key: str) -> bool:
         """Published entries that are not this network's: criterion, CLIP, pixel statistics."""

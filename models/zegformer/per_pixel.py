@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.zegformer.backbone import Backbone
 from models.zegformer.pixel_decoder import PixelDecoder
 from models.zegformer.resnet import COUNTER, RES2_CHANNELS, ResNet
 
@@ -35,7 +36,7 @@ class PixelHead(nn.Module):
         if self.projection_layer.bias is not None:
             nn.init.zeros_(self.projection_layer.bias)
 
-    def forward(self, features: dict[str, Tensor], text: Tensor) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor], text: Tensor) -> Tensor:
         x = F.normalize(self.projection_layer(self.pixel_decoder(features)), dim=1)
         return self.logit_scale.exp() * torch.einsum("bdhw,kd->bkhw", x, text.to(x.dtype))
 
@@ -56,13 +57,16 @@ class PerPixelBaseline(nn.Module):
         norm: str = "FrozenBN",
         res2: int = RES2_CHANNELS,
         res5_dilation: int = 1,
+        backbone: Backbone | None = None,
     ) -> None:
         super().__init__()
-        self.backbone = ResNet(depth, norm, res2, res5_dilation)
+        self.backbone = backbone or ResNet(depth, norm, res2, res5_dilation)
         self.sem_seg_head = PixelHead(self.backbone.channels, width, text_dim, temperature)
 
-    def forward(self, images: Tensor, text: Tensor) -> Tensor:
-        return self.sem_seg_head(self.backbone(images), text)
+    def forward(self, images: Tensor | Mapping[str, Tensor], text: Tensor) -> Tensor:
+        """`images` may also be what the backbone made of them."""
+        features = self.backbone(images) if isinstance(images, Tensor) else images
+        return self.sem_seg_head(features, text)
 
     def is_unused(self, key: str) -> bool:
         """Published entries that are not this network's."""

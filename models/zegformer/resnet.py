@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from torchvision.ops import FrozenBatchNorm2d
 
 from data.errors import SettingError
+from models.zegformer.backbone import RESNET, STAGES, Backbone
 
 # 14 is not published: one block per stage, for small experiments.
 BLOCKS = {14: (1, 1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-STAGES = ("res2", "res3", "res4", "res5")
 RES2_CHANNELS = 256
 
 
@@ -102,7 +102,7 @@ class Bottleneck(nn.Module):
         return F.relu_(self.conv3(y) + self.shortcut(x))
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """The backbone of a depth in `BLOCKS` with a norm of `NORMS`; see the module's contract.
 
     `res2` is the number of channels of the first stage. With `res5_dilation` 2 the last stage keeps
@@ -113,6 +113,8 @@ class ResNet(nn.Module):
     SettingError
         Another depth or norm.
     """
+
+    name = RESNET
 
     def __init__(
         self,
@@ -141,6 +143,9 @@ class ResNet(nn.Module):
                 )
                 inputs = outputs
             self.add_module(name, stage)
+
+    def parts(self) -> list[list[nn.Module]]:
+        return [[self.stem], *([self.get_submodule(name)] for name in STAGES)]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         x = self.stem(images)

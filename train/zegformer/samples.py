@@ -39,7 +39,21 @@ def labelled(pairs: Sequence[Pair], ignore: int) -> list[Pair]:
     return kept
 
 
-class Samples(Dataset):
+class Source(Dataset):
+    """What batches are drawn from, one sample per draw of an image and an epoch."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def is_wide(self, item: int) -> bool:
+        """Whether an image is wider than high, by its header; one that has none counts as high."""
+        raise NotImplementedError
+
+
+class Samples(Source):
     """Draw -> {"image" (3, H, W) uint8, "labels" (n,) int64, "masks" (n, H, W) bool, "valid"}.
 
     `valid`, (H, W) bool, marks the labelled pixels. An image that cannot be read is named under
@@ -56,20 +70,27 @@ class Samples(Dataset):
         return len(self.pairs)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        ignore = self.augmentation.ignore
+        image, label, unread = self.view(draw)
+        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return {"image": pixels, **self.truth(label), KEY: unread}
+
+    def view(self, draw: Draw) -> tuple[np.ndarray, np.ndarray, list[Any]]:
+        """Image (H, W, 3) uint8 and label map (H, W) of a draw, and what could not be read."""
         (image, label), unread = readable(self._read, draw.item, len(self))
-        image, label = train_sample(image, label, self.augmentation, generator(self.seed, draw))
+        view = train_sample(image, label, self.augmentation, generator(self.seed, draw))
+        return *view, unread
+
+    def truth(self, label: np.ndarray) -> dict[str, Tensor]:
+        """The entries of a sample that come from its label map."""
+        ignore = self.augmentation.ignore
         labels, masks = class_masks(label, ignore)
         return {
-            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
             "labels": torch.from_numpy(labels),
             "masks": torch.from_numpy(masks),
             "valid": torch.from_numpy(label != ignore),
-            KEY: unread,
         }
 
     def is_wide(self, item: int) -> bool:
-        """Whether an image is wider than high, by its header; one that has none counts as high."""
         try:
             height, width = picture_size(self.pairs[item].image)
         except ImageError:
@@ -100,7 +121,7 @@ def targets(batch: dict[str, list[Tensor]], size: tuple[int, int]) -> list[Targe
 
 
 def batches(
-    samples: Samples,
+    samples: Source,
     batch_size: int,
     *,
     grouped: bool = False,

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
@@ -21,18 +21,20 @@ from data.text.embeddings import load_embeddings
 from data.zegformer.transforms import Augmentation
 from eval.zegformer.build import network
 from eval.zegformer.classes import NamedClasses, TrainedClasses, named_classes, text
+from models.zegformer import packaged
+from models.zegformer.backbone import Backbone
 from models.zegformer.config import flat, nested
-from models.zegformer.network import normalised_batch
 from models.zegformer.settings import PER_PIXEL, ZegFormerSettings
 from train import checkpoint
 from train.distributed import World
 from train.engine import Settings, Training
 from train.schedule import Schedule, poly
 from train.unread import Quarantine
+from train.zegformer.cached import CachedViews, stacked
 from train.zegformer.criterion import Criterion
 from train.zegformer.evaluate import evaluate, pairs_of, selected_figure, test_classes
 from train.zegformer.optimizer import adamw
-from train.zegformer.samples import Samples, batches, labelled, targets
+from train.zegformer.samples import Samples, Source, batches, labelled, targets
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ _NOT_DECISIVE = {
     "SOLVER.CHECKPOINT_PERIOD",
     "INPUT.MIN_SIZE_TEST",
     "INPUT.MAX_SIZE_TEST",
+    "INPUT.VIEWS_DIR",
 }
 
 
@@ -93,13 +96,14 @@ def train(
     embeddings = text(settings, classes, world.device)
     torch.manual_seed(seed)  # decides the initial weights
     model = network(settings, embeddings.shape[1])
-    samples = _samples(settings, set_name, classes, seed)
+    origin = packaged.record(cast(Backbone, model.backbone))
+    samples = _views(settings, _samples(settings, set_name, classes, seed), model, world)
     training = Training(
         model,
         _optimizer(settings, model),
         schedule=_schedule(settings),
         loss=_loss(settings, embeddings, classes.vocabulary.ignore),
-        settings=_engine_settings(settings, out, seed, world, record, extend),
+        settings=_engine_settings(settings, out, seed, world, record, origin, extend),
         world=world,
     )
     latest = out / checkpoint.LATEST
@@ -195,6 +199,15 @@ def _samples(
     return Samples(pairs, augmentation, classes=len(classes.vocabulary), seed=seed)
 
 
+def _views(settings: ZegFormerSettings, samples: Samples, model: nn.Module, world: World) -> Source:
+    """The samples, or as many views of them with their features as the settings have cached."""
+    if not settings.INPUT.CACHED_VIEWS:
+        return samples
+    folder = Path(settings.INPUT.VIEWS_DIR or Path(settings.OUTPUT_DIR) / "views")
+    backbone = cast(Backbone, model.backbone).to(world.device).eval()
+    return CachedViews(samples, backbone, settings.INPUT.CACHED_VIEWS, folder)
+
+
 def _optimizer(settings: ZegFormerSettings, model: nn.Module) -> torch.optim.AdamW:
     solver = settings.SOLVER
     return adamw(
@@ -224,6 +237,7 @@ def _engine_settings(
     seed: int,
     world: World,
     record: TrainedClasses,
+    origin: dict[str, Any],
     extend: bool,
 ) -> Settings:
     solver = settings.SOLVER
@@ -232,7 +246,7 @@ def _engine_settings(
         log.info("SOLVER.AMP: float32 on the CPU, which does not train in fp16")
         precision = "none"
     values = flat(settings)
-    identity = _identity(values, seed, record)
+    identity = _identity(values, seed, record) | origin
     if extend:
         del identity["SOLVER.MAX_ITER"]
     return Settings(
@@ -251,6 +265,7 @@ def _engine_settings(
             "SOLVER.MAX_ITER": solver.MAX_ITER,
             "prompts": settings.MODEL.PROMPT_ENSEMBLE_TYPE,
             **record.recipe(),
+            **origin,
         },
         memory_advice="a smaller SOLVER.IMS_PER_BATCH with more SOLVER.ACCUMULATE, smaller "
         "INPUT.CROP.SIZE and INPUT.SIZE_DIVISIBILITY, or SOLVER.AMP.ENABLED True",
@@ -274,20 +289,22 @@ def _loss(
 ) -> Callable[..., dict[str, Tensor]]:
     if settings.MODEL.META_ARCHITECTURE == PER_PIXEL:
         return _pixel_loss(embeddings)
-    criterion = Criterion(ignore_unlabelled=settings.MODEL.MASK_FORMER.IGNORE_UNLABELLED)
+    former = settings.MODEL.MASK_FORMER
+    criterion = Criterion(
+        ignore_unlabelled=former.IGNORE_UNLABELLED, pixel_weight=former.PIXEL_WEIGHT
+    )
 
     def loss(model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
-        images = normalised_batch(batch["image"])
+        images, size = stacked(batch)
         predictions = model(images, embeddings, every_layer=True)
-        return criterion(predictions, targets(batch, (images.shape[2], images.shape[3])))
+        return criterion(predictions, targets(batch, size))
 
     return loss
 
 
 def _pixel_loss(embeddings: Tensor) -> Callable[..., dict[str, Tensor]]:
     def loss(model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
-        images = normalised_batch(batch["image"])
-        size = (images.shape[2], images.shape[3])
+        images, size = stacked(batch)
         logits = F.interpolate(
             model(images, embeddings).float(), size=size, mode="bilinear", align_corners=False
         )

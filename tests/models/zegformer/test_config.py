@@ -13,11 +13,14 @@ import yaml
 
 from data.errors import SettingError
 from models.zegformer.config import flat, from_recipe, load, nested, replaced
-from models.zegformer.settings import NO_EFFECT, ONLY, Section, ZegFormerSettings
+from models.zegformer.published_keys import NO_EFFECT, ONLY
+from models.zegformer.settings import Section, ZegFormerSettings
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = sorted(
-    p for p in (ROOT / "configs").rglob("zegformer_*.yaml") if p.parent.name != "world"
+    path
+    for path in (ROOT / "configs").rglob("zegformer_*.yaml")
+    if path.parent.name not in ("world", "packaged")
 )
 
 # depth, iterations, classes, prompts, CLIP, ensembling, gamma, half precision, test set, workers
@@ -263,3 +266,36 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, text, overrides, message):
     with pytest.raises(SettingError, match=message) as error:
         load(write(tmp_path, text), overrides)
     assert "\n" not in str(error.value) and len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"INPUT.CACHED_VIEWS": 2}, "CACHED_VIEWS: expected 0, or with it MODEL.BACKBONE.FREEZE"),
+        (
+            {"INPUT.CACHED_VIEWS": 2, "MODEL.BACKBONE.FREEZE_AT": 5},
+            "expected 0, or with it DATALOADER.NUM_WORKERS 0; found 2",
+        ),
+        ({"MODEL.BACKBONE.FREEZE_AT": 6}, "FREEZE_AT: expected at most 5, found 6"),
+        ({"MODEL.BACKBONE.NAME": "resnet"}, "NAME: choose 'build_resnet_backbone', 'efficient"),
+        (
+            {"MODEL.BACKBONE.NAME": "efficientnet_lite2", "MODEL.RESNETS.NORM": "BN"},
+            "MODEL.RESNETS.NORM: expected FrozenBN.*NAME is efficientnet_lite2; found BN",
+        ),
+        (
+            {"MODEL.BACKBONE.NAME": "efficientnet_lite2", "MODEL.RESNETS.RES2_OUT_CHANNELS": 64},
+            "RES2_OUT_CHANNELS: expected 256",
+        ),
+        ({"MODEL.MASK_FORMER.PIXEL_WEIGHT": 1.0}, "PIXEL_WEIGHT: expected 0 with CLASS_EMBEDDING"),
+    ],
+)
+def test_settings_of_backbones_and_segments_fit_together(changes, message):
+    with pytest.raises(SettingError, match=message):
+        replaced(ZegFormerSettings(), changes)
+
+
+def test_published_networks_have_no_variation():
+    for path in CONFIGS:
+        model = load(path).MODEL
+        assert (model.BACKBONE.NAME, model.BACKBONE.FREEZE_AT) == ("build_resnet_backbone", 0)
+        assert model.MASK_FORMER.CLASS_EMBEDDING == "query" and not model.MASK_FORMER.PIXEL_WEIGHT

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from data.errors import DivergenceError
 from models.zegformer.network import Prediction, ZegFormer, normalised_batch
 from tests.parity import zegformer_training as family
-from train.zegformer.criterion import Criterion, dice_loss, focal_loss
+from train.zegformer.criterion import Criterion, dice_loss, focal_loss, pixel_loss
 from train.zegformer.matcher import Target, cost, dice_cost, focal_cost, match, match_layers
 from train.zegformer.optimizer import adamw
 
@@ -241,3 +241,27 @@ def test_layers_matched_together_are_those_matched_alone():
     ce, mask, dice = Criterion().layer(predictions[2], targets, 5.0)
     found = (terms["loss_ce_2"], terms["loss_mask_2"], terms["loss_dice_2"])
     torch.testing.assert_close(found, (ce, mask, dice))
+
+
+def test_segments_count_alike_in_the_loss_of_pixels():
+    """Of a large segment with loss 0 and a small one with loss log 2, the mean; nothing else."""
+    logits = torch.full((1, 2, 4, 4), 0.0)
+    logits[:, 0, :, :2] = 50.0
+    left, right = (torch.zeros(8, 8, dtype=torch.bool) for _ in range(2))
+    left[:, :4], right[0, 6] = True, True
+    target = Target(torch.tensor([0, 1]), torch.stack([left, right]))
+    assert float(pixel_loss(logits, [target])) == pytest.approx(math.log(2) / 2, abs=1e-6)
+    nothing = Target(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 8, 8, dtype=torch.bool))
+    assert float(pixel_loss(logits, [nothing])) == 0
+    both = torch.cat([logits, logits])
+    assert float(pixel_loss(both, [target, nothing])) == pytest.approx(math.log(2) / 2, abs=1e-6)
+
+
+def test_pixels_take_part_only_on_request():
+    masks = torch.zeros(1, 2, 4, 4)
+    target = Target(torch.tensor([0]), torch.ones(1, 8, 8, dtype=torch.bool))
+    prediction = Prediction(torch.zeros(1, 2, 3), masks, torch.zeros(1, 2, 2, 2))
+    plain = Criterion()([prediction], [target])
+    more = Criterion(pixel_weight=0.5)([prediction], [target])
+    assert "loss_pixel" not in plain
+    assert float(more["total"] - plain["total"]) == pytest.approx(math.log(2) / 2)
