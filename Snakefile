@@ -42,9 +42,24 @@ rule demo:
     """The whole pipeline and both segmenters on data that needs no download"""
     input:
         PLAN.targets(*generated()),
-        PLAN.words,
+        LAYOUT.demo_page(),
+
+
+rule demo_page:
+    """First page of the demo, with links to its other pages"""
+    input:
+        [LAYOUT.report(name) for name in generated()],
+        PLAN.pages,
         f"{CONFIG.results_root}/world/sazs/report.html",
         f"{CONFIG.results_root}/world/zegformer/report.html",
+    output:
+        LAYOUT.demo_page(),
+    conda:
+        "pipeline/rules/jobs.yaml"
+    params:
+        results=CONFIG.results_root,
+    shell:
+        "python -m pipeline demo-page --results-root {params.results:q}"
 
 
 onsuccess:

@@ -192,6 +192,7 @@ def label_overlay(
     opacity: float = 0.55,
     background: int | None = None,
     ignore: int = IGNORE,
+    colours: Sequence[RGB] | None = None,
 ) -> np.ndarray:
     """Lay a label map over its image, and write each class's name inside its largest region.
 
@@ -207,11 +208,17 @@ def label_overlay(
     opacity : float in [0, 1]
     background : int, optional
         Class that, like `ignore`, is neither coloured nor named.
+    colours : sequence of RGB, optional
+        That of id n is entry n, cyclic; by default the palette of `label_rgb`.
     """
     shown = labels != ignore
     if background is not None:
         shown &= labels != background
-    blend = (1 - opacity) * image + opacity * label_rgb(labels, ignore=ignore)
+    if colours is None:
+        fill = label_rgb(labels, ignore=ignore)
+    else:
+        fill = np.array(colours, np.uint8)[labels % len(colours)]
+    blend = (1 - opacity) * image + opacity * fill
     drawn = np.where(shown[..., None], np.rint(blend).astype(np.uint8), image)
     drawn[_between(labels, shown)] = 255
     size = max(11, min(image.shape[:2]) // 22)

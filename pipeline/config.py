@@ -184,6 +184,14 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "clusters": ("datasets_root", "results_root", "folder", "clusters", "seed"),
     "names": ("datasets_root", "results_root", "folder", "classifier", "least_name_score"),
     "words": ("results_root",),
+    "discovery": (
+        "results_root",
+        *READING,
+        "tolerance",
+        "seed",
+        "classifier",
+        "report_photos",
+    ),
 }
 """Keys that decide what a stage writes, and where."""
 

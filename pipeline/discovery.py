@@ -115,4 +115,33 @@ def words(config: Config, dataset: str) -> None:
     answer(layout.record(dataset, "words"), stage_request("words", config))
 
 
-COMMANDS = (objects, segments, clusters, names, words)
+@click.command()
+@dataset_option
+@config_options(*STAGE_KEYS["discovery"], *MACHINE)
+def discovery(config: Config, dataset: str) -> None:
+    """One HTML page: objects, named segments, and images that share one graph."""
+    from pipeline import manifest
+    from pipeline.stages import discovery_page as stage
+
+    layout = Layout.of(config)
+    stage.run(
+        dataset,
+        {entry.id: Path(entry.path) for entry in manifest.read(layout.manifest(dataset))},
+        Path(layout.objects(dataset)),
+        Path(layout.segments(dataset)).parent,
+        Path(layout.discovery(dataset)),
+        config,
+    )
+    answer(layout.record(dataset, "discovery"), stage_request("discovery", config))
+
+
+@click.command("demo-page")
+@config_options("results_root")
+def demo_page(config: Config) -> None:
+    """One HTML page with links to all pages of the demo."""
+    from pipeline.stages import demo_page as stage
+
+    stage.run(Path(config.results_root), Path(Layout.of(config).demo_page()))
+
+
+COMMANDS = (objects, segments, clusters, names, discovery, words, demo_page)

@@ -117,6 +117,14 @@ class Layout:
         """Page of images segmented by words."""
         return f"{self.results_root}/{dataset}/words.html"
 
+    def discovery(self, dataset: str) -> str:
+        """Page of objects, named segments and joint graphs."""
+        return f"{self.results_root}/{dataset}/discovery.html"
+
+    def demo_page(self) -> str:
+        """Page with links to all pages of the demo."""
+        return f"{self.results_root}/demo.html"
+
     def tree(self, dataset: str) -> Path:
         """Root of a data set's tree."""
         if DATASETS[dataset].generator is not None:

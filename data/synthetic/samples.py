@@ -33,6 +33,9 @@ WORDS = {
 }
 """What some of the photos show, in words that the packaged network has embeddings of."""
 
+FRAMES = ("motorcycle_left.png", "motorcycle_right.png")
+"""Two views of one scene, by a stereo camera."""
+
 
 def write_photos(folder: str | Path) -> list[Path]:
     """Copy the images to `folder` and return their paths.
@@ -50,3 +53,9 @@ def write_photos(folder: str | Path) -> list[Path]:
             temporary.write_bytes((source / name).read_bytes())
         written.append(target)
     return written
+
+
+def frames() -> dict[str, Path]:
+    """Paths of `FRAMES` in scikit-image's own folder, by their names without the ending."""
+    source = Path(str(importlib.resources.files("skimage.data")))
+    return {Path(name).stem: source / name for name in FRAMES}

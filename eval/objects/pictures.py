@@ -6,7 +6,7 @@ a section of a report. `eval.objects.cluster_pictures` draws clusters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import cv2
@@ -86,10 +86,13 @@ def _counted(objects: Sequence[DrawnObject]) -> str:
     return f"{len(objects)} objects" if len(objects) > 1 else ("" if len(objects) else "no object")
 
 
-def segments_rgb(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The image with its segments coloured by number, (H, W, 3) uint8."""
-    # Number 0 would be black.
-    return figures.label_overlay(image, labels.astype(np.int64) + 1, opacity=0.65, ignore=-1)
+def segments_rgb(
+    image: np.ndarray, labels: np.ndarray, names: Mapping[int, str] | None = None
+) -> np.ndarray:
+    """The image with its segments coloured by number, and named if known, (H, W, 3) uint8."""
+    return figures.label_overlay(
+        image, labels, names, opacity=0.6, ignore=-1, colours=figures.OUTLINES
+    )
 
 
 def names_rgb(image: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> np.ndarray:

@@ -11,8 +11,10 @@ thumbnails for those that `sample` chooses:
 
 from eval.report.page import Section, render, write
 from eval.report.sections import (
+    Link,
     PictureRow,
     configuration,
+    links,
     photos,
     pictures,
     quarantine,
@@ -23,13 +25,14 @@ from eval.report.sections import (
 from eval.report.strips import PhotoRow, Sample, Strip, photo_rows, photo_strip, sample
 
 __all__ = [
+    "Link",
     "PhotoRow",
     "PictureRow",
     "Sample",
     "Section",
-    "SettingError",
     "Strip",
     "configuration",
+    "links",
     "photo_rows",
     "photo_strip",
     "photos",

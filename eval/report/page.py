@@ -28,11 +28,14 @@ class Section:
         HTML below the heading, with everything from outside escaped.
     filterable : bool
         The section has lists that the filter box applies to.
+    ordered : bool
+        Its lists can also be ordered by residual and time.
     """
 
     title: str
     body: Markup
     filterable: bool = False
+    ordered: bool = False
 
     @property
     def anchor(self) -> str:

@@ -163,6 +163,14 @@ function quarantineView(root) {
   return new View(root, records);
 }
 
+function tableView(root) {
+  const records = [...root.querySelectorAll("tbody tr")].map((line) => {
+    const [id, ...others] = [...line.children].map((cell) => cell.textContent);
+    return { id, text: [id, ...others].join(" ").toLowerCase(), node: () => line };
+  });
+  return new View(root, records);
+}
+
 function start() {
   const bar = document.getElementById("report-bar");
   if (!bar) return;
@@ -170,9 +178,11 @@ function start() {
   for (const root of document.querySelectorAll("[data-view]")) {
     if (root.dataset.view === "photos") views.push(...photoViews(root.closest("section")));
     if (root.dataset.view === "quarantine") views.push(quarantineView(root));
+    if (root.dataset.view === "table") views.push(tableView(root));
   }
   const filter = document.getElementById("report-filter");
-  const order = document.getElementById("report-order");
+  // A page of tables alone has none; they stay in the order that they have.
+  const order = document.getElementById("report-order") ?? { value: "id" };
   const status = document.getElementById("report-status");
 
   function apply() {
@@ -193,7 +203,7 @@ function start() {
     order.value = state.get("order") ?? "id";
     return true;
   }
-  for (const control of [filter, order]) {
+  for (const control of bar.querySelectorAll("input, select")) {
     control.addEventListener("input", () => {
       apply();
       keep();

@@ -95,6 +95,7 @@ def photos(
             data=_compact(rows),
         ),
         filterable=bool(rows),
+        ordered=bool(rows),
     )
 
 
@@ -178,6 +179,7 @@ def table(
     *,
     caption: str = "",
     digits: int = 2,
+    noun: str = "",
 ) -> Section:
     """A table, for example of scores.
 
@@ -187,6 +189,9 @@ def table(
         The first cell names the row. A float is shown with `digits` decimals, None as a dash.
     caption : str
         What the numbers are, and their unit.
+    noun : str
+        What the rows are, such as "images". A table with it is shown a part at a time, and the
+        filter box searches it.
 
     Raises
     ------
@@ -201,7 +206,11 @@ def table(
                 f"expected one for each of {list(columns)}"
             )
     cells = [[_cell(cell, digits) for cell in row] for row in rows]
-    return Section(title, fill("table.html", columns=columns, rows=cells, caption=caption))
+    numeric = [any(row[n][1] for row in cells) for n in range(len(columns))]
+    content = fill(
+        "table.html", columns=columns, rows=cells, numeric=numeric, caption=caption, noun=noun
+    )
+    return Section(title, content, filterable=bool(noun and rows))
 
 
 def _cell(cell: str | float | None, digits: int) -> tuple[str, bool]:
@@ -213,13 +222,21 @@ def _cell(cell: str | float | None, digits: int) -> tuple[str, bool]:
     return (f"{cell:,}" if isinstance(cell, Integral) else f"{cell:.{digits}f}"), True
 
 
+PICTURE_SIDE = 420
+"""Pixels of the longer side of the images of a `PictureRow`."""
+
+
 @dataclass(frozen=True)
 class PictureRow:
-    """Images of one example, (H_i, W_i, 3) uint8 each, with its name and a note."""
+    """Images of one example, (H_i, W_i, 3) uint8 each, with its name and a note.
+
+    `captions`, one per image if there are any, follow the headings of the columns.
+    """
 
     label: str
     images: Sequence[np.ndarray]
     note: str = ""
+    captions: Sequence[str] = ()
 
 
 def pictures(
@@ -252,9 +269,25 @@ def pictures(
                 f"images {title!r}: {row.label} has {len(row.images)} images, "
                 f"expected one for each of {list(columns)}"
             )
-        small = [thumbnails.picture_uri(thumbnails.shrink(image, 320)) for image in row.images]
-        lines.append((row.label, row.note, small))
+        small = (thumbnails.picture_uri(thumbnails.shrink(i, PICTURE_SIDE)) for i in row.images)
+        captions = row.captions or [""] * len(columns)
+        lines.append((row.label, row.note, list(zip(small, captions, strict=True))))
     return Section(
         title,
         fill("pictures.html", columns=columns, lines=lines, caption=caption, legend=legend or {}),
     )
+
+
+@dataclass(frozen=True)
+class Link:
+    """Another page: its address, title, a sentence on it, and the data URI of a picture or ""."""
+
+    href: str
+    title: str
+    text: str
+    picture: str = ""
+
+
+def links(title: str, items: Sequence[Link]) -> Section:
+    """Links to other pages, each as a card."""
+    return Section(title, fill("links.html", links=items))

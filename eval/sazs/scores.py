@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from data import weight_files
 from data.files import without_nan
 from data.sazs.folds import Fold, Item
 from data.sealed import write_json
@@ -212,22 +213,41 @@ def write_page(
         rows = _picture_rows(subject, chosen, fuse)
         sections.append(report.pictures(title, columns, rows, legend=AGREEMENT))
     sections.append(report.configuration({k: results[k] for k in ("fusion", "about")}))
-    title = f"SAZS on {results['benchmark']}, fold {results['fold']}"
+    title = f"SAZS on {_data(results)}, fold {results['fold']}"
     report.write(path, sections, title=title)
+
+
+def provenance(weights: str | Path) -> dict[str, Any]:
+    """What a page says of weights: their file, and the recipe in it without names and tables."""
+    recipe = weight_files.read(weights).recipe
+    shown = {key: value for key, value in recipe.items() if key not in ("names", "texts")}
+    return {"weights": str(weights), "recipe": shown}
 
 
 def _tested(results: Mapping[str, Any]) -> report.Section:
     """What was tested: weights, how they were trained, what they were tested on."""
-    recipe = results["about"].get("recipe") or {}
+    about = results["about"]
+    recipe = about.get("recipe") or {}
+    trained_on = recipe.get("samples") and f"{recipe['samples']} samples of {_data(results)}"
     facts = {
-        "weights": results["about"].get("weights"),
+        "weights": about.get("weights"),
+        "network": recipe.get("arch"),
+        "trained on": trained_on,
         "classes held out in training": f"fold {recipe['fold']}" if "fold" in recipe else None,
-        "training steps": recipe.get("steps"),
-        "tested on": f"fold {results['fold']} of {results['benchmark']}; {scope(results)}",
+        "training steps": recipe.get("trained_steps"),
+        "tested on": f"fold {results['fold']} of {_data(results)}; {scope(results)}",
         "unseen classes": ", ".join(results["unseen"]),
     }
-    rows = [[name, "unknown" if fact is None else str(fact)] for name, fact in facts.items()]
-    return report.table("What was tested", ["property", "value"], rows)
+    rows = [
+        [name, "not recorded in the file" if fact is None else str(fact)]
+        for name, fact in facts.items()
+    ]
+    return report.table("What was tested", ["", ""], rows)
+
+
+def _data(results: Mapping[str, Any]) -> str:
+    """The data set; the generated one has the layout of PASCAL's benchmark."""
+    return results["about"].get("data", results["benchmark"])
 
 
 GRIDS = {"miou": "mIoU", "fb_iou": "FB-IoU", "boundary_f": "Boundary F"}
@@ -250,7 +270,8 @@ def _class_table(results: Mapping[str, Any]) -> report.Section:
     names = answers["network"]["class_iou"]
     rows = [[name, *(answers[a]["class_iou"][name] for a in answers)] for name in names]
     caption = "IoU in percent, each item once, void pixels left out."
-    return report.table("Classes", ["class", *answers], rows, caption=caption)
+    columns = ["class", *(name.replace("_", " ") for name in answers)]
+    return report.table("Classes", columns, rows, caption=caption)
 
 
 def _picture_rows(
@@ -264,11 +285,11 @@ def _picture_rows(
         taken = network if maps is None or index < 0 else maps.masks[index]
         masks = {"network": network} | ({"fused": fused, "oracle": taken} if subject.eigen else {})
         drawn = (agreement(image, truth, mask, void) for mask in (truth, *masks.values()))
-        ious = (f"{name} IoU {_iou(mask, truth, void):.1f}" for name, mask in masks.items())
-        note = f"{subject.names[item.class_id]}; {', '.join(ious)}"
+        ious = (f"IoU {_iou(mask, truth, void):.1f}" for mask in masks.values())
+        note = subject.names[item.class_id]
         if subject.eigen:
             note += f"; the oracle takes {'the network' if index < 0 else f'mask {index}'}"
-        yield report.PictureRow(item.photo, [image, *drawn], note)
+        yield report.PictureRow(item.photo, [image, *drawn], note, captions=["", "", *ious])
 
 
 def _iou(mask: np.ndarray, truth: np.ndarray, void: np.ndarray) -> float:

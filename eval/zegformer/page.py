@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ import numpy as np
 from data.text.vocabulary import Vocabulary
 from data.zegformer.sets import Pair
 from eval import report
-from eval.figures import label_overlay
+from eval.figures import AGREEMENT, agreement, label_overlay
 from eval.report import thumbnails
 from eval.zegformer.metrics import class_figures, confusion
 
-LISTED = 1000
-"""Images in the table of scores; a page of all of COCO would be slow to open."""
+LEGEND = {"right": AGREEMENT["object, or found"], "wrong": AGREEMENT["false alarm"]}
+"""Colours of the last picture of a case, told apart by colour-blind readers too."""
 
 FIGURES = {
     "mIoU": "mIoU (divided by labelled or predicted classes, as published)",
@@ -94,25 +94,37 @@ class Examples:
         for labels in (label, prediction):
             shown = np.where(void & (labels is label), 0, labels.astype(np.int64) + 1)
             drawn.append(label_overlay(image, shown, names, background=0, ignore=-1))
+        right = label == prediction
+        drawn.append(agreement(image, right, np.ones_like(right), void))
         note = f"mIoU {found.miou:.1f}, pixel accuracy {found.accuracy:.1f}"
         return report.PictureRow(found.id, [thumbnails.shrink(i, 640) for i in drawn], note)
 
+    def joined(self, parts: Iterable[Examples]) -> Examples:
+        """The examples of all parts of a data set, in their order."""
+        whole = Examples(self.vocabulary, photos=self.photos)
+        for part in parts:
+            # An image's place is the negative of its number; those of a part follow the last one's.
+            for heap, rows in ((whole._best, part._best), (whole._worst, part._worst)):
+                heap += [(rank, place - len(whole.scores), row) for rank, place, row in rows]
+            whole.scores += part.scores
+        for heap in (whole._best, whole._worst):
+            heap[:] = heapq.nlargest(self.photos, heap, key=lambda kept: kept[:2])
+            heapq.heapify(heap)
+        return whole
+
     def sections(self) -> Iterator[report.Section]:
         """Best and worst images, and the scores of all, the lowest first."""
-        columns = ["image", "truth", "prediction"]
+        columns = ["image", "truth", "prediction", "right and wrong"]
         for title, heap in (("Best images", self._best), ("Worst images", self._worst)):
             rows = [row for *_, row in sorted(heap, key=lambda kept: kept[:2], reverse=True)]
-            yield report.pictures(title, columns, rows)
-        ordered = sorted(self.scores, key=lambda found: found.miou)[:LISTED]
-        caption = "In percent, over the classes that an image holds or was given; lowest first"
-        if len(self.scores) > LISTED:
-            caption += f"; {LISTED:,} of {len(self.scores):,} images"
+            yield report.pictures(title, columns, rows, legend=LEGEND)
+        caption = "In percent, over the classes that an image holds or was given; lowest first."
         scores: list[list[str | float | None]] = [
-            [found.id, found.miou, found.accuracy] for found in ordered
+            [found.id, found.miou, found.accuracy]
+            for found in sorted(self.scores, key=lambda found: found.miou)
         ]
-        yield report.table(
-            "Images", ["image", "mIoU", "pixel accuracy"], scores, caption=caption + "."
-        )
+        columns = ["image", "mIoU", "pixel accuracy"]
+        yield report.table("Images", columns, scores, caption=caption, noun="images")
 
 
 @dataclass(frozen=True)

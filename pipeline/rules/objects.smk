@@ -1,4 +1,4 @@
-# Eigenvectors -> objects, segments, clusters of segments, names.
+# Eigenvectors -> objects, segments, clusters of segments, names, and a page of them.
 #   snakemake --cores 8 objects                              (segments, clusters or names: the folder, or all data sets present)
 #   snakemake --cores 8 results/pascal/objects.json          (one data set: see docs/objects.md)
 
@@ -95,3 +95,25 @@ rule dataset_names:
         options=PLAN.options("names"),
     shell:
         "python -m pipeline names --dataset {wildcards.dataset} {params.options} 2>&1 | tee {log:q}"
+
+
+rule dataset_discovery:
+    """Page of objects, named segments and joint graphs of one data set"""
+    input:
+        request=PLAN.request("discovery"),
+        manifest=LAYOUT.manifest("{dataset}"),
+        objects=LAYOUT.objects("{dataset}"),
+        segments=LAYOUT.segments("{dataset}"),
+    output:
+        LAYOUT.discovery("{dataset}"),
+    log:
+        LAYOUT.log("{dataset}", "discovery"),
+    conda:
+        "jobs.yaml"
+    resources:
+        gpu=PLAN.training_gpus(),
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+    params:
+        options=PLAN.options("discovery"),
+    shell:
+        "python -m pipeline discovery --dataset {wildcards.dataset} {params.options} 2>&1 | tee {log:q}"

@@ -90,8 +90,8 @@ def run(
         texts = texts.to(processes.device)
         segmenter = SazsSegmenter(model, side=INPUT_SIDE)
         subject = sazs_scores.Subject(items, segmenter, vocabulary.names, texts, eigen)
-        recipe = RECIPE.model_dump() | {"fold": fold, "made by": "pipeline.stages.demo_sazs"}
-        results = sazs_scores.run(subject, out, about={"recipe": recipe}, seen=True)
+        about = {**sazs_scores.provenance(out / checkpoint.FINAL), "data": "the generated world"}
+        results = sazs_scores.run(subject, out, about=about, seen=True)
         baseline = _untrained_miou(items, texts)
     answers = results["scores"]["one_pass"]["corrected"]
     summary = {

@@ -88,6 +88,7 @@ def test_page_with_every_section_is_well_formed():
 
 def test_page_asks_for_nothing_from_outside():
     html = report.render(full_page(), title="t")
+    html = re.sub(r"'sha256-[^']*'", "", html)  # base64 may hold "//"
     assert re.findall(r"(?:https?:)?//[\w.]", html) == []
     for tag, attrs in Page(html).tags:
         assert tag not in ("link", "iframe", "object", "base")

