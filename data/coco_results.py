@@ -78,16 +78,27 @@ def write_results(path: str | Path, entries: Iterable[Mapping[str, Any]]) -> Non
         file.write("[]\n" if separator == "[" else "\n]\n")
 
 
-def write_images(path: str | Path, images: Iterable[tuple[int, str, tuple[int, int]]]) -> None:
+def write_images(
+    path: str | Path,
+    images: Iterable[tuple[int, str, tuple[int, int]]],
+    *,
+    categories: Sequence[Mapping[str, Any]] = (CATEGORY,),
+    info: Mapping[str, Any] | None = None,
+) -> None:
     """Write the data set that results refer to, (id, file name, (H, W)) per image.
 
-    `COCO(path).loadRes(results)` then opens the results.
+    `COCO(path).loadRes(results)` then opens the results. `info` says what they were made from.
     """
     listed = [
         {"id": number, "file_name": name, "height": size[0], "width": size[1]}
         for number, name, size in images
     ]
-    content = {"images": listed, "categories": [CATEGORY], "annotations": []}
+    content = {
+        "info": dict(info or {}),
+        "images": listed,
+        "categories": [dict(category) for category in categories],
+        "annotations": [],
+    }
     write_plain_json(path, content)
 
 

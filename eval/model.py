@@ -11,6 +11,7 @@ from data.text.vocabulary import Vocabulary, from_names
 from eval.class_names import class_id_of
 
 if TYPE_CHECKING:
+    from eval.mask_scores import MaskScores
     from eval.predict import Predict
 
 DEFAULT_CONFIG = "configs/coco-stuff/zegformer_R50_bs32_60k_vit16_coco-stuff_gzss_eval.yaml"
@@ -56,6 +57,7 @@ class Model:
     words : classes looked for by default
     trained : classes that had masks in training; None where nothing depends on it
     predictor : makes what predicts images in the classes of a vocabulary
+    scorer : makes what scores given masks in the classes of a vocabulary; None where there is none
     """
 
     kind: str
@@ -63,6 +65,7 @@ class Model:
     words: Vocabulary
     trained: Vocabulary | None
     predictor: Callable[[Vocabulary], Predict]
+    scorer: Callable[[Vocabulary], MaskScores] | None = None
 
     def __repr__(self) -> str:
         return f"Model({self.kind!r}, {Path(self.source).name!r}, {len(self.words)} words)"

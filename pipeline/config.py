@@ -25,6 +25,8 @@ from eigen.mask_spec import MaskSpec
 from eigen.object_spec import ObjectSpec
 from eigen.segment_spec import SegmentSpec
 from eigen.solvers.spec import SolveSpec
+from eval.objects.cluster_spec import ClusterSpec
+from eval.objects.name_spec import NameSpec
 
 
 class MachineSpec(Spec):
@@ -91,16 +93,8 @@ class Config(Spec):
     )
     objects: ObjectSpec = ObjectSpec()
     segments: SegmentSpec = SegmentSpec()
-    clusters: int = Field(
-        21, ge=1, le=255, description="Clusters of the segments of a data set (stage clusters)."
-    )
-    classifier: Literal["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"] = Field(
-        "efficientnet_lite2",
-        description="ImageNet classifier that names masks; its weights come in a Python package.",
-    )
-    least_name_score: float = Field(
-        0.0, ge=0, le=1, description="Masks whose best class scores lower stay without a name."
-    )
+    clusters: ClusterSpec = ClusterSpec()
+    names: NameSpec = NameSpec()
     report_photos: int = Field(200, ge=1, le=2000, description="Most images that the report shows.")
     world_photos: int = Field(560, ge=20, le=100_000, description="Images of the generated world.")
 
@@ -126,6 +120,11 @@ _NAMES = {
     "objects.refine": "refine_objects",
     "segments.count": "segments",
     "segments.method": "segment_method",
+    "clusters.count": "clusters",
+    "clusters.dimension": "cluster_dimension",
+    "clusters.background": "cluster_background",
+    "names.weights": "namer_weights",
+    "names.least_score": "least_name_score",
 }
 """Published names of keys that differ from the name of their field."""
 
@@ -167,6 +166,8 @@ GRAPH = _keys_of("graph")
 SOLVING = _keys_of("solve")
 MASKING = ("datasets_root", "k", *_keys_of("masks"))
 OBJECTS = _keys_of("objects")
+CLUSTERING = (*_keys_of("clusters"), "seed")
+NAMING = _keys_of("names")
 SEGMENTING = (*_keys_of("segments"), "upsampling", "seed")
 MACHINE = _keys_of("machine")
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
@@ -181,8 +182,8 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "report": ("results_root", *MASKING, "report_photos"),
     "objects": ("results_root", *READING, *OBJECTS),
     "segments": ("results_root", *READING, *SEGMENTING),
-    "clusters": ("datasets_root", "results_root", "folder", "clusters", "seed"),
-    "names": ("datasets_root", "results_root", "folder", "classifier", "least_name_score"),
+    "clusters": ("datasets_root", "results_root", "folder", *CLUSTERING),
+    "names": ("datasets_root", "results_root", "folder", *NAMING),
     "words": ("results_root",),
     "discovery": (
         "results_root",

@@ -77,9 +77,8 @@ def clusters(config: Config, dataset: str) -> None:
     type=click.Path(path_type=Path),
     help="Masks to name: COCO JSON, a folder of SAM's files or of label PNGs. [segments]",
 )
-@click.option("--words", help="Names of ImageNet classes, separated by commas. [default: VOC's 20]")
-def names(config: Config, dataset: str, masks: Path | None, words: str | None) -> None:
-    """Masks to names, by an ImageNet classifier; scored on VOC."""
+def names(config: Config, dataset: str, masks: Path | None) -> None:
+    """Masks to names; scored on VOC."""
     from pipeline.stages import names as stage
     from pipeline.stages.manifest import tree_for
 
@@ -89,9 +88,8 @@ def names(config: Config, dataset: str, masks: Path | None, words: str | None) -
         tree_for(dataset, config, layout),
         Path(layout.names(dataset)),
         config,
-        words=[word.strip() for word in words.split(",") if word.strip()] if words else None,
     )
-    if masks is None and words is None:
+    if masks is None:
         answer(layout.record(dataset, "names"), stage_request("names", config))
 
 

@@ -57,6 +57,9 @@ def stage_request(stage: str, config: Config) -> Request:
     settings = config.flat(*keys) if keys else {}  # without names `flat` gives all
     if stage == "words":
         settings["network"] = sha256(PACKAGED)
+    for key in ("weights", "namer_weights"):
+        if key in settings:
+            settings[key] = _state(settings[key])
     return Request(stage, settings)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from eigen.masks import otsu_threshold
 from eigen.pairs import Eigenpairs
 
 # Eigenvalues below this belong to separate components: the walk never arrives.
@@ -36,6 +37,23 @@ def frame(grid: tuple[int, int]) -> np.ndarray:
     mask = np.ones(grid, bool)
     mask[1:-1, 1:-1] = False
     return mask
+
+
+def object_share(pairs: Eigenpairs, labels: np.ndarray, count: int) -> np.ndarray:
+    """Share of each segment's nodes that are far from the frame, (count,) float32.
+
+    Far is what Otsu's threshold of `distance_to_frame` leaves; 0 for a segment without nodes.
+
+    Parameters
+    ----------
+    pairs : Eigenpairs
+    labels : ndarray, shape (h, w)
+        Segment of each node, below `count`.
+    """
+    distance = distance_to_frame(pairs)
+    far = distance > otsu_threshold(distance)
+    nodes = np.bincount(labels.ravel(), minlength=count)
+    return (np.bincount(labels[far], minlength=count) / np.maximum(nodes, 1)).astype(np.float32)
 
 
 def distance_to_frame(pairs: Eigenpairs, nearest: float = NEAREST) -> np.ndarray:

@@ -31,21 +31,18 @@ def eigenvector_rgb(pairs: Eigenpairs) -> np.ndarray:
     return image
 
 
-class PcaColours:
-    """Principal components of all features of a data set; memory does not grow with it.
+class Moments:
+    """Mean and covariance of features that are added a few rows at a time."""
 
-    `add` every image's features, then `rgb` gives each image in colours that are aligned: one
-    colour is one kind of feature, in whichever image. The result does not depend on batches, only
-    on the order in which images are added, and on that by rounding alone.
-    """
-
-    def __init__(self, dim: int) -> None:
+    def __init__(self) -> None:
         self._count = 0
-        self._sum = np.zeros(dim)
-        self._products = np.zeros((dim, dim))
+        self._sum, self._products = np.zeros(0), np.zeros((0, 0))
 
     def add(self, features: np.ndarray) -> None:
         """Count the rows of (n, dim) features in."""
+        if not self._count and features.ndim == 2:
+            dim = features.shape[1]
+            self._sum, self._products = np.zeros(dim), np.zeros((dim, dim))
         if features.ndim != 2 or features.shape[1] != len(self._sum):
             raise SettingError(f"features: expected (n, {len(self._sum)}), found {features.shape}")
         rows = features.astype(np.float64)
@@ -53,8 +50,8 @@ class PcaColours:
         self._sum += rows.sum(axis=0)
         self._products += rows.T @ rows
 
-    def basis(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mean (dim,), components (dim, 3) and their standard deviations (3,).
+    def components(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean (dim,), variances (dim,) in falling order, and principal components (dim, dim).
 
         Signs are chosen so that the largest entry of a component is positive.
 
@@ -68,9 +65,39 @@ class PcaColours:
         mean = self._sum / self._count
         covariance = self._products / self._count - np.outer(mean, mean)
         variance, components = np.linalg.eigh(covariance)
-        components, variance = components[:, ::-1][:, :3], variance[::-1][:3]
+        components, variance = components[:, ::-1], variance[::-1]
         largest = np.take_along_axis(components, np.abs(components).argmax(axis=0)[None], axis=0)
-        return mean, components * np.sign(largest), np.sqrt(np.maximum(variance, 0))
+        return mean, np.maximum(variance, 0), components * np.sign(largest)
+
+
+class PcaColours:
+    """Principal components of all features of a data set; memory does not grow with it.
+
+    `add` every image's features, then `rgb` gives each image in colours that are aligned: one
+    colour is one kind of feature, in whichever image. The result does not depend on batches, only
+    on the order in which images are added, and on that by rounding alone.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self._dim = dim
+        self._moments = Moments()
+
+    def add(self, features: np.ndarray) -> None:
+        """Count the rows of (n, dim) features in."""
+        if features.ndim != 2 or features.shape[1] != self._dim:
+            raise SettingError(f"features: expected (n, {self._dim}), found {features.shape}")
+        self._moments.add(features)
+
+    def basis(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean (dim,), components (dim, 3) and their standard deviations (3,).
+
+        Raises
+        ------
+        SettingError
+            Nothing was added.
+        """
+        mean, variance, components = self._moments.components()
+        return mean, components[:, :3], np.sqrt(variance[:3])
 
     def rgb(self, features: np.ndarray, grid: Size, size: Size, cells: Cells) -> np.ndarray:
         """The image (H, W, 3) uint8 of the features (h*w, dim) of one image of `size` (H, W)."""

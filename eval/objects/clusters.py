@@ -13,13 +13,60 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.errors import DatasetError, SettingError
+from eigen.segments.colours import Moments
 
 VOID = 255
 BATCH = 1024
 START = 8192
 """Segments from which the first centres are drawn."""
 
+RESTARTS = 10
+LEAST_VARIANCE = 1e-10
+"""Share of the largest variance below which a component is rounding."""
+
 FeatureStream = Callable[[], Iterable[np.ndarray]]
+
+
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """Principal components of unit variance, and rows of unit length.
+
+    Attributes
+    ----------
+    mean : ndarray, shape (d,), float64
+    components : ndarray, shape (d, m), float64
+        Each divided by its standard deviation.
+    """
+
+    mean: np.ndarray
+    components: np.ndarray
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """(n, d) features as (n, m) float32."""
+        rows = (features.astype(np.float64) - self.mean) @ self.components
+        length = np.linalg.norm(rows, axis=1, keepdims=True)
+        return (rows / np.where(length > 0, length, 1)).astype(np.float32)
+
+
+def whitening(stream: FeatureStream, dimension: int) -> Whitening:
+    """Fit a whitening to all features, read once; fewer components where they do not vary.
+
+    Raises
+    ------
+    SettingError
+        No features, or all of them equal.
+    """
+    moments = Moments()
+    for rows in stream():
+        moments.add(rows)
+    mean, variance, components = moments.components()
+    kept = np.flatnonzero(variance > LEAST_VARIANCE * variance.max(initial=0.0))[:dimension]
+    if not len(kept):
+        raise SettingError(
+            "clusters: 0 different segments; compute segments of more images, or set "
+            "cluster_background to false"
+        )
+    return Whitening(mean, components[:, kept] / np.sqrt(variance[kept]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +75,14 @@ class Clusters:
 
     centres: np.ndarray
 
+    def distances(self, features: np.ndarray) -> np.ndarray:
+        """Squared distance of each row to each centre, less the row's own square, (n, c)."""
+        squares = np.einsum("cd,cd->c", self.centres, self.centres)
+        return squares - 2 * features.astype(np.float64) @ self.centres.T
+
     def assign(self, features: np.ndarray) -> np.ndarray:
         """Nearest centre of each row, (n,); of equal ones the first."""
-        squares = np.einsum("cd,cd->c", self.centres, self.centres)
-        return np.argmin(squares - 2 * features.astype(np.float64) @ self.centres.T, axis=1)
+        return np.argmin(self.distances(features), axis=1)
 
 
 def cluster(
@@ -62,7 +113,7 @@ def cluster(
     ----------
     Sculley, Web-scale k-means clustering, WWW 2010.
     """
-    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.cluster import KMeans, MiniBatchKMeans
     from threadpoolctl import threadpool_limits
 
     if count < 1 or passes < 1:
@@ -74,9 +125,14 @@ def cluster(
             f"clusters: {count} of {distinct} different segments; ask for fewer clusters, or for "
             "more segments per image"
         )
-    model = MiniBatchKMeans(count, n_init=3, random_state=seed, batch_size=batch)
     with threadpool_limits(1):
-        model.partial_fit(first)
+        # Few segments are clustered to the end; of many they give the first centres.
+        start = KMeans(count, n_init=RESTARTS, random_state=seed).fit(first)
+        if len(first) < max(START, batch):
+            return Clusters(np.asarray(start.cluster_centers_, np.float64))
+        model = MiniBatchKMeans(
+            count, init=start.cluster_centers_, n_init=1, random_state=seed, batch_size=batch
+        )
         for _ in range(passes):
             for rows in _batches(stream(), max(batch, count)):
                 model.partial_fit(rows)

@@ -2,7 +2,7 @@
 
 A namer takes an image and masks and returns a score per mask and class. Three are here: a packaged
 ImageNet classifier on crops of the masks, CLIP's image tower on the crops that ZegFormer's second
-stage takes, and any trained segmenter, by the vote of its pixels.
+stage takes, and any trained segmenter, by its mean scores over a mask.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from data.errors import DatasetError, VocabularyError
 from data.mask_sources import VOID, overlapping
+from eval.mask_scores import MaskScores
 from eval.objects.boxes import context_box
-from eval.predict import IGNORE, Predict
 from eval.zegformer.crops import crops
 from models.clip.clip import CLIP
 from models.imagenet import ImagenetClassifier, class_names, synsets
@@ -138,27 +138,21 @@ class ClipNamer:
 
 
 class SegmenterNamer:
-    """Names by a trained SAZS or ZegFormer: the share of a mask's pixels that it gives each class.
+    """Names by a trained SAZS or ZegFormer: the mean score of each class over a mask.
 
     Parameters
     ----------
-    predict : callable
-        `eval.predict.with_zegformer` or `with_sazs`.
+    scores : MaskScores
+        See `eval.mask_scores`.
     names : sequence of str
-        Classes in the order of its label maps.
+        Classes in the order of the scores.
     """
 
-    def __init__(self, predict: Predict, names: Sequence[str]) -> None:
-        self._predict, self.names = predict, tuple(names)
+    def __init__(self, scores: MaskScores, names: Sequence[str]) -> None:
+        self._scores, self.names = scores, tuple(names)
 
     def __call__(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
-        labels = self._predict(image).labels
-        scores = np.zeros((len(masks), len(self.names)), np.float32)
-        for row, mask in zip(scores, masks, strict=True):
-            inside = labels[mask]
-            counts = np.bincount(inside[inside != IGNORE], minlength=len(row))[: len(row)]
-            row[:] = counts / max(1, len(inside))
-        return scores
+        return self._scores(image, masks)
 
 
 def named_map(masks: np.ndarray, scores: np.ndarray, *, threshold: float = 0.0) -> np.ndarray:

@@ -15,6 +15,7 @@ from data.text.vocabulary import OTHERS, Vocabulary, from_names
 from data.weight_files import Checkpoint
 from eigen.device import torch_device
 from eval.class_names import classes_of_table, listed_classes, rows_of_table, unknown_names
+from eval.mask_scores import MaskScores, of_sazs
 from eval.model import Model, Options
 from eval.predict import Predict, with_sazs
 from eval.sazs.segmenter import SazsSegmenter
@@ -62,7 +63,10 @@ def open_sazs(options: Options, checkpoint: Checkpoint) -> Model:
     def predictor(vocabulary: Vocabulary) -> Predict:
         return with_sazs(segmenter, texts_for(vocabulary), threshold=options.threshold)
 
-    return Model("sazs", str(checkpoint.path), words, None, predictor)
+    def scorer(vocabulary: Vocabulary) -> MaskScores:
+        return of_sazs(segmenter, texts_for(vocabulary))
+
+    return Model("sazs", str(checkpoint.path), words, None, predictor, scorer)
 
 
 def _texts(

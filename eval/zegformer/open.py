@@ -14,6 +14,7 @@ from data.text.vocabulary import Vocabulary, from_names
 from data.weight_files import Checkpoint
 from eigen.device import torch_device
 from eval.class_names import classes_of_table, listed_classes, rows_of_table
+from eval.mask_scores import MaskScores, of_zegformer
 from eval.model import DEFAULT_CONFIG, Model, Options
 from eval.predict import Predict, with_zegformer
 from eval.zegformer.build import network, scoring, segmenter
@@ -25,6 +26,7 @@ from eval.zegformer.classes import (
     text_dim,
     trained_classes,
 )
+from eval.zegformer.per_pixel import PixelSegmenter
 from eval.zegformer.segmenter import Segmenter
 from models.clip.clip import CLIP
 from models.zegformer.config import from_recipe, load, override
@@ -73,20 +75,24 @@ def open_zegformer(options: Options, checkpoint: Checkpoint | None) -> Model:
     build = _SegmenterFactory(settings, model, record)
     replaceable = bool(settings.MODEL.TEXT_EMBEDDINGS)
 
+    def named(vocabulary: Vocabulary) -> NamedClasses:
+        if not table:
+            return NamedClasses(vocabulary, vocabulary, list(range(len(vocabulary))))
+        rows = rows_of_table(vocabulary, table, classes, replaceable=replaceable)
+        return NamedClasses(vocabulary, classes, rows)
+
     @functools.lru_cache(maxsize=4)
     def predictor(vocabulary: Vocabulary) -> Predict:
-        if table:
-            rows = rows_of_table(vocabulary, table, classes, replaceable=replaceable)
-            named = NamedClasses(vocabulary, classes, rows)
-        else:
-            named = NamedClasses(vocabulary, vocabulary, list(range(len(vocabulary))))
-        return build.predictor(named, options.threshold)
+        return build.predictor(named(vocabulary), options.threshold)
+
+    def scorer(vocabulary: Vocabulary) -> MaskScores:
+        return build.scorer(named(vocabulary))
 
     if record is not None:
         trained = from_names(record.trained, name="the checkpoint's classes")
     else:
         trained = named_classes(settings, settings.DATASETS.TRAIN[0], "TRAIN").vocabulary
-    return Model("zegformer", str(settings.MODEL.WEIGHTS), words, trained, predictor)
+    return Model("zegformer", str(settings.MODEL.WEIGHTS), words, trained, predictor, scorer)
 
 
 def _settings(
@@ -121,14 +127,19 @@ class _SegmenterFactory:
         self._clip: CLIP | None = None
 
     def predictor(self, classes: NamedClasses, threshold: float) -> Predict:
+        return with_zegformer(self._built(classes), **self._sides(), threshold=threshold)
+
+    def scorer(self, classes: NamedClasses) -> MaskScores:
+        return of_zegformer(self._built(classes), **self._sides())
+
+    def _built(self, classes: NamedClasses) -> Segmenter | PixelSegmenter:
         built = segmenter(
             self._settings, self._model, classes, trained=self._record, clip=self._clip
         )
         if isinstance(built, Segmenter) and built.clip is not None:
             self._clip = built.clip
-        return with_zegformer(
-            built,
-            short=self._settings.INPUT.MIN_SIZE_TEST,
-            longest=self._settings.INPUT.MAX_SIZE_TEST,
-            threshold=threshold,
-        )
+        return built
+
+    def _sides(self) -> dict[str, int]:
+        size = self._settings.INPUT
+        return {"short": size.MIN_SIZE_TEST, "longest": size.MAX_SIZE_TEST}

@@ -37,8 +37,8 @@ class PixelSegmenter:
         return [self.named(image, size)[1] for image, size in zip(images, sizes, strict=True)]
 
     @torch.inference_mode()
-    def named(self, image: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Score, without calibration, and int64 id of the best class of each pixel at `size`."""
+    def maps(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """Calibrated probabilities at `size`, (K, H, W)."""
         batch = normalised_batch([image.to(self.text.device)], divisor=1)
         logits = self.model(batch, self.text)
         large = F.interpolate(logits, scale_factor=STRIDE, mode="bilinear").softmax(dim=1)
@@ -47,5 +47,10 @@ class PixelSegmenter:
         maps = F.interpolate(own, size=size, mode="bilinear")[0]
         if self.gamma > 0:
             maps = maps - self.gamma * self.seen[:, None, None].to(maps.dtype)
-        best, labels = maps.max(dim=0)
+        return maps
+
+    @torch.inference_mode()
+    def named(self, image: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Score, without calibration, and int64 id of the best class of each pixel at `size`."""
+        best, labels = self.maps(image, size).max(dim=0)
         return uncalibrated(best, labels, seen=self.seen, gamma=self.gamma), labels

@@ -1,4 +1,4 @@
-"""Stage `names`: masks of a data set's images -> names, by an ImageNet classifier."""
+"""Stage `names`: masks of a data set's images -> names, by the namer that the settings choose."""
 
 from __future__ import annotations
 
@@ -9,37 +9,39 @@ from typing import Any
 
 import numpy as np
 
-from data.coco_results import encode, write_results
+from data.coco_results import encode, image_ids, write_images, write_results
 from data.errors import DatasetError
-from data.files import write_plain_json
+from data.files import sha256, write_plain_json
 from data.mask_sources import VOID, ImageMasks, open_masks
 from data.pictures import read_image, read_label, write_png
+from data.text.vocabulary import Vocabulary
 from data.trees.tree import Photo, Tree
 from eval.objects.clusters import Confusion, class_iou
-from eval.objects.names import ImagenetNamer, Namer, named_map, voc_synsets
-from models.imagenet import ImagenetClassifier
+from eval.objects.namers import open_namer, voc_ids
+from eval.objects.names import Namer, named_map
 from pipeline.config import Config
+from pipeline.origins import about, check_segments, maps_digest, remove_others
 from pipeline.progress import progress
+from pipeline.stages.segments import FEATURES, SegmentReader
 
 log = logging.getLogger(__name__)
+VOC_CLASSES = 21
 
 
-def run(
-    source: Path,
-    tree: Tree,
-    output: Path,
-    config: Config,
-    *,
-    words: Sequence[str] | None = None,
-) -> None:
-    """Write each mask with its name to `output`, and label maps next to it.
+def run(source: Path, tree: Tree, output: Path, config: Config) -> None:
+    """Write each mask with its name to `output`; label maps and the images next to it.
+
+    Parameters
+    ----------
+    source : Path
+        See `data.mask_sources.open_masks`.
 
     Raises
     ------
     DatasetError
-        Masks of an image that the data set does not have, or of another size.
-    VocabularyError
-        Words that the classifier does not know.
+        Masks of an image that the data set does not have, or of another size; segments of two runs.
+    VocabularyError, WeightsError
+        Words or weights that the namer cannot read.
     """
     masks, images = open_masks(source), {image.id: image for image in tree.photos()}
     for one in masks:
@@ -47,33 +49,70 @@ def run(
             raise DatasetError(
                 f"{source}: expected masks of images of {tree.root}, found some of {one.stem}"
             )
-    groups = voc_synsets() if words is None else {word: [word] for word in words}
-    namer = ImagenetNamer(ImagenetClassifier(config.classifier, config.machine.device), groups)
-    write_results(output, _entries(masks, images, namer, output.parent, config))
+    origin = _origin(source, masks)
+    opened = open_namer(config.names, config.machine.device)
+    ids = image_ids([one.stem for one in masks])
+    sizes: dict[str, tuple[int, int]] = {}
+    remove_others(output.parent, ids)
+    write_results(output, _entries(masks, images, opened.namer, ids, sizes, output.parent, config))
+    write_images(
+        output.with_suffix(".images.json"),
+        [(ids[id], images[id].path.name, size) for id, size in sizes.items()],
+        categories=[
+            {"id": number, "name": name}
+            for number, name in enumerate(opened.vocabulary.names, start=1)
+        ],
+        info=about(
+            "names",
+            config,
+            weights_sha256=opened.weights_sha256,
+            masks=origin,
+            results=sha256(output),
+            maps=maps_digest(output.parent, ids),
+        ),
+    )
     log.info("names of the masks of %d images -> %s", len(masks), output.parent)
-    if words is None and tree.name == "pascal":
-        _score(masks, images, tree, output.parent)
+    _score(masks, images, tree, opened.vocabulary, output.parent)
+
+
+def _origin(source: Path, masks: Sequence[ImageMasks]) -> dict[str, str]:
+    """Where the masks come from: digest of a file, of our segments, or of all files of a folder."""
+    if source.is_file():
+        return {"file": source.name, "sha256": sha256(source)}
+    features = source / FEATURES
+    if features.is_file():
+        reader = SegmentReader(features)
+        for one in masks:
+            check_segments(source / f"{one.stem}.png", reader.digest(one.stem))
+        return {"segments": reader.seal}
+    if any(source.glob("*.png")):
+        return {"folder": source.name, "sha256": maps_digest(source, [m.stem for m in masks])}
+    return {"folder": source.name}
 
 
 def _entries(
     masks: Sequence[ImageMasks],
     images: dict[str, Photo],
     namer: Namer,
+    ids: dict[str, int],
+    sizes: dict[str, tuple[int, int]],
     folder: Path,
     config: Config,
 ) -> Iterator[dict[str, Any]]:
-    for number, one in enumerate(progress(masks, len(masks), "names"), start=1):
+    least = config.names.least_score
+    for one in progress(masks, len(masks), "names"):
         path = images[one.stem].path
         image = read_image(path)
-        stack = one.read((image.shape[0], image.shape[1]))
+        size = sizes[one.stem] = (image.shape[0], image.shape[1])
+        stack = one.read(size)
         scores = namer(image, stack)
-        labels = named_map(stack, scores, threshold=config.least_name_score)
+        labels = named_map(stack, scores, threshold=least)
         write_png(folder / f"{one.stem}.png", labels, durable=False)
         for mask, row in zip(stack, scores, strict=True):
             best = int(row.argmax())
-            if row[best] >= config.least_name_score:
+            if row[best] >= least:
                 yield {
-                    "image_id": number,
+                    "image_id": ids[one.stem],
                     "file_name": path.name,
                     "category_id": best + 1,
                     "category": namer.names[best],
@@ -82,23 +121,35 @@ def _entries(
                 }
 
 
-def _score(masks: Sequence[ImageMasks], images: dict[str, Photo], tree: Tree, folder: Path) -> None:
-    """Log and write the mIoU over background and the 20 classes, on images with labels."""
-    confusion, labelled = Confusion(21, 21), 0
+def _score(
+    masks: Sequence[ImageMasks],
+    images: dict[str, Photo],
+    tree: Tree,
+    vocabulary: Vocabulary,
+    folder: Path,
+) -> None:
+    """On VOC with words of VOC's: log and write the mIoU over background and the 20 classes."""
+    labels_of = voc_ids(vocabulary)
+    scores = folder / "scores.json"
+    if tree.name != "pascal" or labels_of is None:
+        scores.unlink(missing_ok=True)
+        return
+    to_voc = np.zeros(VOID + 1, np.int64)  # a pixel without a name counts as background
+    to_voc[: len(labels_of)] = labels_of
+    confusion, labelled = Confusion(VOC_CLASSES, VOC_CLASSES), 0
     for one in masks:
         truth = tree.mask_path(images[one.stem])
         if truth is not None and truth.is_file():
-            labels = read_label(folder / f"{one.stem}.png")
-            # A pixel without a name counts as background.
-            confusion.add(read_label(truth), np.where(labels == VOID, 0, labels + 1))
+            confusion.add(read_label(truth), to_voc[read_label(folder / f"{one.stem}.png")])
             labelled += 1
     if not labelled:
+        scores.unlink(missing_ok=True)
         return
-    iou = class_iou(confusion.table, np.arange(21))
+    iou = class_iou(confusion.table, np.arange(VOC_CLASSES))
     content: dict[str, Any] = {
         "images": labelled,
         "miou": float(np.nanmean(iou)),
         "iou": iou.tolist(),
     }
-    write_plain_json(folder / "scores.json", content)
+    write_plain_json(scores, content)
     log.info("mIoU %.1f on %d labelled images", 100 * content["miou"], labelled)

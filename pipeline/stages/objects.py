@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data.coco_results import encode, image_ids, write_images, write_results
+from data.files import sha256
 from data.pictures import read_image
 from eigen.objects import ImageObject
 from eigen.objects import objects as find
@@ -18,6 +19,7 @@ from eigen.store import shards
 from pipeline import manifest
 from pipeline.chain import extractor_for
 from pipeline.config import Config
+from pipeline.origins import about, check_extractor, index_digest
 from pipeline.progress import progress
 from pipeline.workers import run_ordered
 
@@ -72,8 +74,15 @@ def _entry(one: ImageObject) -> dict[str, Any]:
 def run(
     manifest_path: Path, folder: Path, output: Path, config: Config, *, workers: int = 1
 ) -> None:
-    """Write the objects of all images in `folder` to `output`, and the images next to it."""
+    """Write the objects of all images in `folder` to `output`, and the images next to it.
+
+    Raises
+    ------
+    ShardError
+        The eigenvectors were computed with another extractor.
+    """
     paths = {entry.id: entry.path for entry in manifest.read(manifest_path)}
+    check_extractor(opened(folder), extractor_for(config), config)
     ids = list(opened(folder))
     numbers = image_ids(ids)
     results = run_ordered(
@@ -92,7 +101,14 @@ def run(
                 yield {"image_id": numbers[id], "file_name": name, **entry}
 
     write_results(output, entries())
-    write_images(output.with_suffix(".images.json"), images)
+    info = about(
+        "objects",
+        config,
+        weights_sha256=extractor_for(config).weights_sha256 or "",
+        eigenvectors=index_digest(folder),
+        results=sha256(output),
+    )
+    write_images(output.with_suffix(".images.json"), images, info=info)
     log.info("objects of %d images -> %s", len(ids) - len(without), output)
     if without:
         shown = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")

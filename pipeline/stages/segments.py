@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from data.errors import ShardError
-from data.pictures import read_image, write_png
+from data.errors import DatasetError, ShardError
+from data.files import sha256
+from data.pictures import read_image, read_label, write_png
+from eigen.leading import leading
+from eigen.objects.frame import object_share
 from eigen.picture import reduced
 from eigen.segments import segment_features, segments
 from eigen.store import packed
-from pipeline import manifest, provenance
+from pipeline import manifest
 from pipeline.chain import extractor_for
 from pipeline.config import Config
+from pipeline.origins import about, check_extractor, check_segments, index_digest, remove_others
 from pipeline.progress import progress
 from pipeline.stages.objects import opened
 from pipeline.workers import run_ordered
 
 log = logging.getLogger(__name__)
 
-SEGMENTS = packed.Format("eigenshape-segments", version=1, ragged={"features": "offset"})
+FEATURES = "features.h5"
+SEGMENTS = packed.Format(
+    "eigenshape-segments", version=2, ragged={"features": "offset", "object_share": "offset"}
+)
 
 
 @dataclass(frozen=True)
 class WriteSegments:
-    """(id, path) of an image -> features (k, d) of its segments; also writes the label map."""
+    """(id, path) of an image -> what is known of its segments; also writes the label map."""
 
     source: Path
     folder: Path
     config: Config
 
-    def __call__(self, image: tuple[str, str]) -> np.ndarray:
+    def __call__(self, image: tuple[str, str]) -> dict[str, np.ndarray]:
         id, path = image
         pixels, spec = read_image(path), self.config.segments
         pairs = opened(self.source)[id]
@@ -54,7 +64,10 @@ class WriteSegments:
             seed=self.config.solve.seed,
         )
         write_png(self.folder / f"{id}.png", divided.labels, durable=False)
-        return segment_features(extractor([view])[0], divided)
+        return {
+            "features": segment_features(extractor([view])[0], divided),
+            "object_share": object_share(leading(pairs, pairs.k), divided.nodes, divided.k),
+        }
 
 
 def run(
@@ -62,29 +75,87 @@ def run(
 ) -> None:
     """Write the features of all segments to `output`, and label maps next to it."""
     paths = {entry.id: entry.path for entry in manifest.read(manifest_path)}
+    check_extractor(opened(source), extractor_for(config), config)
     ids = list(opened(source))
     task = WriteSegments(source, output.parent, config)
     results = run_ordered(task, [(id, paths[id]) for id in ids], workers=workers)
     output.parent.mkdir(parents=True, exist_ok=True)
-    for stale in {path.stem for path in output.parent.glob("*.png")} - set(ids):
-        (output.parent / f"{stale}.png").unlink()
+    remove_others(output.parent, ids)
     total = 0
-    with packed.create(output, SEGMENTS, {"software": provenance.software()}) as writer:
-        for id, features in zip(ids, progress(results, len(ids), "segments"), strict=True):
-            writer.append({"features": features}, id=id)
-            total += len(features)
+    with packed.create(output, SEGMENTS, _attributes(source, config)) as writer:
+        for id, arrays in zip(ids, progress(results, len(ids), "segments"), strict=True):
+            digest = sha256(output.parent / f"{id}.png")
+            writer.append(arrays, id=id, labels_sha256=digest)
+            total += len(arrays["features"])
     log.info("%d segments of %d images -> %s", total, len(ids), output.parent)
 
 
-def read_features(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """(id, features (k, d)) of each image, in order; one image in memory at a time.
+def _attributes(source: Path, config: Config) -> dict[str, str]:
+    weights = extractor_for(config).weights_sha256 or ""
+    made = about("segments", config, weights_sha256=weights, eigenvectors=index_digest(source))
+    return {**made, "settings": json.dumps(made["settings"], sort_keys=True)}
+
+
+class SegmentReader:
+    """Features of a data set's segments, and their label maps; one image in memory at a time.
+
+    Parameters
+    ----------
+    path : Path
+        `features.h5`; the label maps are next to it.
 
     Raises
     ------
+    DatasetError
+        The file does not exist.
     ShardError
-        The file is damaged, or not of this kind.
+        It is damaged, or not of this kind.
     """
-    reader = packed.PackedReader(path, SEGMENTS)
-    offset = reader.column("offset")
-    for id, start, stop in zip(reader.column("id"), offset[:-1], offset[1:], strict=True):
-        yield str(id), reader.rows("features", start, stop)
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise DatasetError(f"{path}: no such file; run the stage `segments` first")
+        self.path = path
+        self._reader = packed.PackedReader(path, SEGMENTS)
+        self.ids = [str(id) for id in self._reader.column("id")]
+        self._digests = dict(zip(self.ids, self._reader.column("labels_sha256"), strict=True))
+        self._offset = self._reader.column("offset")
+
+    @property
+    def seal(self) -> str:
+        """Digest of the whole content of the file."""
+        return self._reader.seal
+
+    def attributes(self) -> dict[str, Any]:
+        """Software, settings (JSON) and the digest of the eigenvectors."""
+        return self._reader.attributes()
+
+    def rows(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Features (k, d) and object shares (k,) of each image, in the order of `ids`.
+
+        See `eigen.segments.segment_features` and `eigen.objects.frame.object_share`.
+        """
+        for start, stop in itertools.pairwise(self._offset):
+            features = self._reader.rows("features", start, stop)
+            yield features, self._reader.rows("object_share", start, stop)
+
+    def digest(self, id: str) -> str:
+        """SHA-256 of the label map of an image."""
+        if id not in self._digests:
+            raise DatasetError(
+                f"{self.path.parent}: {id}.png is not one of the label maps that features.h5 is "
+                "about; run the stage `segments` again"
+            )
+        return str(self._digests[id])
+
+    def labels(self, id: str) -> np.ndarray:
+        """The label map of an image, (H, W) uint8.
+
+        Raises
+        ------
+        DatasetError
+            It is not the one that the features were computed with.
+        """
+        path = self.path.parent / f"{id}.png"
+        check_segments(path, self.digest(id))
+        return read_label(path)

