@@ -69,7 +69,7 @@ def run(
         A file that cannot be read, or not of its image's size.
     """
     objects_of = _read_objects(objects)
-    namer = ImagenetNamer(ImagenetClassifier(config.classifier, config.machine.device))
+    namer = ImagenetNamer(ImagenetClassifier(config.names.classifier, config.machine.device))
     done = [id for id in images if (segments / f"{id}.png").is_file()]
     chosen = _evenly(done, config.report_photos)
     rows = (
