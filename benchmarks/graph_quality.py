@@ -88,27 +88,33 @@ def spread(items: list, count: int) -> list:
     return items[:: max(1, len(items) // count)][:count]
 
 
-def voc_photos(root: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(image, label) of `count` validation images, evenly spaced."""
+def voc_photos(root: Path, count: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """(name, image, label) of `count` validation images, evenly spaced."""
     labels = sorted((root / "SegmentationClassAug").glob("*.png"))
-    listed = (root / "ImageSets" / "Segmentation" / "val.txt").read_text()
+    listed = (root / "ImageSets" / "Segmentation" / "val.txt").read_text().split()
     chosen = spread([path for path in labels if path.stem in listed], count)
     return [
-        (read_image(root / "JPEGImages" / f"{path.stem}.jpg"), read_label(path)) for path in chosen
+        (path.stem, read_image(root / "JPEGImages" / f"{path.stem}.jpg"), read_label(path))
+        for path in chosen
     ]
 
 
-def bsds_photos(root: Path, count: int) -> list[tuple[np.ndarray, list[np.ndarray]]]:
-    """(image, borders drawn by each person) of `count` validation images, evenly spaced."""
+def bsds_photos(root: Path, count: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """(name, image, MATLAB records of each person) of `count` validation images."""
     photos = spread(sorted((root / "images" / "val").glob("*.jpg")), count)
-    drawn = [
-        scipy.io.loadmat(root / "groundTruth" / "val" / f"{path.stem}.mat")["groundTruth"][0]
+    return [
+        (
+            path.stem,
+            read_image(path),
+            scipy.io.loadmat(root / "groundTruth" / "val" / f"{path.stem}.mat")["groundTruth"][0],
+        )
         for path in photos
     ]
-    return [
-        (read_image(path), [person["Boundaries"][0, 0].astype(bool) for person in people])
-        for path, people in zip(photos, drawn, strict=True)
-    ]
+
+
+def borders_of(people: np.ndarray) -> list[np.ndarray]:
+    """The borders that each person drew, bool."""
+    return [person["Boundaries"][0, 0].astype(bool) for person in people]
 
 
 def best_ious(masks: np.ndarray, label: np.ndarray) -> Iterator[float]:
@@ -147,26 +153,30 @@ def border_strength(planes: np.ndarray) -> np.ndarray:
     return np.where(ridge, strength, 0)
 
 
-def border_figures(found: list[np.ndarray], borders: list[list[np.ndarray]]) -> dict[str, float]:
-    """F measure at the best common threshold, with its precision and recall."""
-    hits, claimed, met, drawn = np.zeros((4, len(CUTS)))
-    for planes, people in zip(found, borders, strict=True):
-        strength = border_strength(planes)
-        radius = max(1, round(TOLERANCE * np.hypot(*strength.shape)))
-        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
+def border_counts(planes: np.ndarray, people: list[np.ndarray]) -> np.ndarray:
+    """Matched, all of ours, met, all drawn (per person), at each of `CUTS`: (4, cuts)."""
+    strength = border_strength(planes)
+    radius = max(1, round(TOLERANCE * np.hypot(*strength.shape)))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
 
-        def near(mask: np.ndarray, disc: np.ndarray = disc) -> np.ndarray:
-            return cv2.dilate(mask.astype(np.uint8), disc) > 0
+    def near(mask: np.ndarray) -> np.ndarray:
+        return cv2.dilate(mask.astype(np.uint8), disc) > 0
 
-        near_any = near(np.logical_or.reduce(people))
-        for cut, threshold in enumerate(CUTS):
-            ours = strength > threshold
-            near_ours = near(ours)
-            hits[cut] += (ours & near_any).sum()
-            claimed[cut] += ours.sum()
-            met[cut] += np.mean([(person & near_ours).sum() for person in people])
-            drawn[cut] += np.mean([person.sum() for person in people])
-    precision, recall = hits / np.maximum(claimed, 1), met / drawn
+    near_any = near(np.logical_or.reduce(people))
+    counts = np.zeros((4, len(CUTS)))
+    for cut, threshold in enumerate(CUTS):
+        ours = strength > threshold
+        near_ours = near(ours)
+        met = np.mean([(person & near_ours).sum() for person in people])
+        drawn = np.mean([person.sum() for person in people])
+        counts[:, cut] = (ours & near_any).sum(), ours.sum(), met, drawn
+    return counts
+
+
+def border_figures(counts: np.ndarray) -> dict[str, float]:
+    """F measure at the best common threshold, with its precision and recall, of summed counts."""
+    hits, claimed, met, drawn = counts
+    precision, recall = hits / np.maximum(claimed, 1), met / np.maximum(drawn, 1)
     f = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
     best = int(f.argmax())
     return {"F": float(f[best]), "precision": float(precision[best]), "recall": float(recall[best])}
@@ -183,14 +193,15 @@ def border_figures(found: list[np.ndarray], borders: list[list[np.ndarray]]) -> 
 def main(
     voc: Path, bsds: Path, photos: int, name: str, k: int, only: tuple[str, ...], out: Path
 ) -> None:
-    images, labels = zip(*voc_photos(voc, photos), strict=True)
-    pictures, borders = zip(*bsds_photos(bsds, photos), strict=True)
+    _, images, labels = zip(*voc_photos(voc, photos), strict=True)
+    drawn = bsds_photos(bsds, photos)
     rows = []
     for variant, planes in variants(eigen.extractor(name), k).items():
         if only and not any(part in variant for part in only):
             continue
         regions = region_figures([planes(image) for image in images], list(labels))
-        edges = border_figures([planes(picture) for picture in pictures], list(borders))
+        counts = (border_counts(planes(p), borders_of(people)) for _, p, people in drawn)
+        edges = border_figures(np.sum(list(counts), axis=0))
         rows.append({"graph": variant, **regions, **edges})
     _harness.report("graph_quality", rows, out, photos=photos, extractor=name, k=k)
 

@@ -1,6 +1,7 @@
 """How well eigenvectors of several extractors and graphs follow objects and borders: one table.
 
     python -m benchmarks.quality --voc .../VOC2012 --coco .../coco_mini --bsds .../bsds500
+    python -m benchmarks.quality --voc .../VOC2012 --shards results/pascal/eigenvectors
 
 | column | data | meaning |
 |---|---|---|
@@ -15,7 +16,8 @@ vectors, weighted by its area |
 
 K counts the vectors without the constant one. Rows "chance" hold smooth random fields instead of
 eigenvectors, rows "colour" a pixel graph weighted by colour alone. VOC has no boxes of
-instances here: a true box is that of a 4-connected piece of a class.
+instances here: a true box is that of a 4-connected piece of a class. With `--shards` the vectors
+are those that the pipeline stored, of the images that it has. `quality.png` draws the table.
 """
 
 from __future__ import annotations
@@ -23,112 +25,57 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import cv2
 import numpy as np
-from pycocotools.coco import COCO
 
 import eigen
 from benchmarks import _harness
+from benchmarks.drawn_sets import Box, Example, box_of, bsds, coco, voc
 from benchmarks.graph_quality import (
-    BACKGROUND,
-    IGNORE,
-    Planes,
+    CUTS,
+    border_counts,
     border_figures,
-    bsds_photos,
     patch_planes,
     pixel_planes,
-    spread,
-    voc_photos,
 )
-from data.pictures import read_image
+from eigen.extractors import Extractor
 from eigen.graphs.pixels import PixelSpec
+from eigen.store import shards
+from eigen.upsample import upsample_pairs
 from eval.sazs.fusion import embed_segments
 
-LEAST_AREA = 1000  # pixels; smaller regions are below the size of a few patches
 SEGMENTS = 8
+TRIVIAL = 1e-6  # eigenvalues below belong to constant vectors
 
-
-@dataclass(frozen=True, eq=False)
-class Example:
-    """An image, its regions (bool masks), their boxes (x0, y0, x1, y1), and pixels not scored."""
-
-    image: np.ndarray
-    regions: list[np.ndarray]
-    boxes: list[tuple[int, int, int, int]]
-    void: np.ndarray
-    people: list[np.ndarray] = field(default_factory=list)
-
-
-def voc(root: Path, count: int) -> list[Example]:
-    examples = []
-    for image, label in voc_photos(root, count):
-        classes = np.setdiff1d(np.unique(label), (BACKGROUND, IGNORE))
-        regions = [label == name for name in classes if (label == name).sum() >= LEAST_AREA]
-        boxes = [box for region in regions for box in piece_boxes(region)]
-        examples.append(Example(image, regions, boxes, label == IGNORE))
-    return [example for example in examples if example.regions]
-
-
-def coco(root: Path, count: int) -> list[Example]:
-    try:
-        annotations = COCO(root / "annotations" / "instances_val2017.json")
-    except OSError as error:
-        raise click.UsageError(f"--coco {root}: {error}") from error
-    examples = []
-    for number in spread(sorted(annotations.imgs), count):
-        found = annotations.loadAnns(annotations.getAnnIds(number))
-        image = read_image(root / "val2017" / annotations.imgs[number]["file_name"])
-        void, regions = np.zeros(image.shape[:2], bool), []
-        for annotation in found:
-            mask = annotations.annToMask(annotation).astype(bool)
-            if annotation.get("iscrowd"):
-                void |= mask
-            elif mask.sum() >= LEAST_AREA:
-                regions.append(mask)
-        if regions:
-            boxes = [box for region in regions for box in [box_of(region)]]
-            examples.append(Example(image, regions, boxes, void))
-    return examples
-
-
-def piece_boxes(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
-    """Boxes of the 4-connected pieces of a mask that have `LEAST_AREA` pixels."""
-    n, _, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    return [
-        (int(x), int(y), int(x + w), int(y + h))
-        for x, y, w, h, area in statistics[1:n]
-        if area >= LEAST_AREA
-    ]
-
-
-def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
-    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
-    return x, y, x + w, y + h
+PlanesOf = Callable[[Example], np.ndarray]
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.count_nonzero(a & b)) / max(int(np.count_nonzero(a | b)), 1)
 
 
-def box_iou(a: tuple[int, ...], b: tuple[int, ...]) -> float:
+def box_iou(a: Box, b: Box) -> float:
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     inter = max(0, width) * max(0, height)
     areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
     return inter / max(areas - inter, 1)
 
 
-def best(planes: np.ndarray, target: np.ndarray, void: np.ndarray) -> float:
-    """Largest IoU of a side of any plane with the target, outside void pixels."""
-    sides = (side & ~void for plane in planes for side in (plane > 0, plane <= 0))
-    return max(iou(side, target & ~void) for side in sides)
+def side_ious(planes: np.ndarray, target: np.ndarray, void: np.ndarray) -> np.ndarray:
+    """IoU of the better side of each plane with the target, outside void pixels, (K,)."""
+    counted, target = ~void, target & ~void
+    return np.array(
+        [max(iou((p > 0) & counted, target), iou((p <= 0) & counted, target)) for p in planes]
+    )
 
 
-def first_object(plane: np.ndarray) -> tuple[int, int, int, int]:
+def first_object(plane: np.ndarray) -> Box:
     """Box of the largest piece of the side of a plane that touches less of the frame."""
     side = plane > 0
     frame = np.concatenate([side[0], side[-1], side[:, 0], side[:, -1]])
@@ -141,29 +88,11 @@ def first_object(plane: np.ndarray) -> tuple[int, int, int, int]:
     return box_of(labels == 1 + statistics[1:, cv2.CC_STAT_AREA].argmax())
 
 
-def object_figures(
-    found: list[np.ndarray], examples: list[Example], name: str, *, foreground: bool
-) -> dict[str, float]:
-    figures: dict[str, list[float]] = defaultdict(list)
-    for planes, example in zip(found, examples, strict=True):
-        if foreground:
-            union = np.logical_or.reduce(example.regions)
-            figures["foreground"].append(best(planes, union, example.void))
-            figures["first"].append(best(planes[:1], union, example.void))
-        for region in example.regions:
-            figures[f"{name} region"].append(best(planes, region, example.void))
-        box = first_object(planes[0])
-        hit = max(box_iou(box, true) for true in example.boxes or [(0, 0, 0, 0)]) >= 0.5
-        figures[f"{name} CorLoc"].append(float(hit))
-    return {key: float(np.mean(values)) for key, values in figures.items()}
-
-
-def covering(planes: np.ndarray, segmentation: np.ndarray) -> float:
-    """Area-weighted best IoU of each human segment with the k-means segments of the planes.
+def covering(ours: np.ndarray, segmentation: np.ndarray) -> float:
+    """Area-weighted best IoU of each human segment with our segments.
 
     Arbelaez et al., "Contour detection and hierarchical image segmentation", PAMI 2011, eq. 12.
     """
-    ours = embed_segments(planes, SEGMENTS)
     joint = np.zeros((segmentation.max() + 1, ours.max() + 1), np.int64)
     np.add.at(joint, (segmentation.ravel(), ours.ravel()), 1)
     union = joint.sum(1)[:, None] + joint.sum(0)[None] - joint
@@ -171,51 +100,169 @@ def covering(planes: np.ndarray, segmentation: np.ndarray) -> float:
     return float((share * (joint / np.maximum(union, 1)).max(1)).sum())
 
 
-def bsds_segmentations(root: Path, count: int) -> list[list[np.ndarray]]:
-    """Segment numbers by each person, of the images of `bsds_photos`."""
-    import scipy.io
+class Figures:
+    """Figures of one extractor and graph, summed image by image, for every K."""
 
-    names = [path.stem for path in spread(sorted((root / "images" / "val").glob("*.jpg")), count)]
-    files = (scipy.io.loadmat(root / "groundTruth" / "val" / f"{name}.mat") for name in names)
-    return [
-        [person["Segmentation"][0, 0].astype(int) for person in file["groundTruth"][0]]
-        for file in files
-    ]
+    def __init__(self, ks: Sequence[int]) -> None:
+        self.ks = sorted(ks)
+        self._values: dict[tuple[int, str], list[float]] = defaultdict(list)
+        self._borders = {k: np.zeros((4, len(CUTS))) for k in self.ks}
+
+    def add(self, data: str, planes: np.ndarray, example: Example) -> None:
+        regions = [side_ious(planes, region, example.void) for region in example.regions]
+        union = np.logical_or.reduce(example.regions) if data == "VOC" else None
+        whole = None if union is None else side_ious(planes, union, example.void)
+        for k in self.ks:
+            if whole is not None:
+                self._values[k, "foreground"].append(whole[:k].max())
+                self._values[k, "first"].append(whole[0])
+            self._values[k, f"{data} region"] += [ious[:k].max() for ious in regions]
+            if example.segmentations:
+                self._borders[k] += border_counts(planes[:k], example.borders)
+                segments = embed_segments(planes[:k], SEGMENTS)
+                people = [covering(segments, person) for person in example.segmentations]
+                self._values[k, "covering"].append(float(np.mean(people)))
+            if example.boxes:
+                box = first_object(planes[0])
+                hit = max(box_iou(box, true) for true in example.boxes) >= 0.5
+                self._values[k, f"{data} CorLoc"].append(float(hit))
+
+    def row(self, k: int) -> dict[str, float]:
+        found = {name: float(np.mean(v)) for (of, name), v in self._values.items() if of == k and v}
+        if self._borders[k].any():
+            found["F"] = border_figures(self._borders[k])["F"]
+        return found
 
 
-def chance_planes(k: int) -> Planes:
+class Remembering:
+    """An extractor that computes the features of an image once, whatever graphs are made of them.
+
+    Images are told apart by their address: they have to stay in memory.
+    """
+
+    def __init__(self, extractor: Extractor) -> None:
+        self._extractor, self._known = extractor, {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._extractor, name)
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        (image,) = images
+        key = image.ctypes.data, image.shape
+        if key not in self._known:
+            self._known[key] = self._extractor([image])[0]
+        return [self._known[key]]
+
+
+def chance_planes(k: int) -> PlanesOf:
     """Smooth random fields: white noise blurred over a sixth of the longer side."""
     rng = np.random.default_rng(0)
 
-    def planes(image: np.ndarray) -> np.ndarray:
-        small = cv2.resize(image, None, fx=1 / 8, fy=1 / 8).shape[:2]
+    def planes(example: Example) -> np.ndarray:
+        small = cv2.resize(example.image, None, fx=1 / 8, fy=1 / 8).shape[:2]
         noise = rng.standard_normal((k, *small)).astype(np.float32)
         blurred = [cv2.GaussianBlur(plane, (0, 0), max(small) / 6) for plane in noise]
-        size = image.shape[1::-1]
+        size = example.image.shape[1::-1]
         return np.stack([cv2.resize(plane - plane.mean(), size) for plane in blurred])
 
     return planes
 
 
-def variants(names: tuple[str, ...], graphs: tuple[str, ...], k: int) -> Iterator[tuple]:
-    """(extractor, graph, planes) of every row of the table."""
+def stored_planes(folder: shards.ShardFolder) -> PlanesOf:
+    """Vectors of a folder of shards, the constant one left out."""
+
+    def planes(example: Example) -> np.ndarray:
+        pairs = folder[example.name]
+        return upsample_pairs(pairs)[pairs.eigenvalues > TRIVIAL]
+
+    return planes
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Vectors under test: of an extractor, on a graph; `prepare` computes what is not timed."""
+
+    extractor: str
+    graph: str
+    planes: PlanesOf
+    prepare: Callable[[Example], object] = lambda example: None
+
+
+def variants(names: Sequence[str], graphs: Sequence[str], k: int) -> Iterator[Variant]:
     pixel = PixelSpec(step=3)
     for name in names:
         if name == "chance":
-            yield name, "", chance_planes(k)
+            yield Variant(name, "", chance_planes(k))
             continue
         if name == "colour":
             plain = eigen.extractor("lowlevel")
-            yield name, "pixel", pixel_planes(plain, k + 1, pixel, colour_only=True)
+            colour = pixel_planes(plain, k + 1, pixel, colour_only=True)
+            yield Variant(name, "pixel", lambda example, of=colour: of(example.image))
             continue
-        extractor = eigen.extractor(name)
+        extractor = Remembering(eigen.extractor(name))
         kinds = {
             "patch": patch_planes(extractor, k + 1),
             "patch + colour": patch_planes(extractor, k + 1, colour="knn", colour_weight=10.0),
             "pixel": pixel_planes(extractor, k + 1, pixel),
         }
         for graph in graphs:
-            yield name, graph, kinds[graph]
+            yield Variant(
+                name,
+                graph,
+                lambda example, of=kinds[graph]: of(example.image),
+                lambda example, of=extractor: of([example.image]),
+            )
+
+
+def stored(path: Path) -> tuple[Variant, shards.ShardFolder]:
+    folder = shards.open(path)
+    name = str(folder.shards[0].attributes["extractor"])
+    return Variant(name, "stored", stored_planes(folder)), folder
+
+
+def measured(
+    sets: Mapping[str, Sequence[Example]], variant: Variant, ks: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """A row for every K; its seconds are those of the vectors, features not counted."""
+    figures, seconds = Figures(ks), []
+    for data, examples in sets.items():
+        for example in examples:
+            variant.prepare(example)
+            started = time.process_time()
+            planes = variant.planes(example)
+            seconds.append(time.process_time() - started)
+            figures.add(data, planes, example)
+    for k in figures.ks:
+        names = {"extractor": variant.extractor, "graph": variant.graph, "images": len(seconds)}
+        yield {**names, "K": k, **figures.row(k), "s/image": float(np.mean(seconds))}
+
+
+def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Each figure against K, a line for each extractor and graph."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    described = ("extractor", "graph", "images", "K", "s/image")
+    measures = [key for key in dict.fromkeys(k for r in rows for k in r) if key not in described]
+    figure, axes = plt.subplots(2, -(-len(measures) // 2), figsize=(12, 6), layout="constrained")
+    lines = dict.fromkeys((row["extractor"], row["graph"]) for row in rows)
+    colours = {e: f"C{i}" for i, e in enumerate(dict.fromkeys(e for e, _ in lines))}
+    styles = {"patch": "o-", "patch + colour": "s--", "pixel": "^:"}
+    for axis, measure in zip(axes.flat, measures, strict=False):
+        for line in lines:
+            chosen = [r for r in rows if (r["extractor"], r["graph"]) == line and measure in r]
+            points = [r["K"] for r in chosen], [r[measure] for r in chosen]
+            style, colour = styles.get(line[1], "x-"), colours[line[0]]
+            axis.plot(*points, style, color=colour, label=" ".join(line), markersize=4)
+        axis.set(title=measure, xlabel="K")
+    for axis in axes.flat[len(measures) :]:
+        axis.axis("off")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=8)
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
 
 
 @click.command(help=__doc__.split("\n\n|")[0])
@@ -227,7 +274,7 @@ def variants(names: tuple[str, ...], graphs: tuple[str, ...], k: int) -> Iterato
     "--extractor",
     "names",
     multiple=True,
-    default=("chance", "colour", "lowlevel8", "efficientnet_lite2"),
+    default=("chance", "colour", "lowlevel8", "efficientnet_lite0", "efficientnet_lite2"),
     show_default=True,
 )
 @click.option(
@@ -235,47 +282,47 @@ def variants(names: tuple[str, ...], graphs: tuple[str, ...], k: int) -> Iterato
     "graphs",
     multiple=True,
     type=click.Choice(["patch", "patch + colour", "pixel"]),
-    default=("patch", "pixel"),
+    default=("patch", "patch + colour", "pixel"),
+    show_default=True,
+)
+@click.option(
+    "--shards",
+    "folders",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Measure these stored vectors, of VOC's images, instead of computing any.",
+)
+@click.option(
+    "--add",
+    "earlier",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="quality.json of another run, whose rows come first.",
 )
 @click.option("--k", "ks", multiple=True, type=int, default=(5, 10, 20), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/benchmarks"))
-def main(voc_root, coco_root, bsds_root, photos: int, names, graphs, ks, out: Path) -> None:
-    sets = {
-        "VOC": voc(voc_root, photos) if voc_root else [],
-        "COCO": coco(coco_root, photos) if coco_root else [],
-    }
-    drawn = bsds_photos(bsds_root, photos) if bsds_root else []
-    segmented = bsds_segmentations(bsds_root, photos) if bsds_root else []
-    if not (drawn or any(sets.values())):
+def main(
+    voc_root, coco_root, bsds_root, photos: int, names, graphs, folders, earlier, ks, out: Path
+) -> None:
+    roots = {"VOC": (voc, voc_root), "COCO": (coco, coco_root), "BSDS": (bsds, bsds_root)}
+    sets = {name: read(root, photos) for name, (read, root) in roots.items() if root}
+    if not any(sets.values()):
         raise click.UsageError("no images: give --voc, --coco or --bsds")
-    rows = []
-    for extractor, graph, planes in variants(names, graphs, max(ks)):
-        started, count = time.perf_counter(), 0
-        found = {name: [planes(e.image) for e in examples] for name, examples in sets.items()}
-        borders = [planes(image) for image, _ in drawn]
-        count = sum(map(len, found.values())) + len(borders)
-        seconds = (time.perf_counter() - started) / count
-        for k in sorted(ks):
-            row: dict = {"extractor": extractor, "graph": graph, "K": k, "s/image": seconds}
-            for name, examples in sets.items():
-                if examples:
-                    cut = [planes[:k] for planes in found[name]]
-                    row |= object_figures(cut, examples, name, foreground=name == "VOC")
-            if drawn:
-                cut = [planes[:k] for planes in borders]
-                row["F"] = border_figures(cut, [people for _, people in drawn])["F"]
-                row["covering"] = float(
-                    np.mean(
-                        [
-                            covering(planes, person)
-                            for planes, people in zip(cut, segmented, strict=True)
-                            for person in people
-                        ]
-                    )
-                )
-            rows.append(row)
-            print(json.dumps(row, default=float), flush=True)
+    rows: list[dict[str, Any]] = [
+        row for file in earlier for row in json.loads(file.read_text())["rows"]
+    ]
+    for path in folders:
+        variant, folder = stored(path)
+        present = {"VOC": [e for e in sets.get("VOC", []) if e.name in folder]}
+        if not present["VOC"]:
+            raise click.UsageError(f"--shards {path}: has no image of --voc")
+        k = min(len(variant.planes(example)) for example in present["VOC"])
+        rows += measured(present, variant, [k])
+    for variant in () if folders else variants(names, graphs, max(ks)):
+        rows += measured(sets, variant, ks)
+        print(_harness.table(rows[-len(ks) :]), flush=True)
     _harness.report("quality", rows, out, photos=photos)
+    draw(rows, out / "quality.png")
 
 
 if __name__ == "__main__":

@@ -1,174 +1,272 @@
-"""Gain and cost of refining a network's masks by shape: one table, paired over images.
+"""Gain and cost of refining masks by shape: many ways, several networks, paired over images.
 
-    python -m pipeline.stages.words ... --hold-out "dog, horse, ..." --out fold2.safetensors
-    python -m benchmarks.refinement --voc .../VOC2012 --checkpoint fold2.safetensors
+    python -m pipeline.stages.words ... --hold-out "dog, horse, ..." --seed 0 --out f2-0.safetensors
+    python -m benchmarks.refinement measure --voc .../VOC2012 --checkpoint f2-0.safetensors ...
+    python -m benchmarks.refinement table
+    python -m benchmarks.refinement times --voc .../VOC2012 --checkpoint f2-0.safetensors
 
-Each class of each validation image that the checkpoint was not trained on (`--seen`: that it was
-trained on), against all the rest, as SAZS is scored. The gain in mIoU has the 95 % interval of
-300 paired bootstrap draws; F is that of the outlines. The guided filter (He, Sun and Tang, PAMI
-2013) works on the same probabilities with the image as its guide.
+`measure` fuses each class of each validation image, against all the rest, as SAZS is scored, in
+every way of `benchmarks.fusion_ways`, and keeps the counts per image: a run that was stopped
+continues. `table` splits the images: the way to fuse is chosen on the first `--choose` of them by
+seen classes alone, gains are reported on the others. Networks with the same classes held out are
+seeds of one fold, and their gains are averaged. Intervals hold 95 % of 500 bootstrap draws of the
+images. F is the boundary F-measure, as SAZS reports it.
 """
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
-import eigen
 from benchmarks import _harness
+from benchmarks.fusion_ways import EXTRACTORS, Scene, Way, extractors, ways
+from benchmarks.item_counts import ItemCounts, joined, summary
 from data import weight_files
 from data.pictures import read_image, read_label
 from data.sazs.splits import IGNORE
-from eigen.store.maps import EigenMaps
-from eigen.upsample import guided_filter
 from eval import boundary
-from eval.refine import diffused, graph_of
-from eval.sazs.fusion import Projection, mixed, probability
-from eval.sazs.segmenter import SazsSegmenter
+from eval.refine import offsets
+from eval.sazs import oracle
+from eval.sazs.cuts import cut, probability
+from eval.sazs.segmenter import SazsSegmenter, label_map
 from eval.sazs.words import texts_of
 from models.sazs.load import load
+from models.sazs.networks import normalised
 
-Evidence = Callable[[np.ndarray, np.ndarray, EigenMaps], np.ndarray]
-
-
-def projected(margin: np.ndarray, image: np.ndarray, maps: EigenMaps) -> np.ndarray:
-    return Projection(ridge=0.1).evidence(margin, maps)
+TOGETHER = "diffusion, colours and 5 of efficientnet_lite2, mu 0.1"
+"""The way with which all classes of an image are fused at once."""
 
 
-def spread(mu: float, *, planes: bool) -> Evidence:
-    def evidence(margin: np.ndarray, image: np.ndarray, maps: EigenMaps) -> np.ndarray:
-        graph = graph_of(image, maps.planes if planes else None, margin.shape)
-        return diffused(probability(margin)[None], graph, mu=mu)[0]
+@dataclass(frozen=True)
+class Network:
+    """A head of `lite2_frozen`, its words, and the classes held out (ids)."""
 
-    return evidence
-
-
-def guided(margin: np.ndarray, image: np.ndarray, maps: EigenMaps) -> np.ndarray:
-    return guided_filter(image, probability(margin)[None], radius=8)[0]
-
-
-WAYS: dict[str, tuple[Evidence, float]] = {
-    "projection, weight 0.3": (projected, 0.3),
-    "projection, weight 0.6": (projected, 0.6),
-    "diffusion, colours, mu 0.03": (spread(0.03, planes=False), 1.0),
-    "diffusion, colours, mu 0.1": (spread(0.1, planes=False), 1.0),
-    "diffusion, colours, mu 0.3": (spread(0.3, planes=False), 1.0),
-    "diffusion, colours and vectors, mu 0.03": (spread(0.03, planes=True), 1.0),
-    "diffusion, colours and vectors, mu 0.1": (spread(0.1, planes=True), 1.0),
-    "guided filter": (guided, 1.0),
-}
-"""Name -> function that computes the evidence, and its share of the mixed map."""
+    name: str
+    segmenter: SazsSegmenter
+    words: list[str]
+    texts: Tensor
+    held_out: frozenset[int]
 
 
-class Table:
-    """Counts of each way and item: intersection, union, and the four of `boundary.matches`."""
+def networks(paths: Sequence[Path]) -> list[Network]:
+    found = []
+    for path in paths:
+        file = weight_files.read(path)
+        model, recipe = load(file)
+        if recipe["arch"] != "lite2_frozen":
+            raise click.UsageError(f"{path}: expected lite2_frozen, found {recipe['arch']}")
+        words = list(recipe["words"][:20])
+        held_out = frozenset(words.index(name) for name in recipe["held_out"])
+        segmenter = SazsSegmenter(model, side=None)
+        found.append(Network(path.stem, segmenter, words, texts_of(words, file), held_out))
+    return found
 
-    def __init__(self) -> None:
-        self.classes: list[str] = []
-        self.counts: dict[str, list[np.ndarray]] = defaultdict(list)
-        self.seconds: dict[str, float] = defaultdict(float)
 
-    def add(self, name: str, mask: np.ndarray, truth: np.ndarray, void: np.ndarray) -> None:
-        areas = [(mask & truth & ~void).sum(), ((mask | truth) & ~void).sum()]
-        self.counts[name].append(np.r_[areas, boundary.matches(mask, truth, void)])
+@torch.inference_mode()
+def all_margins(
+    trained: Sequence[Network], image: np.ndarray, classes: Sequence[int]
+) -> list[np.ndarray]:
+    """Margins (C, H, W) of the classes by each network; the backbone runs once."""
+    stages = trained[0].segmenter.model.stages(normalised(torch.from_numpy(image)[None]))
+    rows = [0, *(1 + c for c in classes)]
+    return [
+        n.segmenter.margins(n.segmenter.model.head(stages)[1], n.texts[rows], image.shape[:2])
+        for n in trained
+    ]
 
-    def miou(self, name: str, times: np.ndarray) -> float:
-        counts, classes = np.array(self.counts[name]), np.array(self.classes)
-        ious = []
-        for c in np.unique(classes):
-            inter, union = (counts[:, i][classes == c] @ times[classes == c] for i in (0, 1))
-            if union:
-                ious.append(100 * inter / union)
-        return float(np.mean(ious))
 
-    def rows(self, *, draws: int = 300) -> list[dict]:
-        n = len(self.classes)
-        rng = np.random.default_rng(0)
-        drawn = [np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(draws)]
-        once = np.ones(n, int)
-        plain = [self.miou("network", times) for times in (once, *drawn)]
+def shape_of(mask: np.ndarray) -> tuple[float, float, float]:
+    """Share of the image, compactness 4 pi A / P^2, and the number of 4-connected parts.
+
+    Parts of less than a hundredth of the area do not count, nor does the frame of the image as
+    perimeter; of several parts A and P are summed, so that splitting lowers the compactness.
+    """
+    outlines, _ = cv2.findContours(
+        np.pad(mask, 1).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
+    )
+    perimeter = sum(cv2.arcLength(line, True) for line in outlines)
+    _, _, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    areas = statistics[1:, cv2.CC_STAT_AREA]
+    area = float(mask.sum())
+    parts = np.count_nonzero(areas >= 0.01 * area)
+    return area / mask.size, 4 * np.pi * area / max(perimeter, 1) ** 2, float(parts)
+
+
+def measure_image(
+    trained: Sequence[Network],
+    image: np.ndarray,
+    label: np.ndarray,
+    scene: Scene,
+    compared: dict[str, Way],
+) -> ItemCounts:
+    """Counts of every answer to every class of an image, by every network."""
+    classes = [int(c) - 1 for c in np.unique(label) if c not in (0, IGNORE)]
+    margins = np.concatenate(all_margins(trained, image, classes))
+    numbers = [(n, c) for n in range(len(trained)) for c in classes]
+    void = label == IGNORE
+    matchers = {c: boundary.matcher(label == c + 1, void) for c in classes}
+    table = ItemCounts.empty(
+        numbers, seen=[c not in trained[n].held_out for n, c in numbers], names=trained
+    )
+
+    def add(name: str, masks: Sequence[np.ndarray]) -> None:
         rows = []
-        for name in self.counts:
-            gains = [
-                self.miou(name, times) - base
-                for times, base in zip((once, *drawn), plain, strict=True)
-            ]
-            rows.append(
-                {
-                    "way": name,
-                    "mIoU": plain[0] + gains[0],
-                    "gain": gains[0],
-                    "low": float(np.quantile(gains[1:], 0.025)),
-                    "high": float(np.quantile(gains[1:], 0.975)),
-                    "F": 100 * boundary.f_measure(np.sum(self.counts[name], axis=0)[2:]),
-                    "s/item": self.seconds[name] / n,
-                }
-            )
-        return rows
+        for mask, (_, c) in zip(masks, numbers, strict=True):
+            truth = label == c + 1
+            areas = [(mask & truth & ~void).sum(), ((mask | truth) & ~void).sum()]
+            rows.append(np.r_[areas, matchers[c](mask)])
+        table.counts[name] = np.array(rows)
 
-
-def collect(root: Path, checkpoint: Path, photos: int, *, seen: bool, extractor: str) -> Table:
-    file = weight_files.read(checkpoint)
-    model, recipe = load(file)
-    segmenter = SazsSegmenter(model, side=recipe["input_side"] or None)
-    held = [recipe["words"].index(name) for name in recipe["held_out"]]
-    wanted = [c for c in range(20) if (c in held) != seen]
-    made, table = eigen.extractor(extractor), Table()
-    listed = (root / "ImageSets" / "Segmentation" / "val.txt").read_text().split()
-    for name in np.random.default_rng(1).permutation(listed):
-        label = read_label(root / "SegmentationClassAug" / f"{name}.png")
-        shown = [c for c in wanted if (label == c + 1).any()]
-        if not shown:
-            continue
-        if photos == 0:
-            break
-        photos -= 1
-        image = read_image(root / "JPEGImages" / f"{name}.jpg")
-        texts = texts_of([recipe["words"][c] for c in shown], file)
-        margins = segmenter.margins(segmenter.features(image), texts, label.shape)
-        pairs = eigen.eigenvectors(image, made, 6)
-        maps = replace(EigenMaps.of_pairs(pairs, label.shape), image=image)
-        for c, margin in zip(shown, margins, strict=True):
-            table.classes.append(recipe["words"][c])
-            item(table, margin, image, maps, label == c + 1, label == IGNORE)
+    table.shapes = np.array([shape_of(label == c + 1) for _, c in numbers])
+    plain = margins > 0
+    add("network", plain)
+    for name in EXTRACTORS:
+        masks = scene.maps(name).masks
+        chosen = [
+            oracle.choose(own, masks, label == c + 1, void)
+            for own, (_, c) in zip(plain, numbers, strict=True)
+        ]
+        add(
+            f"oracle, {name}",
+            [own if i < 0 else masks[i] for i, own in zip(chosen, plain, strict=True)],
+        )
+    for name, way in compared.items():
+        smooth = way.smooth(margins, scene)
+        for shown, weight, rule in way.labels(name):
+            mixes = (1 - weight) * probability(margins) + weight * smooth
+            add(shown, [cut(m, x, rule) for m, x in zip(margins, mixes, strict=True)])
+        if name == TOGETHER:
+            for shown, masks in together(margins, smooth, len(trained)).items():
+                add(shown, masks)
     return table
 
 
-def item(
-    table: Table,
-    margin: np.ndarray,
-    image: np.ndarray,
-    maps: EigenMaps,
-    truth: np.ndarray,
-    void: np.ndarray,
+def together(margins: np.ndarray, smooth: np.ndarray, count: int) -> dict[str, list[np.ndarray]]:
+    """Masks of all classes at once, each pixel one class: of the networks, and fused two ways."""
+    answers: dict[str, list[np.ndarray]] = {}
+    for own, fused in zip(np.split(margins, count), np.split(smooth, count), strict=True):
+        kept = np.stack([cut(m, x, "area") for m, x in zip(own, fused, strict=True)])
+        labels = {
+            "at once: network": label_map(own, own > 0),
+            "at once: fused one by one | area": label_map(own, kept),
+            "at once: compared | area": compared_at_once(own, fused),
+        }
+        for name, found in labels.items():
+            masks = [found == row + 1 for row in range(len(own))]
+            answers.setdefault(name, []).extend(masks)
+    return answers
+
+
+def compared_at_once(margins: np.ndarray, smooth: np.ndarray) -> np.ndarray:
+    """Label map of the smoothed maps of all classes and of the rest, each class keeping its area.
+
+    The rest has the probability that no class is there.
+    """
+    rest = np.prod(1 - smooth, axis=0, keepdims=True)
+    maps = np.concatenate([rest, smooth])
+    areas = np.bincount(label_map(margins, margins > 0).ravel(), minlength=len(maps))
+    return (maps + offsets(maps, areas)[:, None, None]).argmax(0)
+
+
+def images_of(voc: Path, first: int, last: int) -> list[str]:
+    """Names of validation images with a class, in a fixed random order."""
+    listed = (voc / "ImageSets" / "Segmentation" / "val.txt").read_text().split()
+    return list(np.random.default_rng(1).permutation(listed))[first:last]
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+VOC = click.option("--voc", type=click.Path(exists=True, path_type=Path), required=True)
+CHECKPOINTS = click.option(
+    "--checkpoint",
+    "checkpoints",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    required=True,
+)
+COUNTS = click.option(
+    "--counts", type=click.Path(path_type=Path), default=Path("results/benchmarks/refinement")
+)
+
+
+@main.command()
+@VOC
+@CHECKPOINTS
+@COUNTS
+@click.option("--first", default=0, show_default=True, help="Of the images, in random order.")
+@click.option("--last", default=10_000, show_default=True)
+@click.option("--without", multiple=True, help="Ways whose names contain this are left out.")
+def measure(
+    voc: Path, checkpoints: list[Path], counts: Path, first: int, last: int, without: list[str]
 ) -> None:
-    table.add("network", margin > 0, truth, void)
-    for name, (evidence, weight) in WAYS.items():
-        started = time.process_time()
-        found = evidence(margin, image, maps)
-        for cut in ("half", "area"):
-            mask = mixed(margin, found, weight=weight, cut=cut)
-            table.seconds[f"{name}, {cut}"] += time.process_time() - started
-            table.add(f"{name}, {cut}", mask, truth, void)
+    """Count, one file per image."""
+    trained, made = networks(checkpoints), extractors()
+    compared = {n: way for n, way in ways().items() if not any(part in n for part in without)}
+    counts.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(images_of(voc, first, last), start=first):
+        path = counts / f"{number:04d}_{name}.npz"
+        if path.is_file():
+            continue
+        label = read_label(voc / "SegmentationClassAug" / f"{name}.png")
+        image = read_image(voc / "JPEGImages" / f"{name}.jpg")
+        started = time.perf_counter()
+        if np.setdiff1d(label, (0, IGNORE)).size:
+            measure_image(trained, image, label, Scene(image, made), compared).write(path)
+        print(f"{number} {name}: {time.perf_counter() - started:.1f} s", flush=True)
 
 
-@click.command(help=__doc__)
-@click.option("--voc", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--checkpoint", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--photos", default=110, show_default=True)
-@click.option("--seen", is_flag=True)
-@click.option("--extractor", default="efficientnet_lite2", show_default=True)
+@main.command()
+@COUNTS
+@click.option("--choose", default=120, show_default=True, help="Images that the way is chosen on.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/benchmarks"))
-def main(voc: Path, checkpoint: Path, photos: int, seen: bool, extractor: str, out: Path) -> None:
-    table = collect(voc, checkpoint, photos, seen=seen, extractor=extractor)
-    kind = "seen" if seen else "unseen"
-    _harness.report(f"refinement_{kind}", table.rows(), out, photos=photos, extractor=extractor)
+def table(counts: Path, choose: int, out: Path) -> None:
+    """Gains in mIoU and F by fold, on seen and on unseen classes."""
+    paths = sorted(counts.glob("*.npz"))
+    split = [[p for p in paths if (int(p.stem[:4]) < choose) == first] for first in (True, False)]
+    chosen_on, others = (joined([ItemCounts.read(p) for p in part]) for part in split)
+    rows = summary(chosen_on, others)
+    _harness.report("refinement", rows, out, chosen_on=len(split[0]), reported_on=len(split[1]))
+
+
+@main.command()
+@VOC
+@CHECKPOINTS
+@click.option("--images", default=8, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results/benchmarks"))
+def times(voc: Path, checkpoints: list[Path], images: int, out: Path) -> None:
+    """Seconds per image of one class, without and with features and eigenvectors."""
+    trained, made, spent = networks(checkpoints[:1]), extractors(), {}
+    for name in images_of(voc, 0, images):
+        image = read_image(voc / "JPEGImages" / f"{name}.jpg")
+        margins = all_margins(trained, image, [0])[0]
+        for shown, way in ways().items():
+            scene = Scene(image, made)
+            for extractor in EXTRACTORS:
+                scene.features(extractor)
+                scene.maps(extractor)
+            started = time.process_time()
+            smooth = way.smooth(margins, scene)
+            cut(margins[0], smooth[0], way.cuts[-1])
+            spent.setdefault(shown, []).append(time.process_time() - started)
+        for extractor in EXTRACTORS:
+            started = time.process_time()
+            Scene(image, made).maps(extractor)
+            took = time.process_time() - started
+            spent.setdefault(f"eigenvectors of {extractor}", []).append(took)
+    rows = [{"way": shown, "s/image": float(np.median(s))} for shown, s in spent.items()]
+    _harness.report("refinement_times", rows, out, images=images)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ Csurka et al., "What is a good evaluation measure for semantic segmentation?", B
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
@@ -39,12 +41,25 @@ def matches(
     ndarray, shape (4,), int64
         Matched predicted, predicted, matched true, true.
     """
+    return matcher(truth, void, tolerance=tolerance)(prediction)
+
+
+def matcher(
+    truth: np.ndarray, void: np.ndarray, *, tolerance: float = TOLERANCE
+) -> Callable[[np.ndarray], np.ndarray]:
+    """`matches` against one truth, for many predictions."""
     reach = max(1.0, tolerance * float(np.hypot(*truth.shape)))
-    predicted, true = outline(prediction), outline(truth)
-    found = predicted & (_distance_to(true) <= reach)
-    counted = predicted & (found | ~void)
-    met = true & (_distance_to(predicted) <= reach)
-    return np.array([np.count_nonzero(x) for x in (found, counted, met, true)], np.int64)
+    true = outline(truth)
+    near_true = _distance_to(true) <= reach
+
+    def count(prediction: np.ndarray) -> np.ndarray:
+        predicted = outline(prediction)
+        found = predicted & near_true
+        counted = predicted & (found | ~void)
+        met = true & (_distance_to(predicted) <= reach)
+        return np.array([np.count_nonzero(x) for x in (found, counted, met, true)], np.int64)
+
+    return count
 
 
 def _distance_to(pixels: np.ndarray) -> np.ndarray:

@@ -12,9 +12,7 @@ mask. `GRIDS` lists the parameters worth trying; which to take is decided on see
 - `Diffusion`: the class probability is smoothed on the graph of pixels, whose edges know the
   colours of the image and its eigenvectors; see `eval.refine`.
 
-`Voting`, `Projection` and `Diffusion` cut what they made either at one half, or ("area") so that as
-many pixels are taken as the network took: a network is unsure of classes that it was not trained
-on, smoothing lowers its probabilities at the border of their objects, and one half shrinks them.
+`Voting`, `Projection` and `Diffusion` cut what they made by one of the rules of `eval.sazs.cuts`.
 
 Eigenvectors that are all constant say nothing, and no method then changes the network's mask.
 """
@@ -33,15 +31,11 @@ import numpy as np
 from data.errors import SettingError
 from eigen.store.maps import EigenMaps
 from eval.refine import diffused, graph_of
+from eval.sazs.cuts import cut, probability
 from eval.sazs.metrics import Tally, count
 
 _FLOOR = 1e-3  # added to the diagonal of a projection: products may depend on each other
 _MULTIPLIED = 6  # eigenvectors whose products count; of more there would be too many
-
-
-def probability(margin: np.ndarray) -> np.ndarray:
-    """Log-odds to probability, float32."""
-    return 1 / (1 + np.exp(-np.clip(margin, -30, 30)))
 
 
 class Method(ABC):
@@ -107,7 +101,7 @@ class Voting(Method):
     """Mix each pixel's probability with the mean over its segment of the eigen-embedding.
 
     segments : how many, by k-means on the planes. weight : share of the segment's mean.
-    cut : "half" or "area"
+    cut : see `eval.sazs.cuts`
     """
 
     segments: int = 16
@@ -126,22 +120,12 @@ class Voting(Method):
         return (sums / np.maximum(np.bincount(labels.ravel()), 1))[labels]
 
     def decide(self, margin: np.ndarray, evidence: np.ndarray) -> np.ndarray:
-        return mixed(margin, evidence, weight=self.weight, cut=self.cut)
+        return mixed(margin, evidence, weight=self.weight, rule=self.cut)
 
 
-def mixed(margin: np.ndarray, evidence: np.ndarray, *, weight: float, cut: str) -> np.ndarray:
+def mixed(margin: np.ndarray, evidence: np.ndarray, *, weight: float, rule: str) -> np.ndarray:
     """The mask (H, W) bool of the probability and what smoothing made of it, mixed and cut."""
-    found = (1 - weight) * probability(margin) + weight * evidence
-    if cut == "half":
-        return found > 0.5
-    area = int(np.count_nonzero(margin > 0))
-    if area in (0, margin.size) or np.ptp(found) == 0:
-        return margin > 0
-    # Among equals the network's own order decides.
-    order = np.lexsort((margin.ravel(), found.ravel()))
-    mask = np.zeros(margin.size, bool)
-    mask[order[-area:]] = True
-    return mask.reshape(margin.shape)
+    return cut(margin, (1 - weight) * probability(margin) + weight * evidence, rule)
 
 
 def embed_segments(planes: np.ndarray, segments: int) -> np.ndarray:
@@ -206,19 +190,24 @@ class Projection(Method):
 
     def evidence(self, margin: np.ndarray, maps: EigenMaps) -> np.ndarray:
         """The smooth part of the probability."""
-        own = probability(margin)
+        return self.smooth(probability(margin)[None], maps)[0]
+
+    def smooth(self, values: np.ndarray, maps: EigenMaps) -> np.ndarray:
+        """The smooth part of each of (C, H, W) maps."""
         basis, eigenvalues = _standardised(maps.planes), maps.eigenvalues[_varying(maps.planes)]
         if not len(basis):
-            return own
+            return values
         if self.degree == 2:
             basis, eigenvalues = _with_products(basis, eigenvalues)
-        gram = basis @ basis.T / own.size + np.diag(self.ridge * eigenvalues + _FLOOR)
-        centred = own.ravel() - own.mean()
-        coefficients = np.linalg.solve(gram, basis @ centred / own.size)
-        return (own.mean() + coefficients @ basis).reshape(own.shape)
+        pixels = basis.shape[1]
+        gram = basis @ basis.T / pixels + np.diag(self.ridge * eigenvalues + _FLOOR)
+        rows = values.reshape(len(values), pixels)
+        means = rows.mean(1, keepdims=True)
+        coefficients = np.linalg.solve(gram, basis @ (rows - means).T / pixels)
+        return (means + coefficients.T @ basis).reshape(values.shape)
 
     def decide(self, margin: np.ndarray, evidence: np.ndarray) -> np.ndarray:
-        return mixed(margin, evidence, weight=self.weight, cut=self.cut)
+        return mixed(margin, evidence, weight=self.weight, rule=self.cut)
 
 
 def _with_products(basis: np.ndarray, eigenvalues: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -237,7 +226,7 @@ class Diffusion(Method):
     """Mix each pixel's probability with what diffusion on the pixel graph makes of it.
 
     mu : weight of the probability against smoothness. weight : share of the diffused map.
-    cut : "half" or "area"
+    cut : see `eval.sazs.cuts`
     """
 
     mu: float = 0.1
@@ -256,7 +245,7 @@ class Diffusion(Method):
         return diffused(own[None], graph, mu=self.mu)[0]
 
     def decide(self, margin: np.ndarray, evidence: np.ndarray) -> np.ndarray:
-        return mixed(margin, evidence, weight=self.weight, cut=self.cut)
+        return mixed(margin, evidence, weight=self.weight, rule=self.cut)
 
 
 METHODS: dict[str, Method] = {

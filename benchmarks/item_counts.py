@@ -1,0 +1,167 @@
+"""Counts of many answers to the same items, kept per image, and the gains they sum to.
+
+An item is one class of one image, asked of one network. The unit of the bootstrap is the image:
+all its items, networks and answers are drawn together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+DRAWS = 500
+NETWORK, AT_ONCE = "network", "at once: network"
+
+
+class Named(Protocol):
+    name: str
+    held_out: frozenset[int]
+
+
+@dataclass(eq=False)
+class ItemCounts:
+    """Counts of n items.
+
+    Attributes
+    ----------
+    network, image, class_id : ndarray, (n,)
+        Name of the network; number of the image among those joined; class id.
+    fold : ndarray, (n,), str
+        The classes its network had not seen, as "2, 5, ...".
+    seen : ndarray, (n,), bool
+        Was the network trained on the class?
+    counts : answer -> (n, 6)
+        Intersection, union, and the four of `eval.boundary.matches`.
+    shapes : ndarray, (n, 3)
+        Area, compactness and parts of the truth.
+    """
+
+    network: np.ndarray
+    fold: np.ndarray
+    image: np.ndarray
+    class_id: np.ndarray
+    seen: np.ndarray
+    counts: dict[str, np.ndarray] = field(default_factory=dict)
+    shapes: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+
+    @classmethod
+    def empty(
+        cls, numbers: Sequence[tuple[int, int]], *, seen: Sequence[bool], names: Sequence[Named]
+    ) -> ItemCounts:
+        """For items (index of the network, class id) of one image, without counts."""
+        return cls(
+            network=np.array([names[n].name for n, _ in numbers]),
+            fold=np.array([", ".join(map(str, sorted(names[n].held_out))) for n, _ in numbers]),
+            image=np.zeros(len(numbers), int),
+            class_id=np.array([c for _, c in numbers]),
+            seen=np.array(seen, bool),
+        )
+
+    def write(self, path: Path) -> None:
+        answers = {f"counts/{name}": value for name, value in self.counts.items()}
+        facts = {k: getattr(self, k) for k in ("network", "fold", "class_id", "seen", "shapes")}
+        temporary = path.with_suffix(".part")
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, **facts, **answers)
+        temporary.rename(path)
+
+    @classmethod
+    def read(cls, path: Path) -> ItemCounts:
+        with np.load(path) as file:
+            facts = {k: file[k] for k in ("network", "fold", "class_id", "seen", "shapes")}
+            counts = {k.removeprefix("counts/"): file[k] for k in file.files if k[:7] == "counts/"}
+        return cls(image=np.zeros(len(facts["seen"]), int), counts=counts, **facts)
+
+    def select(self, chosen: np.ndarray) -> ItemCounts:
+        """The items where `chosen`, (n,) bool, is true."""
+        return ItemCounts(
+            self.network[chosen],
+            self.fold[chosen],
+            self.image[chosen],
+            self.class_id[chosen],
+            self.seen[chosen],
+            {name: value[chosen] for name, value in self.counts.items()},
+            self.shapes[chosen],
+        )
+
+    def groups(self) -> Iterator[tuple[str, ItemCounts]]:
+        """Seen classes of all networks, then the unseen classes of each fold."""
+        yield "seen", self.select(self.seen)
+        for fold in sorted(set(self.fold)):
+            yield f"unseen {fold}", self.select((self.fold == fold) & ~self.seen)
+
+    def iou(self, name: str) -> np.ndarray:
+        """Foreground IoU of each item, (n,), in [0, 1]."""
+        counts = self.counts[name]
+        return counts[:, 0] / np.maximum(counts[:, 1], 1)
+
+    def figures(self, name: str, times: np.ndarray) -> np.ndarray:
+        """mIoU and boundary F in percent, (2, draws): the mean over networks.
+
+        Parameters
+        ----------
+        times : ndarray, (draws, images)
+            How often each image is taken.
+        """
+        found = []
+        for network in np.unique(self.network):
+            per_class = []
+            for c in np.unique(self.class_id[self.network == network]):
+                items = (self.network == network) & (self.class_id == c)
+                sums = times[:, self.image[items]] @ self.counts[name][items]
+                iou = np.where(sums[:, 1] > 0, sums[:, 0] / np.maximum(sums[:, 1], 1), np.nan)
+                f = np.where(sums[:, 1] > 0, _f(sums[:, 2:]), np.nan)
+                per_class.append([iou, f])
+            # A class that no drawn image shows is left out of that draw's mean.
+            found.append(np.nanmean(np.array(per_class), axis=0))
+        return 100 * np.mean(found, axis=0)
+
+
+def _f(sums: np.ndarray) -> np.ndarray:
+    precision = sums[:, 0] / np.maximum(sums[:, 1], 1)
+    recall = sums[:, 2] / np.maximum(sums[:, 3], 1)
+    return 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+
+
+def joined(parts: Sequence[ItemCounts]) -> ItemCounts:
+    """The items of several images."""
+    return ItemCounts(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("network", "fold")),
+        np.repeat(np.arange(len(parts)), [len(part.seen) for part in parts]),
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("class_id", "seen")),
+        {name: np.concatenate([part.counts[name] for part in parts]) for name in parts[0].counts},
+        np.concatenate([part.shapes for part in parts]),
+    )
+
+
+def drawn(images: int, *, draws: int = DRAWS) -> np.ndarray:
+    """How often each image is taken: once each, then in `draws` bootstrap draws."""
+    rng = np.random.default_rng(0)
+    times = [np.bincount(rng.integers(images, size=images), minlength=images) for _ in range(draws)]
+    return np.array([np.ones(images, int), *times], float)
+
+
+def summary(chosen_on: ItemCounts, others: ItemCounts) -> list[dict[str, Any]]:
+    """One row per answer: gains on the images that choose (seen classes), and on the others."""
+    rows: dict[str, dict[str, Any]] = {name: {"answer": name} for name in others.counts}
+    first = [("chosen on", group) for name, group in chosen_on.groups() if name == "seen"]
+    for shown, group in [*first, *others.groups()]:
+        images = np.unique(group.image, return_inverse=True)[1]
+        group.image = images
+        times = drawn(int(images.max()) + 1)
+        found = {name: group.figures(name, times) for name in group.counts}
+        for name, values in found.items():
+            base = found[AT_ONCE if name.startswith("at once") else NETWORK]
+            rows[name] |= _gain(shown, values - base, values[0, 0])
+            rows[name][f"{shown}: F"] = f"{values[1, 0]:.1f} ({(values - base)[1, 0]:+.1f})"
+    return list(rows.values())
+
+
+def _gain(shown: str, gains: np.ndarray, value: float) -> dict[str, Any]:
+    low, high = np.quantile(gains[0, 1:], (0.025, 0.975))
+    text = f"{value:.2f} ({gains[0, 0]:+.2f} [{low:+.2f}, {high:+.2f}])"
+    return {f"{shown}: mIoU": text}

@@ -1,0 +1,64 @@
+"""Figures of vectors whose quality is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.drawn_sets import Example, box_of
+from benchmarks.quality import Figures, covering, draw, first_object
+
+H, W = 60, 80
+
+
+@pytest.fixture
+def example() -> Example:
+    region = np.zeros((H, W), bool)
+    region[20:45, 25:60] = True
+    void = np.zeros((H, W), bool)
+    void[:5] = True
+    image = np.zeros((H, W, 3), np.uint8)
+    people = [region.astype(int)]
+    border = region ^ np.roll(region, 1, axis=1)
+    return Example("x", image, [region], [box_of(region)], void, [border], people)
+
+
+def plane(mask: np.ndarray) -> np.ndarray:
+    return np.where(mask, 1.0, -0.2).astype(np.float32)
+
+
+def test_a_vector_that_is_the_object_has_full_figures(example):
+    region = example.regions[0]
+    noise = np.random.default_rng(0).random((2, H, W)).astype(np.float32) - 0.5
+    figures = Figures([1, 3])
+    figures.add("VOC", np.stack([*noise, plane(~region)]), example)
+    first, all_three = figures.row(1), figures.row(3)
+    assert all_three["foreground"] == all_three["VOC region"] == 1
+    assert first["foreground"] == first["first"] == all_three["first"] < 0.5
+
+
+def test_void_pixels_do_not_count(example):
+    mask = example.regions[0] | example.void
+    figures = Figures([1])
+    figures.add("VOC", plane(mask)[None], example)
+    assert figures.row(1)["foreground"] == 1
+
+
+def test_the_first_object_is_the_side_away_from_the_frame(example):
+    region = example.regions[0]
+    assert first_object(plane(region)) == first_object(plane(~region)) == box_of(region)
+
+
+def test_covering_is_one_for_the_same_segments_only(example):
+    truth = example.segmentations[0]
+    assert covering(1 - truth, truth) == 1
+    assert covering(np.zeros_like(truth), truth) < 0.8
+
+
+def test_the_picture_shows_every_figure(example, tmp_path):
+    figures = Figures([1])
+    figures.add("BSDS", plane(example.regions[0])[None], example)
+    row = {"extractor": "x", "graph": "patch", "K": 1, **figures.row(1)}
+    assert {"F", "covering"} <= row.keys()
+    draw([row], tmp_path / "quality.png")
+    assert (tmp_path / "quality.png").stat().st_size > 1000
