@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from data.errors import DatasetError
-from data.files import atomic_path, write_plain_json
+from data.files import atomic_path
+from data.sealed import write_json
 
 CATEGORY = {"id": 1, "name": "object"}
 _COCO_STEM = re.compile(r"(?:COCO_(?:train|val|test)2014_)?(\d{12})")
@@ -87,7 +88,8 @@ def write_images(
 ) -> None:
     """Write the data set that results refer to, (id, file name, (H, W)) per image.
 
-    `COCO(path).loadRes(results)` then opens the results. `info` says what they were made from.
+    `COCO(path).loadRes(results)` then opens the results. `info` says what they were made from; the
+    key `sha256` is the digest of the rest.
     """
     listed = [
         {"id": number, "file_name": name, "height": size[0], "width": size[1]}
@@ -99,7 +101,7 @@ def write_images(
         "categories": [dict(category) for category in categories],
         "annotations": [],
     }
-    write_plain_json(path, content)
+    write_json(path, content)
 
 
 def read_results(path: str | Path) -> list[dict[str, Any]]:

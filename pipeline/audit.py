@@ -6,6 +6,7 @@ and the text chunks of all but a few masks are not read, so that an audit takes 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from data.files import sha256
 from data.png import mask_origin
 from data.sealed import read_json, read_table
 from eigen.store import shards
-from pipeline import manifest, requests
+from pipeline import discovery_audit, manifest, requests
 from pipeline.layout import Layout, shard_name
 from pipeline.mask_files import COLUMNS, LAST_RUN, mask_paths
 from pipeline.records import Record, image_state, read_all
@@ -84,6 +85,9 @@ def audit(folder: str | Path, *, full: bool = False, masks: Path | None = None) 
     if mask_folder is not None:
         step = 1 if full else SAMPLED_MASKS
         findings.append(_run(lambda t, f: _masks(t, f, mask_folder, step), tree, "masks"))
+    for stage, (path, check_of) in discovery_audit.checks(layout, tree.name).items():
+        problems = functools.partial(_discovered, path=path, check=check_of)
+        findings.append(_run(problems, tree, stage))
     findings.append(_run(_leftovers, tree))
     return findings
 
@@ -231,11 +235,22 @@ def _masks(tree: Tree, finding: Finding, folder: Path, sampled: int) -> Iterator
             yield f"{folder / name}: not made from this shard, or by another program"
 
 
+def _discovered(
+    tree: Tree, finding: Finding, *, path: Path, check: discovery_audit.Check
+) -> Iterator[str]:
+    """A file on top of eigenvectors was made from those that are there."""
+    finding.count = 1
+    yield from discovery_audit.run_check(check, tree.layout, tree.name, path)
+
+
 _KNOWN = {
     "eigenvectors": r"shard-(\d{5})\.h5|manifest\.json",
     "records": r"(?:eigenvectors|masks)-(\d{5})\.json|[a-z]+\.json",
     "requests": r"(?:shard|masks)-(\d{5})\.json|[a-z]+\.json",
     "masks": r"shard-(\d{5})\.csv|\.runs|.*_k\d+",
+    "segments": r"(?:features\.h5|[^.].*\.png)",
+    "clusters": r"(?:clusters\.(?:json|html)|centres\.npz|pictures|[^.].*\.png)",
+    "names": r"(?:names(?:\.images)?\.json|scores\.json|[^.].*\.png)",
     "logs": r"[a-z]+-(\d{5})\.(?:log|jsonl)|[a-z]+\.(?:log|jsonl)",
 }
 
@@ -250,5 +265,5 @@ def _leftovers(tree: Tree, finding: Finding) -> Iterator[str]:
             match = re.fullmatch(pattern, path.name)
             if match is None:
                 yield f"{path}: not a file of this software, or a killed run's"
-            elif match[1] is not None and int(match[1]) not in numbers:
+            elif match.re.groups and match[1] is not None and int(match[1]) not in numbers:
                 yield f"{path}: of a shard that does not exist"

@@ -7,13 +7,13 @@ are PNG files of one folder; one digest covers them all (`maps_digest`).
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from data.errors import DatasetError, RunError, ShardError
 from data.files import sha256
+from data.sealed import read_json
 from eigen.extractors import Extractor
 from eigen.store import shards
 from pipeline import provenance
@@ -92,14 +92,12 @@ def read_about(path: Path) -> dict[str, Any]:
     Raises
     ------
     RunError
-        There is none, or the file cannot be read.
+        The file is damaged, cannot be read, or has none.
     """
     try:
-        info = json.loads(path.read_text("utf-8"))["info"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{path}: does not say what it was made from ({error!r}); run its stage again"
-        ) from error
-    if not isinstance(info, Mapping):
-        raise RunError(f"{path}: expected an object as info, found {type(info).__name__}")
-    return dict(info)
+        info = read_json(path, RunError, remedy="run its stage again").get("info")
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error}); run its stage again") from error
+    if not isinstance(info, dict):
+        raise RunError(f"{path}: does not say what it was made from; run its stage again")
+    return info

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from data.datasets import DATASETS
-from data.files import write_plain_json
+from data.files import without_nan
 from data.pictures import read_image, read_label, write_png
+from data.sealed import write_json
 from data.text.vocabulary import builtin
 from data.trees.tree import Photo, Tree
 from eval import report
@@ -73,7 +74,7 @@ def run(features: Path, tree: Tree, output: Path, config: Config) -> None:
         "labelled_images": tally.labelled,
         **(_scores(table) if tally.labelled else {}),
     }
-    write_plain_json(output, scores)
+    write_json(output, without_nan(scores))
     _draw(reader, tally, table, tree, images, output)
     log.info("%d clusters -> %s%s", config.clusters.count, folder, _summary(scores))
 

