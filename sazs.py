@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -49,7 +50,7 @@ NO_EFFECT_IN_TEST = [
 
 
 def _note(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    if value:
+    if value and "LOCAL_RANK" not in os.environ:  # else the launcher has reported it
         click.echo(f"{parameter.opts[0]} has no effect", err=True)
 
 
@@ -76,8 +77,9 @@ def reported(command: Callable) -> Callable:
     def wrapped(verbose: bool, **given: Any) -> None:
         level = logging.INFO if verbose else logging.WARNING
         logging.basicConfig(level=level, format="%(asctime)s %(message)s")
+        is_first = os.environ.get("RANK", "0") == "0"
         for floor in ("eval", "train"):
-            logging.getLogger(floor).setLevel(logging.INFO)
+            logging.getLogger(floor).setLevel(logging.INFO if is_first else logging.ERROR)
         with one_line_errors():
             command(**given)
 
@@ -102,7 +104,49 @@ def _held_out(data: DataOptions, recipe: Mapping[str, Any]) -> DataOptions:
                 f"of {name} {given}"
             )
         found[name] = next(value for value in (given, trained, default) if value is not None)
-    return data.model_copy(update=found)
+    return data.model_copy(update={**found, **_held_out_names(data, recipe)})
+
+
+def _held_out_names(data: DataOptions, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The classes that were held out by name in training, if any."""
+    if data.hold_out and data.fold is not None:
+        raise SettingError(f"--hold-out {data.hold_out!r}: give it or --fold, not both")
+    if "fold" not in recipe:
+        return {}
+    trained = (
+        ", ".join(recipe["names"][c] for c in recipe["held_out"])
+        if recipe["fold"] is None
+        else f"fold {recipe['fold']}"
+    )
+    given = data.hold_out or ("" if data.fold is None else f"fold {data.fold}")
+    if given and set(_plain(given)) != set(_plain(trained)):
+        raise SettingError(
+            f"{given!r} cannot be held out: the weights were trained with {trained!r} held out, "
+            "and classes that they have seen would count as unseen. Leave --hold-out and --fold "
+            "out, or give other weights"
+        )
+    return {"hold_out": trained if recipe["fold"] is None else None}
+
+
+def _plain(names: str) -> list[str]:
+    """Names separated by commas, without capitals and spaces."""
+    return ["".join(name.casefold().split()) for name in names.split(",") if name.strip()]
+
+
+def _unseen(data: DataOptions, vocabulary: Vocabulary) -> list[int]:
+    """Ids of the classes that are held out."""
+    from data.sazs.splits import benchmark_of
+
+    if data.hold_out is None:
+        return benchmark_of(data.benchmark or "pascal").class_ids(data.fold or 0, "val")
+    ids = {name: i for i, name in enumerate(_plain(",".join(vocabulary.names)))}
+    unknown = [name for name in _plain(data.hold_out) if name not in ids]
+    if unknown or not _plain(data.hold_out):
+        raise SettingError(
+            f"--hold-out {data.hold_out!r}: expected classes of {vocabulary.name} "
+            f"({', '.join(vocabulary.names)}), found {', '.join(unknown) or 'none'}"
+        )
+    return sorted({ids[name] for name in _plain(data.hold_out)})
 
 
 def _vocabulary(data: DataOptions, recipe: Mapping[str, Any]) -> Vocabulary:
@@ -112,7 +156,6 @@ def _vocabulary(data: DataOptions, recipe: Mapping[str, Any]) -> Vocabulary:
     from data.text.vocabulary import from_file, from_names
 
     rules = benchmark_of(data.benchmark or "pascal")
-    unseen = rules.class_ids(data.fold or 0, "val")
     stored = recipe.get("names")
     if data.names:
         vocabulary = from_file(data.names, expected=rules.classes)
@@ -125,7 +168,7 @@ def _vocabulary(data: DataOptions, recipe: Mapping[str, Any]) -> Vocabulary:
         vocabulary = from_names(stored, name="the checkpoint's classes")
     else:
         vocabulary = fewshot(rules.name, spelling=data.mode)
-    return vocabulary.holding_out(unseen)
+    return vocabulary.holding_out(_unseen(data, vocabulary))
 
 
 def _texts(
@@ -142,13 +185,15 @@ def _texts(
     return open_texts(data.embeddings or "ViT-B/32", vocabulary, half=half, device=device)
 
 
-def _fold(data: DataOptions) -> Fold:
+def _fold(data: DataOptions, vocabulary: Vocabulary) -> Fold:
     from data.sazs.folds import open_fold
 
     return open_fold(
         data.benchmark or "pascal",
         data.data_dir,
         data.fold or 0,
+        held_out=_unseen(data, vocabulary) if data.hold_out else (),
+        leave_out_unseen=data.leave_out_unseen,
         lists=data.lists,
         validation_share=data.validation_share,
     )
@@ -174,23 +219,26 @@ def archs() -> None:
 @reported
 def train(recipe: RecipeOptions, running: Running, start: StartOptions, data: DataOptions) -> None:
     """Train a network with one fold of classes held out."""
-    from train import checkpoint, distributed
+    from train import checkpoint, distributed, launch
     from train.sazs import train as sazs
 
     data = _held_out(data, {})
     full = sazs.complete(recipe, str(data.benchmark), data.mode)
-    if recipe.drop_rate is not None and not recipe.arch.startswith("drn"):
-        click.echo(f"--drate has no effect on {recipe.arch}", err=True)
-    if start.eig_dir:
-        click.echo("--eig_dir has no effect on training; give it to test", err=True)
+    if not launch.launched():
+        _report_without_effect(recipe, running, start)
+    count = launch.processes(running.processes, data.device)
+    if count > 1:
+        launch.start_processes(count, resume="the same command resumes it")
+        return
     with distributed.start(data.device) as world:
         vocabulary = _vocabulary(data, {})
-        fold, texts = _fold(data), _texts(data, vocabulary, world.device, {})
+        fold, texts = _fold(data, vocabulary), _texts(data, vocabulary, world.device, {})
         latest = data.out / checkpoint.LATEST
         resume = start.resume
         if resume is None and latest.is_file() and not start.restart:
             resume = latest
-            click.echo(f"resuming from {latest} (--restart starts over)", err=True)
+            if world.is_first:
+                click.echo(f"resuming from {latest} (--restart starts over)", err=True)
         sazs.train(
             full,
             fold,
@@ -199,13 +247,36 @@ def train(recipe: RecipeOptions, running: Running, start: StartOptions, data: Da
             world,
             names=vocabulary.names,
             running=running,
-            input_side=data.input_side or None,
+            input_side=_side(data, {"arch": full.arch}),
             resume=resume,
         )
         if world.is_first:
             best = data.out / checkpoint.BEST
             weights = best if best.is_file() else data.out / checkpoint.FINAL
             click.echo(f"trained; test it with: python sazs.py test --resume {weights} ...")
+
+
+def _report_without_effect(recipe: RecipeOptions, running: Running, start: StartOptions) -> None:
+    """Name the options that do nothing with this network."""
+    stored, defaults = recipe.arch == "lite2_frozen", RecipeOptions.model_fields
+    options = {
+        "--drate": recipe.drop_rate is not None and not recipe.arch.startswith(("drn", "lite2")),
+        "--random-scale": stored and recipe.scale != defaults["scale"].default,
+        "--random-rotate": stored and recipe.rotate != defaults["rotate"].default,
+        "--reduce": stored and recipe.reduce != 1,
+        "--features": running.features is not None and not stored,
+    }
+    if start.eig_dir:
+        click.echo("--eig_dir has no effect on training; give it to test", err=True)
+    for option in (name for name, given in options.items() if given):
+        click.echo(f"{option} has no effect on {recipe.arch}", err=True)
+
+
+def _side(data: DataOptions, recipe: Mapping[str, Any]) -> int | None:
+    """Side that images are resized to; None for none."""
+    default = 0 if str(recipe.get("arch")).startswith("lite2") else 512
+    given = data.input_side
+    return (recipe.get("input_side", default) if given is None else given) or None
 
 
 def _network(options: ScoringOptions) -> tuple[Any, Mapping[str, Any]]:
@@ -244,14 +315,18 @@ def test(options: ScoringOptions, data: DataOptions) -> None:
     from eigen.store.maps import EigenFolder
     from eval.sazs import scores as sazs_scores
     from eval.sazs.segmenter import SazsSegmenter
+    from models.sazs.stored import open_store
 
     device = torch_device(data.device)
     model, recipe = _network(options)
     data = _held_out(data, recipe)
+    side = _side(data, {"arch": options.arch, **recipe})
+    store = options.features and open_store(model.to(device), options.features, side=side)
     segmenter = SazsSegmenter(
-        model.to(device), side=data.input_side or None, autocast=options.autocast
+        model.to(device), side=side, autocast=options.autocast, store=store or None
     )
-    vocabulary, fold = _vocabulary(data, recipe), _fold(data)
+    vocabulary = _vocabulary(data, recipe)
+    fold = _fold(data, vocabulary)
     if not options.allow_missing:
         _require_files(fold)
     eigen = EigenFolder(options.eig_dir) if options.eig_dir else None

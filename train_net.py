@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,11 +58,11 @@ def main(
     opts: tuple[str, ...],
 ) -> None:
     """Train or score ZegFormer. OPTS: KEY VALUE ... override the configuration."""
-    if num_gpus * num_machines > 1 and "LOCAL_RANK" not in os.environ:
-        _start_processes(num_gpus, num_machines, machine_rank, dist_url)
-        return
     _log_to_terminal()
     with one_line_errors(debug=debug):
+        if num_gpus * num_machines > 1 and "LOCAL_RANK" not in os.environ:
+            _start_processes(num_gpus, num_machines, machine_rank, dist_url)
+            return
         gpus = num_gpus * num_machines
         settings = _settings(config_file, opts, gpus if fit_gpus else None)
         _run(settings, resume=resume, extend=extend, eval_only=eval_only)
@@ -71,35 +70,20 @@ def main(
 
 def _start_processes(num_gpus: int, num_machines: int, machine_rank: int, dist_url: str) -> None:
     """Start this command again under torchrun, once per GPU."""
-    from torch.distributed import run
-    from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from train.launch import start_processes
 
-    arguments = [f"--nproc-per-node={num_gpus}", f"--nnodes={num_machines}"]
+    place = ["--standalone"]
     if num_machines > 1:
-        address = dist_url.removeprefix("tcp://")
-        host, _, port = address.partition(":")
+        host, _, port = dist_url.removeprefix("tcp://").partition(":")
         if not port:
             raise click.UsageError("several machines need --dist-url tcp://HOST:PORT of machine 0")
-        arguments += [
+        place = [
+            f"--nnodes={num_machines}",
             f"--node-rank={machine_rank}",
             f"--master-addr={host}",
             f"--master-port={port}",
         ]
-    else:
-        arguments.append("--standalone")
-    try:
-        run.main([*arguments, *sys.argv])
-    except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        raise click.ClickException(
-            f"process {rank} ended first, with {failure.signal_name()} and exit status "
-            f"{failure.exitcode}; its own message, where it left one, is above"
-        ) from error
-    except SignalException as error:
-        raise click.ClickException(
-            f"{error.sigval.name}: all processes of the run were stopped; --resume continues it"
-        ) from error
+    start_processes(num_gpus, place, resume="--resume continues it")
 
 
 def _log_to_terminal() -> None:

@@ -7,6 +7,7 @@ Nothing here opens a window or writes a file.
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -274,10 +275,12 @@ def draw_text(
 @functools.cache
 def _font(size: int) -> FreeTypeFont:
     # The only typeface that comes with a dependency, and has letters beyond ASCII.
-    from matplotlib import get_data_path
     from PIL import ImageFont
 
-    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+    # Found without importing matplotlib, which takes as long as a prediction.
+    spec = importlib.util.find_spec("matplotlib")
+    folder = Path(str(spec and spec.origin)).parent / "mpl-data" / "fonts" / "ttf"
+    return ImageFont.truetype(folder / "DejaVuSans.ttf", size)
 
 
 def _caption(cell: np.ndarray, text: str, size: int) -> np.ndarray:

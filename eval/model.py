@@ -32,7 +32,8 @@ class Options:
     classes : names, or a file of names; by default those of the test set or benchmark
     embeddings : table of text embeddings, in place of CLIP's
     arch : network of a SAZS checkpoint that does not record it
-    input_side : SAZS: side of the square that images are resized to; 0 keeps their size
+    input_side : SAZS: side of the square that images are resized to; 0 keeps their size;
+        None is as the network was trained, or 512
     threshold : pixels with a lower score stay unnamed
     """
 
@@ -42,7 +43,7 @@ class Options:
     classes: str | tuple[str, ...] | None = None
     embeddings: str | None = None
     arch: str | None = None
-    input_side: int = 512
+    input_side: int | None = None
     threshold: float = -float("inf")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -21,12 +21,12 @@ from data.pictures import write_png
 from data.text.vocabulary import Vocabulary
 from data.zegformer.transforms import test_image
 from eigen.pairs import Eigenpairs
-from eigen.store.maps import EigenMaps
 from eval.figures import label_overlay
-from eval.sazs.fusion import method
-from eval.sazs.segmenter import SazsSegmenter
-from eval.zegformer.per_pixel import PixelSegmenter
-from eval.zegformer.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from eval.sazs.segmenter import SazsSegmenter
+    from eval.zegformer.per_pixel import PixelSegmenter
+    from eval.zegformer.segmenter import Segmenter
 
 IGNORE = 65535
 """Label of pixels without a class; label maps of up to 255 classes are written with 255."""
@@ -63,6 +63,8 @@ def with_zegformer(
         Pixels with a lower score get `IGNORE`.
     """
 
+    from eval.zegformer.per_pixel import PixelSegmenter
+
     def predict(image: np.ndarray, eigenpairs: Eigenpairs | None = None) -> Named:
         size = (image.shape[0], image.shape[1])
         view = test_image(image, short=short, longest=longest)
@@ -72,6 +74,8 @@ def with_zegformer(
         elif isinstance(segmenter, PixelSegmenter):
             raise SettingError("eigenpairs: the per-pixel baseline has no masks to refine")
         else:
+            from eigen.store.maps import EigenMaps
+
             maps = EigenMaps.of_pairs(eigenpairs, (view.shape[0], view.shape[1]))
             best, labels = segmenter.named(pixels, size, maps)
         return _named(labels, best, threshold)
@@ -87,14 +91,16 @@ def with_sazs(segmenter: SazsSegmenter, texts: Tensor, *, threshold: float) -> P
     texts : Tensor, shape (K + 1, D)
         Text embeddings of "others" and of K classes.
     """
-    fuse = method("projection")
 
     def predict(image: np.ndarray, eigenpairs: Eigenpairs | None = None) -> Named:
         size = (image.shape[0], image.shape[1])
         margins = segmenter.margins(segmenter.features(image), texts, size)
         masks = margins > 0
         if eigenpairs is not None:
-            maps = EigenMaps.of_pairs(eigenpairs, size)
+            from eigen.store.maps import EigenMaps
+            from eval.sazs.fusion import method
+
+            maps, fuse = EigenMaps.of_pairs(eigenpairs, size), method("projection")
             masks = np.stack([fuse(margin, maps) for margin in margins])
         ranked = torch.from_numpy(np.where(masks, margins, -np.inf))
         best, labels = ranked.max(dim=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import click
@@ -14,6 +15,8 @@ from data.errors import EigenshapeError
 def one_line_errors(*, debug: bool = False) -> Iterator[None]:
     """Report an `EigenshapeError` or `OSError` as one line and exit status 1.
 
+    In a process that `train.launch` started, the launcher reports it.
+
     Any other exception is a defect and keeps its traceback; with `debug`, all do.
     """
     try:
@@ -21,4 +24,9 @@ def one_line_errors(*, debug: bool = False) -> Iterator[None]:
     except (EigenshapeError, OSError) as error:
         if debug:
             raise
+        if "EIGENSHAPE_LAUNCHED" in os.environ and "LOCAL_RANK" in os.environ:
+            from train.launch import hand_on
+
+            hand_on(error)
+            raise SystemExit(1) from error
         raise click.ClickException(str(error)) from error

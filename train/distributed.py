@@ -16,14 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch import distributed as dist
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from data.errors import RunError
+from data.errors import RunError, SettingError
 from eigen.device import torch_device
 from train.signals import end_with
+
+OTHERS_ENDED = "as another process of the run ended"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,39 @@ class World:
         parts: list[Any] = [None] * self.size
         dist.all_gather_object(parts, own)
         return [entry for part in parts for entry in part]
+
+    def whole(self, own: Tensor) -> Tensor:
+        """The tensors of all processes along the first axis, in the order of their ranks.
+
+        Of a loss of the whole, the same on each process, `wrap_ddp` makes the gradients that one
+        process with all samples would have: the gradient that reaches `own` is multiplied by the
+        number of processes, over which the gradients of weights are averaged.
+        """
+        if self.size == 1:
+            return own
+        parts = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(parts, own.detach().contiguous())
+        if own.requires_grad:
+            own = own.clone()
+            own.register_hook(lambda gradient: gradient * self.size)
+        parts[self.rank] = own
+        return torch.cat(parts)
+
+    def share(self, count: int) -> int:
+        """Samples per process of a batch of `count`.
+
+        Raises
+        ------
+        SettingError
+            The batch cannot be divided evenly.
+        """
+        if count % self.size:
+            raise SettingError(
+                f"--batch_size {count}: expected a multiple of the {self.size} processes, which "
+                f"share a batch; take {-(-count // self.size) * self.size}, or fewer GPUs "
+                "(CUDA_VISIBLE_DEVICES)"
+            )
+        return count // self.size
 
     def barrier(self) -> None:
         """Wait until every process has come here."""
@@ -122,7 +157,7 @@ def named_end_of_others(world: World) -> Iterator[None]:
         if world.size == 1 or not is_network:
             raise
         raise RunError(
-            f"process {world.rank} of {world.size} stopped, as another process of the run ended: "
+            f"process {world.rank} of {world.size} stopped, {OTHERS_ENDED}: "
             "its own message, or the system's log, says why"
         ) from error
 

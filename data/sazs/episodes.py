@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from data.errors import DatasetError
@@ -25,17 +27,24 @@ def episodes(lists: Lists, fold: int, protocol: str = "one_pass") -> list[ImageC
     DatasetError
         There is no such protocol or fold, or the fold has no test pair.
     """
-    pairs = lists.test_pairs(fold)
+    return episodes_of(lists, lists.benchmark.class_ids(fold, "val"), protocol)
+
+
+def episodes_of(
+    lists: Lists, held_out: Sequence[int], protocol: str = "one_pass"
+) -> list[ImageClass]:
+    """As `episodes`, with any classes held out."""
+    pairs = lists.pairs_of(held_out)
     if protocol not in PROTOCOLS:
         raise DatasetError(f"protocol: expected one of {', '.join(PROTOCOLS)}, found {protocol!r}")
     if not pairs:
         raise DatasetError(
-            f"fold {fold} of {lists.benchmark.name}: expected test pairs in the lists, found none"
+            f"classes {', '.join(map(str, held_out))} of {lists.benchmark.name}: expected test "
+            "pairs in the lists, found none"
         )
     if protocol == "one_pass":
         return pairs
     if lists.benchmark.interleaved:
-        held_out = lists.benchmark.class_ids(fold, "val")
         return draw({c: lists.images["val"][c] for c in held_out})
     return [pairs[i % len(pairs)] for i in range(EPISODES)]
 

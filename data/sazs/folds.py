@@ -12,9 +12,10 @@ import numpy as np
 
 from data.datasets import open_tree
 from data.errors import DatasetError, ImageError
+from data.parallel import ordered_map
 from data.pictures import IGNORE, read_image, read_label
 from data.sazs.benchmark import Benchmark
-from data.sazs.episodes import episodes
+from data.sazs.episodes import episodes_of
 from data.sazs.published import read_lists
 from data.sazs.splits import ImageClass, Lists, benchmark_of, generate
 from data.trees.tree import Tree
@@ -72,10 +73,12 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Fold:
-    """The items of a benchmark with one fold of classes held out.
+    """The items of a benchmark with one fold of classes, or any others, held out.
 
     Attributes
     ----------
+    number : of the fold; None for classes of one's own choice
+    unseen : ids of the classes held out, ascending
     train, validation : items of seen classes, from different images
     test : items of unseen classes, each once
     seen_test : items of seen classes from the test images, each once
@@ -84,7 +87,8 @@ class Fold:
     """
 
     benchmark: Benchmark
-    number: int
+    number: int | None
+    unseen: Sequence[int]
     train: Sequence[Item]
     validation: Sequence[Item]
     test: Sequence[Item]
@@ -94,11 +98,7 @@ class Fold:
 
     @property
     def seen(self) -> list[int]:
-        return self.benchmark.class_ids(self.number, "trn")
-
-    @property
-    def unseen(self) -> list[int]:
-        return self.benchmark.class_ids(self.number, "val")
+        return [c for c in range(self.benchmark.classes) if c not in self.unseen]
 
 
 def open_fold(
@@ -106,6 +106,8 @@ def open_fold(
     data_dir: str | Path,
     fold: int,
     *,
+    held_out: Sequence[int] = (),
+    leave_out_unseen: bool = False,
     lists: str | Path | None = None,
     validation_share: float = 0.1,
 ) -> Fold:
@@ -114,6 +116,10 @@ def open_fold(
     Parameters
     ----------
     benchmark : "pascal" or "coco"
+    held_out : ids of the classes to hold out instead of those of `fold`
+    leave_out_unseen : bool
+        Leave out every training image whose label map has a pixel of a class that is held out. As
+        published they stay, with these classes as background.
     lists : path, optional
         Lists of pairs: a JSON file written here, or a folder of published ones. By default they
         are generated from the label maps, which takes a while for COCO.
@@ -126,29 +132,58 @@ def open_fold(
         The data or the lists are missing; the fold does not exist.
     """
     rules = benchmark_of(benchmark)
-    rules.class_ids(fold, "val")  # raises for a fold that does not exist, before files are read
+    # Raises for a fold that does not exist, before files are read.
+    unseen = sorted(held_out) or rules.class_ids(fold, "val")
     tree = open_tree(benchmark, data_dir)
     pairs = _read_lists(rules, tree, lists)
     places = _places(tree)
-    train, validation = _split(pairs.train_pairs(fold), validation_share)
+    train, validation = _split(pairs.pairs_without(unseen), validation_share)
     problems = _problems(tree, pairs)
-    once = list(dict.fromkeys(pairs.test_pairs(fold)))
-    seen = [
-        ImageClass(name, c) for c in rules.class_ids(fold, "trn") for name in pairs.images["val"][c]
-    ]
-    published = Counter(episodes(pairs, fold, "published"))
+    once = list(dict.fromkeys(pairs.pairs_of(unseen)))
+    seen = [pair for pair in pairs.pairs_of(range(rules.classes)) if pair.class_id not in unseen]
+    published = Counter(episodes_of(pairs, unseen, "published"))
     for role, listed in (("trn", [*train, *validation]), ("val", [*once, *seen])):
         problems += _absent(role, listed, places)
+    of_train, of_validation = (_items(part, places) for part in (train, validation))
+    if leave_out_unseen:
+        of_train, of_validation = _without_unseen(of_train, of_validation, unseen)
     return Fold(
         rules,
-        fold,
-        _items(train, places),
-        _items(validation, places),
+        None if held_out else fold,
+        unseen,
+        of_train,
+        of_validation,
         _items(once, places),
         _items(dict.fromkeys(seen), places),
         np.array([published[pair] for pair in once if pair.image in places]),
         problems,
     )
+
+
+def _without_unseen(
+    train: list[Item], validation: list[Item], unseen: Sequence[int]
+) -> tuple[list[Item], list[Item]]:
+    """The items whose label maps have no pixel of an unseen class."""
+    labels = sorted({item.label for item in [*train, *validation]})
+    values = frozenset(c + 1 for c in unseen)
+    shows = ordered_map(_shows, [(label, values) for label in labels], chunk=64)
+    hidden = {label for label, shown in zip(labels, shows, strict=True) if shown}
+    kept = [[item for item in part if item.label not in hidden] for part in (train, validation)]
+    if not kept[0]:
+        raise DatasetError(
+            f"none of {len(train)} training items is left without the images that show a class "
+            "that is held out; hold out fewer classes, or keep these images as published"
+        )
+    return kept[0], kept[1]
+
+
+def _shows(task: tuple[Path, frozenset[int]]) -> bool:
+    """Whether a label map has one of some values; one that cannot be read is left to be met."""
+    path, values = task
+    try:
+        return not values.isdisjoint(np.unique(read_label(path)).tolist())
+    except ImageError:
+        return False
 
 
 def _problems(tree: Tree, lists: Lists) -> list[Problem]:

@@ -60,6 +60,16 @@ class DataOptions(Options):
         le=3,
         description="Fold of classes held out. Default: the checkpoint's, else 0.",
     )
+    hold_out: str | None = Field(
+        default=None,
+        description='Classes held out instead of a fold, as "cat, dog". Default: the '
+        "checkpoint's, if any.",
+    )
+    leave_out_unseen: bool = Field(
+        default=False,
+        description="Do not train on images that show a held-out class; published: they stay, "
+        "with it as background.",
+    )
     out: Annotated[Path, Flag("--filename")] = Field(
         default=Path("output"), description="Folder of the results."
     )
@@ -84,10 +94,11 @@ class DataOptions(Options):
     mode: Mode = Field(
         default="corrected", description="As mended, or as published: docs/protocols.md."
     )
-    input_side: int = Field(
-        default=512,
+    input_side: int | None = Field(
+        default=None,
         ge=0,
-        description="Side of the square that test images are resized to; 0: none.",
+        description="Side of the square that test images are resized to; 0: none. Default: the "
+        "checkpoint's, else 512, and 0 for lite2 networks.",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
@@ -99,20 +110,12 @@ class _Recipe(Options):
         default="vitl16_384", description="Network; `python sazs.py archs` lists them."
     )
     pretrained: str = Field(default="", description="Weights of a whole network to start from.")
-    batch_size: Annotated[int, Flag("--batch_size")] = Field(
-        default=6, ge=1, description="Samples per step and process."
-    )
     accumulate: int = Field(
         default=1, ge=1, description="Batches whose mean gradient makes a step."
     )
-    optimizer: Literal["sgd", "adamw"] = "sgd"
     lr_mode: Literal["poly", "step"] = "poly"
     step: int = Field(default=200, ge=1, description="Epochs between decays of --lr-mode step.")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Of sgd.")
-    weight_decay: Annotated[float, Flag("--weight-decay", "--wd")] = Field(default=1e-4, ge=0)
-    crop: Annotated[int, Flag("-s", "--crop-size")] = Field(
-        default=512, ge=16, description="Side of the crops, a multiple of 16."
-    )
     scale: Annotated[float, Flag("--random-scale")] = Field(
         default=2.0, ge=0, description="Largest factor of random scaling."
     )
@@ -126,11 +129,34 @@ class _Recipe(Options):
     regressor: str = Field(
         default="", description="distance_measures_regressor.pth, for --shape-loss."
     )
-    overlap: float = Field(default=0.0, ge=0, description="Weight of a Dice loss; for few images.")
+    absent: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of a loss of seen classes that are not in the image; published: none.",
+    )
     seed: int = Field(default=0, ge=0)
 
+
+class Recipe(_Recipe):
+    """Settings that, together with the data, determine the weights of a training run.
+
+    `init` is where the backbone starts from: "hub", a path, or "none".
+    """
+
+    init: str = "hub"
+    mode: Mode = "corrected"
+    epochs: int = Field(default=20, ge=1)
+    batch_size: int = Field(default=6, ge=1)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(default=0.001, gt=0)
+    backbone_rate: float = Field(default=1.0, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    crop: int = Field(default=512, ge=16)
+    drop_rate: float = Field(default=0.9, ge=0, lt=1)
+    overlap: float = Field(default=0.0, ge=0)
+
     @model_validator(mode="after")
-    def _check_crop(self) -> _Recipe:
+    def _check_crop(self) -> Recipe:
         if self.crop % 16:
             raise SettingError(
                 f"crop size {self.crop}: expected a multiple of 16, so that the output of every "
@@ -143,19 +169,6 @@ class _Recipe(Options):
         return self
 
 
-class Recipe(_Recipe):
-    """Settings that, together with the data, determine the weights of a training run.
-
-    `init` is where the backbone starts from: "hub", a path, or "none".
-    """
-
-    init: str = "hub"
-    mode: Mode = "corrected"
-    epochs: int = Field(default=20, ge=1)
-    lr: float = Field(default=0.001, gt=0)
-    drop_rate: float = Field(default=0.9, ge=0, lt=1)
-
-
 class RecipeOptions(_Recipe):
     """A recipe in which None stands for the published value of network and benchmark."""
 
@@ -166,11 +179,35 @@ class RecipeOptions(_Recipe):
     epochs: int | None = Field(
         default=None, ge=1, description="Default: as published for network and benchmark."
     )
+    batch_size: Annotated[int | None, Flag("--batch_size")] = Field(
+        default=None,
+        ge=1,
+        description="Samples per step, of all processes together. Default: 6, as published.",
+    )
+    optimizer: Literal["sgd", "adamw"] | None = Field(
+        default=None, description="Default: sgd, as published."
+    )
     lr: float | None = Field(
         default=None, gt=0, description="Default: as published for network and benchmark."
     )
+    backbone_rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="Learning rate of the backbone of lite2, as a factor of --lr. Default: 0.1.",
+    )
+    weight_decay: Annotated[float | None, Flag("--weight-decay", "--wd")] = Field(
+        default=None, ge=0, description="Default: 0.0001, as published."
+    )
+    crop: Annotated[int | None, Flag("-s", "--crop-size")] = Field(
+        default=None,
+        ge=16,
+        description="Side of the crops, a multiple of 16. Default: 512, as published.",
+    )
     drop_rate: Annotated[float | None, Flag("--drate")] = Field(
-        default=None, ge=0, lt=1, description="Channel dropout of the DRN networks."
+        default=None, ge=0, lt=1, description="Channel dropout; the ViT networks have none."
+    )
+    overlap: float | None = Field(
+        default=None, ge=0, description="Weight of a Dice loss; for few images. Default: 0."
     )
 
     def completed(self, **published: Any) -> Recipe:
@@ -182,8 +219,21 @@ class RecipeOptions(_Recipe):
 class Running(Options):
     """Settings of a training run that are not part of its recipe."""
 
+    processes: int | None = Field(
+        default=None,
+        ge=1,
+        description="Processes of the run, on this machine. Default: one per visible GPU, or one "
+        "on the CPU.",
+    )
     workers: Annotated[int, Flag("-j", "--workers")] = Field(
-        default=2, ge=0, description="Processes that read samples; 0 reads in the main one."
+        default=2,
+        ge=0,
+        description="Processes that read samples, for each process of the run; 0 reads in it.",
+    )
+    features: Path | None = Field(
+        default=None,
+        description="Folder of the stored features of a frozen backbone, which runs may share. "
+        "Default: features, in the folder of the results.",
     )
     autocast: Autocast = "none"
     channels_last: bool = False
@@ -241,6 +291,10 @@ class ScoringOptions(Options):
     )
     pictures: int = Field(
         default=6, ge=0, description="Number of best and of worst cases shown on the page."
+    )
+    features: Path | None = Field(
+        default=None,
+        description="Folder of the stored features of a frozen backbone. Default: none are stored.",
     )
     autocast: Autocast = "none"
     workers: Annotated[int, Flag("-j", "--workers")] = Field(

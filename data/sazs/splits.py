@@ -9,6 +9,7 @@ images for test; in each fold the classes of the other three folds are seen.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -61,13 +62,20 @@ class Lists:
 
     def train_pairs(self, fold: int) -> list[ImageClass]:
         """Pairs of the seen classes, fold by fold, class by class, in list order."""
-        seen = self.benchmark.class_ids(fold, "trn")
+        return self.pairs_without(self.benchmark.class_ids(fold, "val"))
+
+    def pairs_without(self, held_out: Collection[int]) -> list[ImageClass]:
+        """As `train_pairs`, with any classes held out."""
+        seen = [c for c in range(self.benchmark.classes) if c not in held_out]
         seen.sort(key=lambda c: (self.benchmark.fold_of(c), c))
         return [ImageClass(image, c) for c in seen for image in self.images["trn"][c]]
 
     def test_pairs(self, fold: int) -> list[ImageClass]:
         """Pairs of the held-out classes: by image for PASCAL, class by class for COCO."""
-        held_out = self.benchmark.class_ids(fold, "val")
+        return self.pairs_of(self.benchmark.class_ids(fold, "val"))
+
+    def pairs_of(self, held_out: Sequence[int]) -> list[ImageClass]:
+        """As `test_pairs`, with any classes held out."""
         pairs = [ImageClass(image, c) for c in held_out for image in self.images["val"][c]]
         return pairs if self.benchmark.interleaved else sorted(pairs)
 

@@ -91,11 +91,12 @@ def _backbone(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Te
     prefix = min(prefixes, key=lambda name: ("teacher" not in name, len(name)), default="")
     if prefix:
         logger.info("using the weights under %s", prefix)
-    return {
-        _CHUNK.sub("blocks.", key.removeprefix(prefix)): value
-        for key, value in state.items()
-        if key.startswith(prefix)
+    state = {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
     }
+    if any(map(_CHUNK.match, wanted)):  # timm's EfficientNet numbers blocks within its stages
+        return state
+    return {_CHUNK.sub("blocks.", key): value for key, value in state.items()}
 
 
 def adopt_grid(network: Any, state: State) -> None:

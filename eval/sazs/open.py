@@ -18,7 +18,7 @@ from eval.class_names import classes_of_table, listed_classes, rows_of_table, un
 from eval.mask_scores import MaskScores, of_sazs
 from eval.model import Model, Options
 from eval.predict import Predict, with_sazs
-from eval.sazs.segmenter import SazsSegmenter
+from eval.sazs.segmenter import INPUT, SazsSegmenter
 from eval.sazs.words import has_words, texts_of
 from models.clip.weights import ClipSource
 from models.sazs.load import load
@@ -46,10 +46,10 @@ def open_sazs(options: Options, checkpoint: Checkpoint) -> Model:
         )
     device = torch_device(_device_name(options.overrides))
     model, recipe = load(checkpoint, arch=options.arch)
-    if has_words(checkpoint):
-        names, side = recipe["trained"], recipe["input_side"]
-    else:
-        names, side = recipe.get("names"), options.input_side
+    names = recipe["trained"] if has_words(checkpoint) else recipe.get("names")
+    side = options.input_side
+    if side is None:
+        side = recipe.get("input_side", INPUT)
     default = (
         from_names(names, name="the checkpoint's classes")
         if names

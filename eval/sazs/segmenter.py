@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eigen.pairs import Eigenpairs
-from eigen.store.maps import EigenMaps
-from eval.sazs.fusion import Method, method
 from models.sazs.networks import log_probabilities, normalised
+from models.sazs.stored import StageStore
+
+if TYPE_CHECKING:
+    from eval.sazs.fusion import Method
 
 INPUT = 512  # pixels per side of the published network input, whatever the photo's proportion
 
@@ -51,12 +54,18 @@ class SazsSegmenter:
     side : int or None
         Photos are squashed to this square first (published: 512); None keeps their size.
     autocast : "none", "bf16" or "fp16"
+    store : features of a frozen backbone, computed at the same `side`
     """
 
     def __init__(
-        self, model: nn.Module, *, side: int | None = INPUT, autocast: str = "none"
+        self,
+        model: nn.Module,
+        *,
+        side: int | None = INPUT,
+        autocast: str = "none",
+        store: StageStore | None = None,
     ) -> None:
-        self.model, self.side = model.eval(), side
+        self.model, self.side, self.store = model.eval(), side, store
         self.device = next(model.parameters()).device
         kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
         self._half = kinds.get(autocast)
@@ -64,10 +73,15 @@ class SazsSegmenter:
     @torch.inference_mode()
     def features(self, image: np.ndarray) -> Tensor:
         """Features of a (H, W, 3) uint8 photo, (1, 512, h, w) float32 on the model's device."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image))[None].to(self.device)
-        half = self._half
+        half, inputs = self._half, self._inputs(image)
         with torch.autocast(self.device.type, half) if half else nullcontext():
-            return self.model(resized(normalised(pixels), self.side))[1].float()
+            return self.model(inputs)[1].float()
+
+    def _inputs(self, image: np.ndarray) -> Any:
+        if self.store is not None:
+            return [stage[None].to(self.device).float() for stage in self.store(image)]
+        pixels = torch.from_numpy(np.ascontiguousarray(image))[None].to(self.device)
+        return resized(normalised(pixels), self.side)
 
     @torch.inference_mode()
     def margins(self, features: Tensor, texts: Tensor, size: tuple[int, int]) -> np.ndarray:
@@ -114,6 +128,10 @@ def segment(
     margins = segmenter.margins(segmenter.features(image), texts, size)
     masks = margins > 0
     if eigenpairs is not None:
+        # Much to import for predictions that need no eigenvectors.
+        from eigen.store.maps import EigenMaps
+        from eval.sazs.fusion import method
+
         fuse = method(fusion) if isinstance(fusion, str) else fusion
         maps = replace(EigenMaps.of_pairs(eigenpairs, size), image=image)
         masks = np.stack([fuse(own, maps) for own in margins])

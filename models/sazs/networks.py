@@ -9,7 +9,7 @@ Liu et al., "Delving into Shape-aware Zero-shot Semantic Segmentation", CVPR 202
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,11 @@ from torch.nn import functional as F
 from data import weight_files
 from data.errors import SettingError, WeightsError
 from data.sazs.transforms import MEAN, STD
+from eigen.extractors.weights import packaged
+from eigen.extractors.zoo import CONVOLUTIONAL
 from models.sazs.dpt import Backbone, DPTSegmenter
 from models.sazs.drn import DRNSegmenter
-from models.sazs.frozen import FrozenSegmenter
+from models.sazs.lite import BACKBONE, LiteSegmenter
 from models.sazs.lowlevel import LowLevelSegmenter
 
 
@@ -30,7 +32,8 @@ from models.sazs.lowlevel import LowLevelSegmenter
 class Architecture:
     """How a network is built and where its published ImageNet (or DINO) start comes from.
 
-    hub: a timm model name with its tag, the address of a torch file, or "" where there is none.
+    hub: a timm model name with its tag, the address of a torch file, the name of a backbone whose
+    weights come in a package, or "" where there is none.
     """
 
     build: Callable[[float], nn.Module]
@@ -51,6 +54,10 @@ def _drn(arch: str) -> Callable[[float], nn.Module]:
     return lambda drop_rate: DRNSegmenter(arch, drop_rate=drop_rate)
 
 
+def _lite(*, frozen: bool) -> Callable[[float], nn.Module]:
+    return lambda drop_rate: LiteSegmenter(drop_rate=drop_rate, frozen=frozen)
+
+
 # The smaller ViTs keep the published proportion: features leave at half of the 12 blocks.
 ARCHITECTURES = {
     "vitl16_384": Architecture(
@@ -63,7 +70,8 @@ ARCHITECTURES = {
     "drn_d_22": Architecture(_drn("drn_d_22"), "http://dl.yf.io/drn/drn_d_22-4bd2f8ea.pth"),
     "drn_d_22_slim": Architecture(_drn("drn_d_22_slim"), ""),
     "drn_lowlevel8": Architecture(lambda drop_rate: LowLevelSegmenter(drop_rate=drop_rate), ""),
-    "lite2_frozen": Architecture(lambda drop_rate: FrozenSegmenter(drop_rate=drop_rate), ""),
+    "lite2": Architecture(_lite(frozen=False), BACKBONE),
+    "lite2_frozen": Architecture(_lite(frozen=True), ""),
 }
 
 
@@ -117,7 +125,9 @@ def load_initial(model: nn.Module, arch: str, source: str | Path = "hub") -> Non
         ) from error
 
 
-def _from_hub(name: str) -> dict[str, Tensor]:
+def _from_hub(name: str) -> Mapping[str, Tensor]:
+    if name in CONVOLUTIONAL:
+        return weight_files.read(packaged(name, CONVOLUTIONAL[name])).tensors
     try:
         if name.startswith("http"):
             from torch.hub import load_state_dict_from_url

@@ -14,31 +14,38 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data import weight_files
 from data.errors import SettingError
-from data.pictures import read_label
+from data.pictures import read_label, write_png
+from data.sazs.benchmark import Benchmark
+from data.sazs.folds import Fold, Item
+from data.sazs.options import Recipe, Running
 from data.sazs.splits import IGNORE
 from data.text.embeddings import load_embeddings
 from data.text.vocabulary import builtin
 from data.trees.coco_masks import AnnotatedPhoto, Instances, index_instances, paint
-from eval.sazs.metrics import Tally, count
-from models.sazs.frozen import BACKBONE, FrozenHead, FrozenStages
+from eval.sazs.fusion import method
+from eval.sazs.metrics import Tally
+from eval.sazs.scoring import count_answers
+from eval.sazs.segmenter import SazsSegmenter
+from models.sazs.lite import BACKBONE
+from models.sazs.stored import open_store
 from pipeline.commands import one_line_errors
-from train.sazs.frozen import Example, HeadRecipe, Stored, store, train_head
+from train import distributed
+from train.sazs.train import LITE, train
 
 log = logging.getLogger(__name__)
 
+ARCH = "lite2_frozen"
 VOC_TABLE = "clip_vitb16_voc20.npy"
 STUFF_TABLE = "clip_vitb16_coco_stuff171.npy"
 ADE_TABLE = "clip_vitb16_ade150.npy"
@@ -101,21 +108,16 @@ def _first_of_each(words: Words) -> Words:
     return Words([words.names[i] for i in rows], words.rows[rows])
 
 
-def voc_examples(root: Path, split: str) -> list[Example]:
-    """VOC's images of a list, whose labels are class ids + 1 already."""
+def voc_items(root: Path, split: str) -> Iterator[Item]:
+    """VOC's images of a list, one item per class; label values are class ids + 1 already."""
     listed = (root / "ImageSets" / "Segmentation" / f"{split}.txt").read_text().split()
-    return [
-        Example(
-            name,
-            root / "JPEGImages" / f"{name}.jpg",
-            partial(read_label, root / "SegmentationClassAug" / f"{name}.png"),
-        )
-        for name in listed
-    ]
+    for name in listed:
+        label = root / "SegmentationClassAug" / f"{name}.png"
+        yield from _items(name, root / "JPEGImages" / f"{name}.jpg", label)
 
 
-def coco_examples(root: Path, names: list[str]) -> Iterator[Example]:
-    """COCO's annotated images whose files exist, with labels in the classes `names`."""
+def coco_items(root: Path, names: list[str], labels: Path) -> Iterator[Item]:
+    """COCO's annotated images whose files exist; label maps in `names` are written to `labels`."""
     things = [SAME.get(name, name) for name in builtin("coco").names]
     value = np.array([0, *(1 + names.index(name) for name in things)], np.uint8)
     for split in ("train2017", "val2017"):
@@ -123,11 +125,15 @@ def coco_examples(root: Path, names: list[str]) -> Iterator[Example]:
         for image in instances.photos:
             path = root / split / f"{image.id}.jpg"
             if path.is_file() and image.spans:
-                yield Example(
-                    f"{split}_{image.id}",
-                    path,
-                    partial(_coco_label, instances, image, value),
-                )
+                label = labels / f"{split}_{image.id}.png"
+                write_png(label, _coco_label(instances, image, value))
+                yield from _items(label.stem, path, label)
+
+
+def _items(name: str, image: Path, label: Path) -> Iterator[Item]:
+    for value in np.unique(read_label(label)):
+        if value not in (0, IGNORE):
+            yield Item(name, int(value) - 1, image, label)
 
 
 def _coco_label(instances: Instances, image: AnnotatedPhoto, value: np.ndarray) -> np.ndarray:
@@ -144,46 +150,48 @@ def _coco_label(instances: Instances, image: AnnotatedPhoto, value: np.ndarray) 
     return label
 
 
-@torch.inference_mode()
-def score(
-    head: FrozenHead,
-    stored: list[Stored],
-    examples: list[Example],
-    texts: Tensor,
-    classes: list[int],
-) -> dict[str, Any]:
-    """mIoU, FB-IoU and IoU per class, each class scored on every image that shows it."""
-    tally = Tally(len(texts))
-    for item, example in zip(stored, examples, strict=True):
-        shown = [c for c in classes if c in item.classes]
-        if not shown:
-            continue
-        label = example.label()
-        stages = [torch.from_numpy(stage)[None].float() for stage in item.stages]
-        scores = head.scores(head.hidden(stages), texts[shown])
-        scores = torch.nn.functional.interpolate(scores, size=label.shape, mode="bilinear")
-        for c, margin in zip(shown, scores[0].numpy(), strict=True):
-            tally.add(c, count(margin > 0, label == c + 1, label == IGNORE))
-    scored = [c for c in classes if tally.images[c]]
-    return {
-        "miou": tally.miou(scored),
-        "fb_iou": tally.fb_iou(scored),
-        "class_iou": dict(zip(scored, (100 * tally.class_iou(scored)).tolist(), strict=True)),
-    }
+def open_words(voc: Path, coco: Path, names: list[str], held_out: list[int], labels: Path) -> Fold:
+    """VOC's and COCO's training images with classes held out, and VOC's validation images.
+
+    Images that show a class that is held out are left out of the training.
+    """
+    train = [*voc_items(voc, "trainaug"), *coco_items(coco, names, labels)]
+    hidden = {item.label for item in train if item.class_id in held_out}
+    test = list(voc_items(voc, "val"))
+    return Fold(
+        Benchmark("words", len(names), interleaved=False, start=0, stride=1, least=1),
+        None,
+        held_out,
+        [item for item in train if item.label not in hidden],
+        [],
+        [item for item in test if item.class_id in held_out],
+        [item for item in test if item.class_id not in held_out],
+        np.empty(0, np.int64),
+    )
 
 
-def write(path: Path, head: FrozenHead, words: Words, trained: list[str], about: dict) -> None:
+def score(items: Sequence[Item], segmenter: SazsSegmenter, texts: Tensor) -> Tally:
+    """Counts of the network's masks, each class scored on every image that shows it."""
+    counts = count_answers(
+        items, segmenter, texts, reference="reference_pascal", fusion=method("agreement")
+    )
+    return counts.tally("network", "corrected", np.ones(len(items), np.int64), len(texts) - 1)
+
+
+def write(path: Path, model: nn.Module, words: Words, trained: list[str], about: dict) -> None:
     """Write the head, the table of words and the recipe as one safetensors file."""
     tensors = {
-        f"head.{key}": value.half() if value.is_floating_point() else value
-        for key, value in head.state_dict().items()
+        key: value.half() if value.is_floating_point() else value
+        for key, value in model.state_dict().items()
     }
     tensors["words"] = torch.from_numpy(words.rows).half()
     recipe = {
-        "arch": "lite2_frozen",
+        "arch": ARCH,
         "input_side": 0,
         "words": words.names,
         "trained": trained,
+        "backbone": BACKBONE,
+        "backbone_sha256": model.get_submodule("stages").sha256,
         **about,
     }
     weight_files.write_safetensors(path, tensors, recipe)
@@ -193,56 +201,71 @@ def write(path: Path, head: FrozenHead, words: Words, trained: list[str], about:
 @click.option("--voc", "voc_root", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--coco", "coco_root", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--texts", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--features", type=click.Path(path_type=Path), default=Path("results/words/features"))
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    default=Path("results/words"),
+    show_default=True,
+    help="Folder of stored features, label maps and the training run.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="File of the trained head.")
 @click.option("--hold-out", default="", help='Classes of VOC, as "cat, dog".')
-@click.option("--steps", default=HeadRecipe.steps, show_default=True)
-@click.option("--absent", default=HeadRecipe.absent, show_default=True)
+@click.option("--epochs", default=LITE["epochs"], show_default=True)
+@click.option("--absent", default=0.0, show_default=True)
 @click.option("--seed", default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True)
 def main(
     voc_root: Path,
     coco_root: Path,
     texts: Path,
-    features: Path,
+    work: Path,
     out: Path | None,
     hold_out: str,
-    steps: int,
+    epochs: int,
     absent: float,
     seed: int,
+    device: str,
 ) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with one_line_errors():
+    with one_line_errors(), distributed.start(device) as world:
         trained, words = read_words(texts)
-        unseen = [name.strip() for name in hold_out.split(",") if name.strip()]
-        unknown = [name for name in unseen if name not in trained.names[:20]]
-        if unknown:
-            raise SettingError(
-                f"--hold-out: expected classes of VOC ({', '.join(trained.names[:20])}),"
-                f" found {', '.join(unknown)}"
-            )
-        examples = [*voc_examples(voc_root, "trainaug"), *coco_examples(coco_root, trained.names)]
-        recipe = HeadRecipe(steps=steps, absent=absent, seed=seed)
-        held = [trained.names.index(name) for name in unseen]
-        table = torch.from_numpy(trained.rows)
-        head = train_head(store(examples, features), table, recipe, held_out=held)
+        held_out = _ids(hold_out, trained.names[:20])
+        fold = open_words(voc_root, coco_root, trained.names, held_out, work / "labels")
+        settings = {**LITE, "epochs": epochs, "absent": absent, "seed": seed}
+        recipe = Recipe(arch=ARCH, init="none", **settings)
+        table = torch.from_numpy(np.concatenate([np.zeros_like(trained.rows[:1]), trained.rows]))
+        running = Running(features=work / "features", workers=0)
+        model = train(recipe, fold, table, work / "run", world, running=running, input_side=None)
         if out is not None:
             about = {
-                "recipe": asdict(recipe),
-                "held_out": unseen,
-                "backbone": BACKBONE,
-                "backbone_sha256": FrozenStages().sha256,
+                "recipe": recipe.model_dump(),
+                "held_out": [trained.names[c] for c in held_out],
             }
-            seen = [name for name in trained.names if name not in unseen]
-            write(out, head, words, seen, about)
+            write(out, model, words, [trained.names[c] for c in fold.seen], about)
             log.info("wrote %s", out)
-        validation = voc_examples(voc_root, "val")
-        stored = store(validation, features)
-        for what, classes in {"unseen": held, "seen": sorted({*range(20)} - {*held})}.items():
-            if classes:
-                figures = score(head, stored, validation, table, classes)
-                ious = {trained.names[c]: round(v, 1) for c, v in figures["class_iou"].items()}
-                text = "%s: mIoU %.1f, FB-IoU %.1f, %s"
-                log.info(text, what, figures["miou"], figures["fb_iou"], ious)
+        store = open_store(model, work / "features", side=None)
+        segmenter = SazsSegmenter(model, side=None, store=store)
+        for what, items in (("unseen", fold.test), ("seen", fold.seen_test)):
+            if items:
+                _log_scores(what, score(items, segmenter, table), trained.names)
+
+
+def _ids(hold_out: str, names: list[str]) -> list[int]:
+    unseen = [name.strip() for name in hold_out.split(",") if name.strip()]
+    unknown = [name for name in unseen if name not in names]
+    if unknown:
+        raise SettingError(
+            f"--hold-out: expected classes of VOC ({', '.join(names)}), found {', '.join(unknown)}"
+        )
+    return sorted(names.index(name) for name in unseen)
+
+
+def _log_scores(what: str, tally: Tally, names: list[str]) -> None:
+    scored = np.flatnonzero(tally.images).tolist()
+    ious = (100 * tally.class_iou(scored)).round(1).tolist()
+    text = "%s: mIoU %.1f, FB-IoU %.1f, %s"
+    by_class = {names[c]: iou for c, iou in zip(scored, ious, strict=True)}
+    log.info(text, what, tally.miou(scored), tally.fb_iou(scored), by_class)
 
 
 if __name__ == "__main__":

@@ -217,8 +217,12 @@ def test_readers_end_with_their_run(number):
     [
         (
             ChildFailedError("x", {1: ProcessFailure(1, 77, -9, "<N/A>")}),
-            "Error: process 1 ended first, with SIGKILL and exit status -9; its own message, where "
-            "it left one, is above",
+            "Error: process 1 of 2 was killed by SIGKILL, usually because the machine ran out of "
+            "memory; --resume continues it",
+        ),
+        (
+            ChildFailedError("x", {0: ProcessFailure(0, 77, 1, "<N/A>")}),
+            "Error: process 0 of 2 ended first; its message is above",
         ),
         (
             SignalException("x", signal.SIGTERM),
@@ -231,6 +235,7 @@ def test_the_launcher_ends_in_one_line(monkeypatch, error, expected):
         raise error
 
     monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setattr(torch.distributed.run, "main", fails)
     words = ["--num-gpus", "2", "--config-file", str(zegformer_tests.BASE)]
     result = CliRunner().invoke(train_net.main, words)

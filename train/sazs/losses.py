@@ -47,6 +47,29 @@ def overlap_loss(log_prob: Tensor, target: Tensor) -> Tensor:
     return 1 - (2 * (predicted * true).sum() + 1) / (predicted.sum() + true.sum() + 1)
 
 
+def absent_loss(margins: Tensor, shown: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of the classes that an image does not show, which must be found nowhere.
+
+    The published objective asks for classes that are there alone, so its networks answer a name of
+    something that is not there with what resembles it.
+
+    Parameters
+    ----------
+    margins : Tensor, (B, N, h, w)
+        Log-odds of each class against "others".
+    shown : Tensor, (B, N), bool
+
+    Returns
+    -------
+    Tensor, (B,)
+        Mean over the absent classes and the pixels of an image that are not void; 0 where there
+        are none.
+    """
+    counted = (target != VOID)[:, None].float()
+    entropy = (F.softplus(margins) * counted).sum((2, 3)) / counted.sum((2, 3)).clamp(min=1)
+    return (entropy * ~shown).sum(1) / (~shown).sum(1).clamp(min=1)
+
+
 def edge_loss(edge_logits: Tensor, edges: Tensor) -> Tensor:
     """Cross-entropy in which edge and other pixels of the batch weigh the same, over all pixels.
 

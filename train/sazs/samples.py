@@ -1,34 +1,43 @@
-"""Training samples of SAZS: augmented crops, and targets at the network's stride."""
+"""Training samples of SAZS: crops, and targets at the network's stride.
+
+Crops are cut from augmented images, or from what a frozen backbone made of whole images.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from data.errors import SettingError
+from data.errors import ImageError, SettingError
 from data.pictures import IGNORE, read_label
 from data.sazs.edges import outlines, reference_edges, shrink_edges
 from data.sazs.folds import Item
 from data.sazs.transforms import augment
+from models.sazs.stored import read_stages
 from train.distributed import World
 from train.loading import make_loader
 from train.sampling import BatchSampler, Draw, generator
 from train.unread import KEY, check_size, readable
 
 STRIDE = 8  # of the network's output
+CELL = 16  # pixels along a cell of the coarsest stage that is stored
+_NEITHER = 255  # a cell of the edge map that counts as neither edge nor other
 
 
 class SazsSamples(Dataset):
     """Draw -> one training sample.
 
     A sample is a mapping: `image` (S, S, 3) uint8, `target` (S/8, S/8) uint8 with 0 "others", 1
-    class, 255 void, `edges` (1, S/8, S/8) uint8, `class_id` int64. Photos that cannot be read are
-    named under `train.unread.KEY`, and others taken.
+    class, 255 void, `edges` (1, S/8, S/8) uint8, `class_id` int64, `shown` (classes,) bool, the
+    classes in the crop. Images that cannot be read are named under `train.unread.KEY`, and others
+    taken.
 
     Parameters
     ----------
@@ -80,10 +89,18 @@ class SazsSamples(Dataset):
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         rng = generator(self.seed, draw)
-        number = draw.item
+        read, unread = readable(self._read, self._number(draw, rng), len(self))
+        return {**self._sample(*read, rng), KEY: unread}
+
+    def _number(self, draw: Draw, rng: np.random.Generator) -> int:
+        """Number of the item of a draw."""
         if self._by_class:
-            number = int(rng.choice(self._by_class[rng.integers(len(self._by_class))]))
-        (item, image, labels), unread = readable(self._read, number, len(self))
+            return int(rng.choice(self._by_class[rng.integers(len(self._by_class))]))
+        return draw.item
+
+    def _sample(
+        self, item: Item, image: Any, labels: np.ndarray, rng: np.random.Generator
+    ) -> dict[str, Any]:
         image, labels = reduced(image, labels, self.reduce)
         image, labels = augment(
             image,
@@ -99,14 +116,83 @@ class SazsSamples(Dataset):
             "target": torch.from_numpy(target),
             "edges": torch.from_numpy(edges)[None],
             "class_id": torch.tensor(item.class_id),
-            KEY: unread,
+            "shown": shown(labels, self.classes),
         }
 
-    def _read(self, number: int) -> tuple[Item, np.ndarray, np.ndarray]:
+    def _read(self, number: int) -> tuple[Item, Any, np.ndarray]:
         item = self.items[number]
         image, labels = item.read_image(), read_label(item.label)
         check_size(image, labels, item.label)
         return item, image, labels
+
+
+class StoredSamples(SazsSamples):
+    """As `SazsSamples`, with `stages` of a frozen backbone, (d, h, w) float32 each, as the image.
+
+    The features are those of the whole image. They are cropped and mirrored as maps: to mirror the
+    image instead would change them a little. Nothing is rotated or scaled.
+
+    Parameters
+    ----------
+    folder : of a `models.sazs.stored.StageStore`
+    keys : path of an image -> key of its features; other images count as unreadable
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        folder: Path,
+        keys: Mapping[Path, str],
+        **settings: Any,
+    ) -> None:
+        super().__init__(items, **settings)
+        self.folder, self.keys = folder, keys
+
+    def _read(self, number: int) -> tuple[Item, Any, np.ndarray]:
+        item = self.items[number]
+        if item.image not in self.keys:
+            raise ImageError(item.image, "could not be read when the run began")
+        return item, read_stages(self.folder, self.keys[item.image]), read_label(item.label)
+
+    def _sample(
+        self, item: Item, image: Any, labels: np.ndarray, rng: np.random.Generator
+    ) -> dict[str, Any]:
+        fine, cells = image[0].shape[1:], self.crop // CELL
+        size = (fine[1] * STRIDE, fine[0] * STRIDE)
+        labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+        target, edges = targets(labels, item.class_id, mode=self.mode, classes=self.classes)
+        top, left = (int(rng.integers(max(1, side - cells + 1))) for side in image[-1].shape[1:])
+        step = -1 if rng.random() < 0.5 else 1
+
+        def cut(maps: np.ndarray, scale: int, **padding: Any) -> Tensor:
+            crop = _crop(maps, top * scale, left * scale, cells * scale, **padding)
+            return torch.from_numpy(np.ascontiguousarray(crop[..., ::step]))
+
+        scale = CELL // STRIDE
+        void = IGNORE if self.mode == "corrected" else 0
+        whole = cut(labels[None], CELL, constant_values=IGNORE).numpy()
+        return {
+            "stages": [
+                cut(stage.numpy(), stage.shape[1] * scale // fine[0], mode="edge").float()
+                for stage in image
+            ],
+            "target": cut(target[None], scale, constant_values=void)[0],
+            "edges": cut(edges[None], scale, constant_values=_NEITHER),
+            "class_id": torch.tensor(item.class_id),
+            "shown": shown(whole, self.classes),
+        }
+
+
+def _crop(maps: np.ndarray, top: int, left: int, side: int, **padding: Any) -> np.ndarray:
+    """A square of (d, h, w), padded at the right and bottom where it leaves the maps."""
+    crop = maps[:, top : top + side, left : left + side]
+    below, right = side - crop.shape[1], side - crop.shape[2]
+    return np.pad(crop, ((0, 0), (0, below), (0, right)), **padding)
+
+
+def shown(labels: np.ndarray, classes: int) -> Tensor:
+    """Which classes a label map shows, (classes,) bool."""
+    return torch.from_numpy(np.bincount(labels.ravel(), minlength=256)[1 : classes + 1] > 0)
 
 
 def reduced(image: np.ndarray, labels: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:

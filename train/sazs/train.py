@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data.errors import SettingError
 from data.sazs.folds import Fold, readable_items
 from data.sazs.options import Recipe, RecipeOptions, Running
 from eval.sazs.fusion import method
@@ -25,12 +26,14 @@ from eval.sazs.segmenter import SazsSegmenter
 from models.checkpoints import load_weights
 from models.sazs import networks as sazs
 from models.sazs.inverseform import load_regressor
+from models.sazs.stored import StageStore, open_store
 from train.checkpoint import BEST
 from train.distributed import World
 from train.engine import Evaluate, Loss, Settings, Training
 from train.sampling import BatchSampler
-from train.sazs.losses import JointLoss
-from train.sazs.samples import SazsSamples, batches
+from train.sazs.features import keys_of
+from train.sazs.losses import JointLoss, absent_loss
+from train.sazs.samples import SazsSamples, StoredSamples, batches
 from train.schedule import poly, step_decay
 from train.unread import Quarantine
 
@@ -39,6 +42,19 @@ log = logging.getLogger(__name__)
 MEMORY_ADVICE = (
     "a smaller --batch_size with --accumulate, a smaller --crop-size, or --autocast bf16"
 )
+
+
+LITE = {
+    "epochs": 5,
+    "lr": 0.003,
+    "batch_size": 12,
+    "optimizer": "adamw",
+    "weight_decay": 0.01,
+    "crop": 320,
+    "overlap": 1.0,
+    "drop_rate": 0.1,
+}
+"""Our settings for the networks on EfficientNet-Lite2, which suit a few hundred images."""
 
 
 def train(
@@ -74,9 +90,11 @@ def train(
     """
     running = running or Running()
     torch.manual_seed(recipe.seed)
-    model = start(recipe, fresh=resume is not None)
-    samples = _samples(recipe, fold)
-    sampler = BatchSampler(len(samples), recipe.batch_size, seed=recipe.seed, size=world.size)
+    share = _share(recipe, world)
+    model = start(recipe, fresh=resume is not None).to(world.device)
+    store = open_store(model, running.features or out / "features", side=input_side)
+    samples = _samples(recipe, fold, store, world)
+    sampler = BatchSampler(len(samples), share, seed=recipe.seed, size=world.size)
     steps_per_epoch = max(1, sampler.batches_per_epoch // recipe.accumulate)
     steps = recipe.epochs * steps_per_epoch
     log.info(
@@ -88,9 +106,16 @@ def train(
         schedule=poly(steps, hold=steps_per_epoch)
         if recipe.lr_mode == "poly"
         else step_decay(recipe.step * steps_per_epoch),
-        loss=_loss(recipe, texts.to(world.device), world),
+        loss=_loss(recipe, fold.seen, texts.to(world.device), world),
         settings=_settings(
-            recipe, running, fold, out, steps, steps_per_epoch, world, names=names, texts=texts
+            recipe,
+            running,
+            fold,
+            out,
+            steps,
+            steps_per_epoch,
+            world,
+            about={"names": list(names), "texts": texts.tolist(), "input_side": input_side or 0},
         ),
         world=world,
     )
@@ -102,25 +127,40 @@ def train(
         quarantine.note([(p.image, p.reason) for p in fold.problems if p.role == "trn"])
 
     def stream(first: int) -> Iterator[dict[str, Any]]:
-        found = batches(samples, recipe.batch_size, world, workers=running.workers, start=first)
+        found = batches(samples, share, world, workers=running.workers, start=first)
         return quarantine.sift(found)
 
-    training.run(stream, _evaluator(recipe, running, input_side, fold, texts, world, quarantine))
+    training.run(
+        stream, _evaluator(recipe, running, input_side, fold, texts, world, quarantine, store)
+    )
     quarantine.log_count(world)
     return training.eval_model.eval()
 
 
-def _samples(recipe: Recipe, fold: Fold) -> SazsSamples:
+def _share(recipe: Recipe, world: World) -> int:
+    """Samples per process of a batch."""
+    share = world.share(recipe.batch_size)
+    if share < 2 and recipe.arch.startswith("drn") and world.device.type != "cuda":
+        raise SettingError(
+            f"--batch_size {recipe.batch_size}: the batch norm of DRN needs at least 2 samples per "
+            f"process in training; there are {world.size} processes"
+        )
+    return share
+
+
+def _samples(recipe: Recipe, fold: Fold, store: StageStore | None, world: World) -> SazsSamples:
+    settings: dict[str, Any] = {
+        "seed": recipe.seed,
+        "crop": recipe.crop,
+        "mode": recipe.mode,
+        "balanced": fold.benchmark.name == "coco",
+        "classes": fold.benchmark.classes,
+    }
+    if store is not None:
+        keys = keys_of([*fold.train, *fold.validation], store, world)
+        return StoredSamples(fold.train, store.folder, keys, **settings)
     return SazsSamples(
-        fold.train,
-        seed=recipe.seed,
-        crop=recipe.crop,
-        scale=recipe.scale,
-        rotate=recipe.rotate,
-        reduce=recipe.reduce,
-        mode=recipe.mode,
-        balanced=fold.benchmark.name == "coco",
-        classes=fold.benchmark.classes,
+        fold.train, scale=recipe.scale, rotate=recipe.rotate, reduce=recipe.reduce, **settings
     )
 
 
@@ -134,6 +174,8 @@ def complete(options: RecipeOptions, benchmark: str, mode: str) -> Recipe:
 
 def published_defaults(arch: str, benchmark: str) -> dict[str, Any]:
     """Settings of the published instructions that depend on network and benchmark."""
+    if arch.startswith("lite2"):
+        return {**LITE, "backbone_rate": 1.0 if arch == "lite2_frozen" else 0.1}
     if arch.startswith("drn"):
         epochs, drop_rate = (40, 0.95) if benchmark == "pascal" else (10, 0.9)
         return {"lr": 0.001, "epochs": epochs, "drop_rate": drop_rate}
@@ -158,14 +200,25 @@ def start(recipe: Recipe, *, fresh: bool = False) -> nn.Module:
 
 
 def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    parameters = [p for p in model.parameters() if p.requires_grad]
     lr, decay = recipe.lr, recipe.weight_decay
+    groups: Any = [p for p in model.parameters() if p.requires_grad]
+    if recipe.backbone_rate != 1:
+        stages = getattr(model, "stages", None)
+        if stages is None:
+            raise SettingError(
+                f"--backbone-rate {recipe.backbone_rate}: expected 1 for {recipe.arch}, whose "
+                "backbone has no rate of its own"
+            )
+        backbone = list(stages.parameters())
+        known = {id(p) for p in backbone}
+        head = [p for p in groups if id(p) not in known]
+        groups = [{"params": head}, {"params": backbone, "lr": lr * recipe.backbone_rate}]
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr, weight_decay=decay)
-    return torch.optim.SGD(parameters, lr, momentum=recipe.momentum, weight_decay=decay)
+        return torch.optim.AdamW(groups, lr, weight_decay=decay)
+    return torch.optim.SGD(groups, lr, momentum=recipe.momentum, weight_decay=decay)
 
 
-def _loss(recipe: Recipe, texts: Tensor, world: World) -> Loss:
+def _loss(recipe: Recipe, seen: list[int], texts: Tensor, world: World) -> Loss:
     regressor = None
     if recipe.shape_loss != "none" and recipe.regressor:
         regressor = load_regressor(recipe.regressor).to(world.device)
@@ -173,11 +226,22 @@ def _loss(recipe: Recipe, texts: Tensor, world: World) -> Loss:
         mode=recipe.mode, shape=recipe.shape_loss, regressor=regressor, overlap=recipe.overlap
     )
 
-    def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        edge_logits, features = model(sazs.normalised(batch["image"]))
+    def loss(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        stages = batch.get("stages")
+        inputs = sazs.normalised(batch["image"]) if stages is None else stages
+        edge_logits, features = model(inputs)
         asked = torch.stack([torch.zeros_like(batch["class_id"]), batch["class_id"] + 1], dim=1)
         log_prob = sazs.log_probabilities(features, texts[asked])
-        return joint(log_prob, edge_logits, batch["target"], batch["edges"])
+        # As with the published data-parallel wrapper, the loss is that of the whole batch.
+        parts = (log_prob, edge_logits.float(), batch["target"], batch["edges"])
+        terms = joint(*map(world.whole, parts))
+        if recipe.absent:
+            scores = sazs.class_scores(features, texts[[0, *(c + 1 for c in seen)]]).float()
+            margins = scores[:, 1:] - scores[:, :1]
+            own = absent_loss(margins, batch["shown"][:, seen], batch["target"])
+            terms["absent"] = world.whole(own).mean()
+            terms["total"] = terms["total"] + recipe.absent * terms["absent"]
+        return terms
 
     return loss
 
@@ -191,13 +255,13 @@ def _settings(
     steps_per_epoch: int,
     world: World,
     *,
-    names: Sequence[str],
-    texts: Tensor,
+    about: Mapping[str, Any],
 ) -> Settings:
     identity = {
         **recipe.model_dump(),
         "benchmark": fold.benchmark.name,
         "fold": fold.number,
+        "held_out": list(fold.unseen),
         "samples": len(fold.train),
         "processes": world.size,
     }
@@ -214,7 +278,7 @@ def _settings(
         evaluate_every=steps_per_epoch,
         select="validation_miou",
         identity=identity,
-        recipe={**identity, "names": list(names), "texts": texts.tolist()},
+        recipe={**identity, **about},
         memory_advice=MEMORY_ADVICE,
     )
 
@@ -227,6 +291,7 @@ def _evaluator(
     texts: Tensor,
     world: World,
     quarantine: Quarantine,
+    store: StageStore | None,
 ) -> Evaluate | None:
     """Score after an epoch: seen classes on images kept for it; as published, the test classes.
 
@@ -247,7 +312,7 @@ def _evaluator(
     def evaluate(model: nn.Module) -> dict[str, float]:
         counts = count_answers(
             items,
-            SazsSegmenter(model, side=input_side, autocast=running.autocast),
+            SazsSegmenter(model, side=input_side, autocast=running.autocast, store=store),
             texts,
             reference=reference,
             fusion=method("agreement"),

@@ -1,12 +1,13 @@
-"""SAZS on frozen features of EfficientNet-Lite2, whose weights come in a Python package.
+"""SAZS on EfficientNet-Lite2, whose ImageNet weights come in a Python package.
 
-The backbone runs at stride 16 throughout: the last stages are dilated instead of strided. It is no
-part of the checkpoint, which holds the head alone and names the backbone by the SHA-256 of its
-weights. Its features can be computed once per image (`FrozenStages`) and the head trained on them.
+The backbone runs at stride 16 throughout: the last stages are dilated instead of strided. Frozen,
+it is no part of the checkpoint, which holds the head alone, and its outputs can be computed once
+per image (`models.sazs.stored`). Trained, it starts from the package and lies in the checkpoint.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data import weight_files
 from data.sazs.transforms import MEAN, STD
 from eigen.extractors import weights
 from eigen.extractors.cnn import stage_outputs
+from eigen.extractors.layouts import to_timm
 from eigen.extractors.zoo import CONVOLUTIONAL
 from models.sazs.drn import FEATURES
 
@@ -29,31 +32,53 @@ _WIDTH = 192
 _DILATIONS = (1, 2, 4)
 
 
-class FrozenStages(nn.Module):
-    """Normalised images (B, 3, H, W) -> the outputs of `STAGES`, without gradient.
+class LiteStages(nn.Module):
+    """Normalised images (B, 3, H, W) -> the outputs of `STAGES`.
+
+    Batch norm always keeps its published statistics: a batch of crops has too few images for its
+    own.
+
+    Parameters
+    ----------
+    frozen : bool
+        Fill the network from the package, and compute no gradient.
 
     Raises
     ------
     WeightsError
-        The package with the weights is not installed, or holds another file.
+        `frozen`, and the package with the weights is not installed, or holds another file.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, frozen: bool) -> None:
         super().__init__()
         published = CONVOLUTIONAL[BACKBONE]
+        self.frozen, self.sha256 = frozen, ""
         self.network = timm.create_model(published.timm, num_classes=0, output_stride=STRIDE)
-        self.sha256 = weights.load(self.network, None, name=BACKBONE, backbone=published)
-        self.network.requires_grad_(False).eval()
+        # What comes after the last stage that is read.
+        self.network.conv_head = self.network.bn2 = nn.Identity()
+        if frozen:
+            checkpoint = weight_files.read(weights.packaged(BACKBONE, published))
+            self.load(checkpoint.tensors)
+            self.sha256 = checkpoint.sha256
+            self.network.requires_grad_(False)
+        self.network.eval()
         mean, std = torch.tensor(published.mean), torch.tensor(published.std)
         # From SAZS' normalisation of pixels to that of the backbone.
         self.scale = (torch.tensor(STD) / std).view(1, 3, 1, 1)
         self.shift = ((torch.tensor(MEAN) - mean) / std).view(1, 3, 1, 1)
 
-    def train(self, mode: bool = True) -> FrozenStages:
-        """Stay in evaluation mode: batch norm keeps its published statistics."""
+    def train(self, mode: bool = True) -> LiteStages:
+        """Stay in evaluation mode: see above."""
         return super().train(False)
 
-    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Fill the network from a file of an ImageNet classifier, in its own layout or timm's."""
+        state = to_timm(tensors, self.network.state_dict())
+        unread = ("conv_head.", "bn2.", "classifier.")
+        self.network.load_state_dict(
+            {key: value for key, value in state.items() if not key.startswith(unread)}
+        )
+
     def forward(self, images: Tensor) -> list[Tensor]:
         pixels = images * self.scale.to(images) + self.shift.to(images)
         # Whole cells at every stage, whatever the size of the image.
@@ -61,10 +86,11 @@ class FrozenStages(nn.Module):
         pixels = F.interpolate(
             pixels, size=size, mode="bilinear", align_corners=False, antialias=True
         )
-        return stage_outputs(self.network, list(STAGES), pixels)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            return stage_outputs(self.network, list(STAGES), pixels)
 
 
-class FrozenHead(nn.Module):
+class LiteHead(nn.Module):
     """Outputs of `STAGES` -> edge logits (B, 1, h, w) and features (B, 512, h, w) at stride 8.
 
     Parameters
@@ -91,28 +117,15 @@ class FrozenHead(nn.Module):
         self.edges = nn.Conv2d(_WIDTH, 1, 1)
         self.embed = nn.Conv2d(_WIDTH, FEATURES, 1)
 
-    def hidden(self, stages: list[Tensor]) -> Tensor:
-        """What both outputs are computed from, (B, 192, h, w)."""
+    def forward(self, stages: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         fine, *coarse = [norm(stage) for norm, stage in zip(self.norms, stages, strict=True)]
         x = self.entry(torch.cat(coarse, dim=1))
         for block in self.blocks:
             x = F.relu(x + block(x))
         fine = self.fine(fine)
         x = F.interpolate(x, size=fine.shape[-2:], mode="bilinear", align_corners=False)
-        return self.mix(x + fine)
-
-    def scores(self, hidden: Tensor, texts: Tensor) -> Tensor:
-        """Inner products of the features with texts (N, 512), (B, N, h, w).
-
-        The last convolution is applied to the texts instead of every pixel.
-        """
-        weight = texts @ self.embed.weight[:, :, 0, 0]
-        bias: Any = self.embed.bias
-        return F.conv2d(hidden, weight[:, :, None, None], texts @ bias)
-
-    def forward(self, stages: list[Tensor]) -> tuple[Tensor, Tensor]:
-        hidden = self.hidden(stages)
-        return self.edges(hidden), self.embed(hidden)
+        x = self.mix(x + fine)
+        return self.edges(x), self.embed(x)
 
 
 def _block(dilation: int) -> nn.Sequential:
@@ -127,29 +140,35 @@ def _block(dilation: int) -> nn.Sequential:
     )
 
 
-class FrozenSegmenter(nn.Module):
-    """SAZS network: `FrozenHead` on `FrozenStages`; its state is the head's alone.
+class LiteSegmenter(nn.Module):
+    """SAZS network: `LiteHead` on `LiteStages`; frozen, its state is the head's alone.
 
     Parameters
     ----------
-    drop_rate : as in `FrozenHead`
+    drop_rate : as in `LiteHead`
+    frozen : as in `LiteStages`
     """
 
-    def __init__(self, *, drop_rate: float = 0.1) -> None:
+    def __init__(self, *, drop_rate: float = 0.1, frozen: bool = True) -> None:
         super().__init__()
-        self.stages = FrozenStages()
-        self.head = FrozenHead(drop_rate=drop_rate)
-        self._register_state_dict_hook(_without_stages)
-        self.stages._register_load_state_dict_pre_hook(self._with_stages)
+        self.stages = LiteStages(frozen=frozen)
+        self.head = LiteHead(drop_rate=drop_rate)
+        if frozen:
+            self._register_state_dict_hook(_without_stages)
+            self.stages._register_load_state_dict_pre_hook(self._with_stages)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Edge logits (B, 1, h, w) and features (B, 512, h, w), at stride 8.
 
         Parameters
         ----------
-        images : Tensor, (B, 3, H, W), normalised
+        inputs : Tensor, (B, 3, H, W), normalised images; or what `stages` makes of them
         """
-        return self.head(self.stages(images))
+        return self.head(self.stages(inputs) if isinstance(inputs, Tensor) else inputs)
+
+    def load_backbone(self, weights: Mapping[str, Tensor]) -> None:
+        """Fill the backbone from an image classifier."""
+        self.stages.load(weights)
 
     def is_unused(self, key: str) -> bool:
         """Is `key` an entry that has no effect on the output?"""
