@@ -7,6 +7,7 @@ So a request must name a loopback address as its host (a name of somebody else's
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import tempfile
@@ -92,11 +93,18 @@ def own_folder() -> Iterator[Path]:
 
 
 class Uploads:
-    """The last upload of each browser tab; the one before is removed from the disk."""
+    """The last upload of each browser tab, and the answer to it; those before are removed.
+
+    Attributes
+    ----------
+    folder : path
+        Where all of them are.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._last: dict[str, Path] = {}
+        self._answers: dict[str, Path] = {}
 
     def replaced(self, tab: str, path: str | None) -> None:
         """Note the upload that a tab's request is about."""
@@ -104,9 +112,18 @@ class Uploads:
         last = self._last.pop(tab, None)
         if last is not None and last != new and last not in self._last.values():
             last.unlink(missing_ok=True)
-        if new is not None and new.is_relative_to(self._folder):
+        if new is not None and new.is_relative_to(self.folder):
             self._last[tab] = new
+
+    def answers(self, tab: str) -> Path:
+        """An empty folder for the files of the answer to a tab."""
+        if tab in self._answers:
+            shutil.rmtree(self._answers[tab], ignore_errors=True)
+        self._answers[tab] = Path(tempfile.mkdtemp(prefix="answer-", dir=self.folder))
+        return self._answers[tab]
 
     def closed(self, tab: str) -> None:
         """A tab was closed."""
         self.replaced(tab, None)
+        if tab in self._answers:
+            shutil.rmtree(self._answers.pop(tab), ignore_errors=True)

@@ -15,6 +15,7 @@ import importlib.util
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.errors import EigenshapeError, SettingError
+from demo.examples import Example, examples, write_downloads
 from demo.guard import MOST_BYTES, Guard, Uploads, own_folder
 from demo.options import HELP, DemoCommand, Options, model_options, open_words
 from eval.class_names import split
@@ -61,12 +63,14 @@ class Answer:
     overlay : (H, W, 3) uint8 or None
     legend : HTML, the classes present
     vectors : (H, W, 3) uint8 image of each eigenvector, with its caption
+    files : paths of what can be downloaded
     status : one line of HTML
     """
 
     overlay: np.ndarray | None = None
     legend: str = ""
     vectors: tuple[tuple[np.ndarray, str], ...] = ()
+    files: tuple[str, ...] = ()
     status: str = ""
 
 
@@ -77,15 +81,16 @@ class Page:
     model: Model
     extractor: Extractor
 
-    def answer(self, path: str | None, words: str) -> Answer:
-        """Segment the photo at `path` in these words."""
+    def answer(self, path: str | None, words: str, folder: Path) -> Answer:
+        """Segment the photo at `path` in these words; files to download are written to `folder`."""
         try:
             if not path:
-                raise SettingError("No photo yet: drop one, or choose a file.")
+                raise SettingError("No photo yet: drop one, choose a file, or try an example.")
             vocabulary = self._vocabulary(words)
             image, note = _read(path)
             named = self.model.predictor(vocabulary)(image)
             vectors, failure = self._eigenvectors(image)
+            files = write_downloads(folder, Path(path).stem, image, named, vocabulary)
         except Exception as error:
             if not isinstance(error, EigenshapeError | OSError):
                 log.exception("%s", path)
@@ -97,6 +102,7 @@ class Page:
             overlay(image, named, vocabulary),
             _legend(named, vocabulary),
             vectors,
+            tuple(files),
             _line(" ".join(filter(None, (_outcome(named), note, failure)))),
         )
 
@@ -107,6 +113,14 @@ class Page:
         if len(names) > MOST_WORDS:
             raise SettingError(f"{len(names)} words: at most {MOST_WORDS} at a time.")
         return self.model.vocabulary(names)
+
+    def knows(self, words: Sequence[str]) -> bool:
+        """Whether the network can look for these words."""
+        try:
+            self.model.predictor(self.model.vocabulary(words))
+        except EigenshapeError:
+            return False
+        return True
 
     def _eigenvectors(self, image: np.ndarray) -> tuple[tuple[tuple[np.ndarray, str], ...], str]:
         """Images with captions, or why there are none."""
@@ -164,12 +178,13 @@ def _read(path: str) -> tuple[np.ndarray, str]:
 
 def _legend(named: Named, vocabulary: Vocabulary) -> str:
     """Colour, name, share of the photo and score of each class, the largest first."""
-    from eval.figures import label_colour
+    from eval.predict import class_colour
 
     shares = {c: float((named.labels == c).mean()) for c in named.scores}
+    colours = {c: class_colour(c, len(vocabulary)) for c in shares}
     rows = [
         "<tr>"
-        f'<td><span class="chip" style="background:rgb{label_colour(c + 1)}"></span></td>'
+        f'<td><span class="chip" style="background:rgb{colours[c]}"></span></td>'
         f"<td>{html.escape(vocabulary.names[c])}</td><td>{100 * shares[c]:.1f} %</td>"
         f"<td>{named.scores[c]:.3f}</td></tr>"
         for c in sorted(shares, key=lambda c: -shares[c])
@@ -182,7 +197,13 @@ def _legend(named: Named, vocabulary: Vocabulary) -> str:
 
 _CSS = """
 .legend { border-collapse: collapse; }
-.legend td, .legend th { padding: 2px 10px; text-align: left; }
+.legend td, .legend th {
+  padding: 2px 10px; text-align: left; border: 1px solid var(--border-color-primary) !important;
+}
+.status { font-weight: 600; }
+#examples { flex-wrap: wrap; gap: 8px; }
+#examples button { min-width: 0; flex: 0 1 auto; padding: 4px 10px 4px 4px; }
+#examples button img { width: 56px; height: 44px; object-fit: cover; border-radius: 4px; }
 .chip { display: inline-block; width: 1em; height: 1em; border-radius: 3px; vertical-align: -2px; }
 #vectors, #vectors .grid-wrap { height: auto; min-height: 0; max-height: none; }
 @media (max-width: 640px) {
@@ -195,12 +216,16 @@ def build(page: Page, title: str, uploads: Uploads) -> gradio.Blocks:
     """The controls of the page, tied to `page`."""
     import gradio as gr
 
-    examples = ", ".join(page.model.words.names[:3])
+    placeholder = ", ".join(page.model.words.names[:3])
 
     def answer(path: str | None, words: str, request: gr.Request) -> tuple[Any, ...]:
-        uploads.replaced(str(request.session_hash), path)
-        shown = page.answer(path, words)
-        return shown.overlay, shown.legend, list(shown.vectors), shown.status
+        tab = str(request.session_hash)
+        uploads.replaced(tab, path)
+        shown = page.answer(path, words, uploads.answers(tab))
+        return (
+            shown.status, shown.overlay, shown.legend, list(shown.files) or None,
+            list(shown.vectors),
+        )  # fmt: skip
 
     def closed(request: gr.Request) -> None:
         uploads.closed(str(request.session_hash))
@@ -221,22 +246,52 @@ def build(page: Page, title: str, uploads: Uploads) -> gradio.Blocks:
                 # Gradio's reader knows fewer formats, and says less about bad files.
                 photo.preprocess = _path  # type: ignore[method-assign, assignment]
                 words = gr.Textbox(
-                    label="Words, separated by commas", placeholder=f"for example: {examples}"
+                    label="Words, separated by commas", placeholder=f"for example: {placeholder}"
                 )
                 button = gr.Button("Name them", variant="primary")
-                status = gr.HTML()
+                status = gr.HTML(label="Status", elem_id="status")
+                _example_buttons(page, uploads, photo, words)
             with gr.Column():
                 overlay = gr.Image(label="Named", format="png", interactive=False, buttons=_BUTTONS)
-                legend = gr.HTML()
+                legend = gr.HTML(label="Classes")
+                files = gr.File(
+                    label="Downloads: overlay, label map, scores, masks in COCO's format",
+                    file_count="multiple",
+                    interactive=False,
+                    elem_id="downloads",
+                )
         gr.Markdown("Eigenvectors of the photo, blue below 0 and red above, and eigenvalues")
         vectors = gr.Gallery(
-            elem_id="vectors", show_label=False, format="png", columns=EIGENVECTORS,
-            object_fit="contain", height="auto", interactive=False, buttons=_BUTTONS,
+            label="Eigenvectors", elem_id="vectors", show_label=False, format="png",
+            columns=EIGENVECTORS, object_fit="contain", height="auto", interactive=False,
+            buttons=_BUTTONS,
         )  # fmt: skip
-        results = [overlay, legend, vectors, status]
+        results = [status, overlay, legend, files, vectors]
         blocks.unload(closed)
-        gr.on([button.click, words.submit], answer, [photo, words], results)
+        gr.on([button.click, words.submit], answer, [photo, words], results, api_name="segment")
     return blocks
+
+
+def _example_buttons(page: Page, uploads: Uploads, photo: Any, words: Any) -> None:
+    """A button per example, which fills in the photo and, if the network knows them, its words."""
+    import gradio as gr
+
+    offered = examples()
+    if not offered:
+        return
+    gr.Markdown("Or try one of these:")
+    with gr.Row(elem_id="examples"):
+        for example in offered:
+            known = page.knows(example.words)
+
+            def choose(example: Example = example, known: bool = known) -> tuple[str, Any]:
+                copy = example.copied(uploads.folder)
+                return str(copy), example.text if known else gr.skip()
+
+            label = example.text if known else example.path.stem
+            icon: Any = example.thumbnail()
+            button = gr.Button(label, icon=icon, size="sm")
+            button.click(choose, None, [photo, words], api_name=False)
 
 
 def _path(upload: Any) -> str | None:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.coco_results import encode, write_results
 from data.errors import SettingError
 from data.files import write_plain_json
 from data.pictures import IGNORE as _NARROW_IGNORE
@@ -21,7 +22,7 @@ from data.pictures import write_png
 from data.text.vocabulary import Vocabulary
 from data.zegformer.transforms import test_image
 from eigen.pairs import Eigenpairs
-from eval.figures import label_overlay
+from eval.figures import OUTLINES, RGB, label_colour, label_overlay
 
 if TYPE_CHECKING:
     from eval.sazs.segmenter import SazsSegmenter
@@ -118,12 +119,21 @@ def _named(labels: Tensor, best: Tensor, threshold: float) -> Named:
     return Named(named, {c: float(scores[named == c].mean()) for c in classes})
 
 
+def class_colour(label: int, classes: int) -> RGB:
+    """Colour of a class id, the same in every image of a vocabulary of `classes` names.
+
+    A few names get colours that colour-blind readers can distinguish; more, those of PASCAL VOC.
+    """
+    # Id 0 of VOC's colours is black.
+    return OUTLINES[label] if classes <= len(OUTLINES) else label_colour(label + 1)
+
+
 def overlay(image: np.ndarray, named: Named, vocabulary: Vocabulary) -> np.ndarray:
     """The image with its classes coloured and named, (H, W, 3) uint8."""
-    # Id 0 would be black: colours start at 1, and are the same in every image.
-    names = {c + 1: vocabulary.synonyms(c)[0] for c in named.scores}
-    shifted = np.where(named.labels == IGNORE, 0, named.labels.astype(np.int64) + 1)
-    return label_overlay(image, shifted, names, background=0, ignore=IGNORE)
+    names = {c: vocabulary.synonyms(c)[0] for c in named.scores}
+    colours = [class_colour(c, len(vocabulary)) for c in range(len(vocabulary))]
+    labels = named.labels.astype(np.int64)
+    return label_overlay(image, labels, names, ignore=IGNORE, colours=colours)
 
 
 def write(folder: Path, stem: str, image: np.ndarray, named: Named, vocabulary: Vocabulary) -> None:
@@ -145,6 +155,30 @@ def write(folder: Path, stem: str, image: np.ndarray, named: Named, vocabulary: 
         ],
     }
     write_plain_json(folder / f"{stem}.json", content)
+
+
+def write_coco(path: Path, file_name: str, named: Named, vocabulary: Vocabulary) -> None:
+    """Write a mask per class present, in COCO's results format, for image 1, `file_name`.
+
+    `category_id` is the class id plus one, `category` its name.
+    """
+    entries = []
+    for c, score in named.scores.items():
+        mask = named.labels == c
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        left, top = int(columns[0]), int(rows[0])
+        entries.append(
+            {
+                "image_id": 1,
+                "file_name": file_name,
+                "category_id": c + 1,
+                "category": vocabulary.names[c],
+                "bbox": [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1],
+                "segmentation": encode(mask),
+                "score": score,
+            }
+        )
+    write_results(path, entries)
 
 
 def _narrow(labels: np.ndarray) -> np.ndarray:

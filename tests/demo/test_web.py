@@ -64,21 +64,48 @@ def page():
     )
 
 
-def test_a_photo_and_words_become_masks_legend_and_eigenvectors(page, photo):
-    shown = page.answer(str(photo), "cat, <b>, cat,")
+def test_a_photo_and_words_become_masks_legend_and_eigenvectors(page, photo, tmp_path):
+    shown = page.answer(str(photo), "cat, <b>, cat,", tmp_path)
     assert shown.overlay.shape == (96, 128, 3)
     assert "50.0 %" in shown.legend and "cat" in shown.legend
     assert len(shown.vectors) == 5 and shown.vectors[0][0].shape == (96, 128, 3)
     assert "Done." in shown.status and "Every pixel" not in shown.status
 
 
-def test_names_are_text_and_not_html(page, photo):
-    assert "&lt;b&gt;" in page.answer(str(photo), "<b>").legend
+def test_an_answer_can_be_downloaded(page, photo, tmp_path):
+    from pycocotools import mask as rle
+
+    shown = page.answer(str(photo), "cat", tmp_path / "new")
+    names = [Path(path).name for path in shown.files]
+    assert names == ["photo.png", "photo_labels.png", "photo.json", "photo_coco.json"]
+    overlay, labels, scores, coco = map(Path, shown.files)
+    assert np.array_equal(np.asarray(Image.open(overlay)), shown.overlay)
+    (entry,) = json.loads(coco.read_text())
+    assert np.array_equal(
+        rle.decode(entry["segmentation"]) > 0, np.asarray(Image.open(labels)) == 0
+    )
+    assert (entry["category"], entry["bbox"]) == ("cat", [0, 0, 64, 96])
+    assert json.loads(scores.read_text())["classes"][0]["share"] == 0.5
+    (tmp_path / "none").mkdir()
+    shown = page.answer(str(photo), "nothing", tmp_path / "none")
+    assert json.loads(Path(shown.files[-1]).read_text()) == []
+
+
+def test_examples_are_photos_with_words_of_the_packaged_network():
+    from eval.sazs.words import PACKAGED
+
+    offered = web.examples()
+    known = weight_files.read(PACKAGED).recipe["words"]
+    assert len(offered) >= 6 and all(set(example.words) <= set(known) for example in offered)
+
+
+def test_names_are_text_and_not_html(page, photo, tmp_path):
+    assert "&lt;b&gt;" in page.answer(str(photo), "<b>", tmp_path).legend
 
 
 def test_large_photos_are_reduced(page, tmp_path):
     Image.new("RGB", (3000, 150)).save(tmp_path / "wide.png")
-    shown = page.answer(str(tmp_path / "wide.png"), "cat")
+    shown = page.answer(str(tmp_path / "wide.png"), "cat", tmp_path)
     assert shown.overlay.shape == (80, 1600, 3) and "1600 x 80" in shown.status
 
 
@@ -95,17 +122,17 @@ def test_bad_input_is_one_line_and_nothing_else(page, photo, tmp_path, case):
     name, words, message = BAD[case]
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     path = {"photo": str(photo), "bad.jpg": str(tmp_path / "bad.jpg")}.get(name)
-    shown = page.answer(path, words)
+    shown = page.answer(path, words, tmp_path)
     assert message in shown.status and "\n" not in shown.status
     assert str(tmp_path) not in shown.status
     assert shown == web.Answer(status=shown.status)
 
 
 def test_missing_masks_and_eigenvectors_are_reported(page, photo, tmp_path):
-    shown = page.answer(str(photo), "nothing")
+    shown = page.answer(str(photo), "nothing", tmp_path)
     assert "No mask was accepted" in shown.status and not shown.legend and shown.vectors
     Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
-    shown = page.answer(str(tmp_path / "tiny.png"), "cat")
+    shown = page.answer(str(tmp_path / "tiny.png"), "cat", tmp_path)
     assert "No eigenvectors" in shown.status and shown.overlay is not None
 
 
@@ -261,6 +288,16 @@ def test_the_upload_before_is_removed(tmp_path):
     assert not second.exists() and foreign.exists()
 
 
+def test_the_answer_before_is_removed(tmp_path):
+    uploads = guard.Uploads(tmp_path)
+    first, other = uploads.answers("a"), uploads.answers("b")
+    (first / "x.png").touch()
+    second = uploads.answers("a")
+    assert not first.exists() and second.is_dir() and other.is_dir()
+    uploads.closed("a")
+    assert list(tmp_path.iterdir()) == [other]
+
+
 CLICK = "[...document.querySelectorAll('button')].find((b) => b.textContent.trim() == {})?.click()"
 TYPE = """(() => {{
   const box = document.querySelector('textarea');
@@ -309,6 +346,22 @@ def test_the_page_in_a_browser(address, browser, photo, tmp_path, width):
     ask(browser, "cat, Sofa", "Done.")
     browser.wait("document.querySelectorAll('#vectors img').length == 5")
     assert browser.wait("document.querySelectorAll('.legend td').length") in (4, 8)
+    files = browser.wait("[...document.querySelectorAll('#downloads a')].map((a) => a.download)")
+    assert {"photo.png", "photo_labels.png", "photo.json", "photo_coco.json"} <= set(files)
+    # An example, by the keyboard alone; this network knows the words of one of them.
+    names = "[...document.querySelectorAll('#examples button')].map((b) => b.textContent.trim())"
+    assert browser.value(names)[:3] == ["astronaut", "camera", "cat"]
+    browser.value("document.querySelectorAll('#examples button')[2].focus()")
+    for kind in ("keyDown", "keyUp"):
+        browser.call(
+            "Input.dispatchKeyEvent",
+            type=kind, key="Enter", code="Enter", text="\r", windowsVirtualKeyCode=13,
+        )  # fmt: skip
+    shown = "[...document.querySelectorAll('img')].some((i) => i.src.includes('chelsea'))"
+    browser.wait(f"{shown} && document.querySelector('textarea').value == 'cat'")
+    downloads = "[...document.querySelectorAll('#downloads a')].map((a) => a.download)"
+    click = CLICK.format('"Name them"')
+    until(lambda: [browser.value(click), "chelsea_labels.png" in browser.value(downloads)][1])
     assert browser.value("document.documentElement.scrollWidth") <= width
     hosts = {urlsplit(url).hostname for url in browser.requests if url.startswith(("http", "ws"))}
     assert hosts == {"127.0.0.1"}
