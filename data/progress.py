@@ -1,13 +1,20 @@
-"""Rate and remaining time of long work, as log lines that suit a terminal and a log file."""
+"""Rate and remaining time of long work: a bar on a terminal, a line every half minute in a log."""
 
 from __future__ import annotations
 
-import logging
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from tqdm import tqdm
+
 Item = TypeVar("Item")
+
+EVERY = 30.0
+"""Seconds between the lines in a log."""
+SHORT = 5.0
+"""Seconds of work that needs no line at its end."""
 
 
 class Pace:
@@ -22,10 +29,14 @@ class Pace:
     def __init__(self, total: int) -> None:
         self.total, self.done, self._start = total, 0, time.monotonic()
 
+    @property
+    def seconds(self) -> float:
+        """Since the work began."""
+        return time.monotonic() - self._start
+
     def text(self, *, unit: str, per_step: float = 1.0) -> str:
         """Such as "12.3 images/s, 4 min left"; each unit of work counts as `per_step` of `unit`."""
-        seconds = max(time.monotonic() - self._start, 1e-9)
-        rate = self.done / seconds
+        rate = self.done / max(self.seconds, 1e-9)
         left = (self.total - self.done) / rate if rate else float("inf")
         return f"{rate * per_step:.3g} {unit}/s, {duration(left)} left"
 
@@ -37,14 +48,37 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def logged(
-    items: Iterable[Item], total: int, what: str, log: logging.Logger, *, every: float = 10.0
+def progress(
+    items: Iterable[Item], total: int, what: str, *, unit: str = "image", each: int = 1
 ) -> Iterator[Item]:
-    """Pass items through, and log every so many seconds how many of `total` are done."""
-    pace, last = Pace(total), time.monotonic()
+    """Pass items through, and show on standard error how many of `total` units are done.
+
+    A terminal gets a bar. A log gets a line every `EVERY` seconds with rate and time left, and one
+    at the end of work that took more than `SHORT` seconds.
+
+    Parameters
+    ----------
+    each : int
+        Units per item; the last item may hold fewer.
+    """
+    if sys.stderr.isatty():
+        with tqdm(total=total, desc=what, unit=unit, mininterval=0.2) as bar:
+            for item in items:
+                yield item
+                bar.update(min(each, total - bar.n))
+        return
+    pace, last = Pace(total), 0.0
     for item in items:
         yield item
-        pace.done += 1
-        if time.monotonic() - last >= every:
-            last = time.monotonic()
-            log.info("%s: %d of %d, %s", what, pace.done, total, pace.text(unit="images"))
+        pace.done = min(pace.done + each, total)
+        if pace.seconds - last >= EVERY and pace.done < total:
+            last = pace.seconds
+            _line(f"{what}: {pace.done} of {total} {unit}s, {pace.text(unit=f'{unit}s')}")
+    if pace.seconds > SHORT:
+        rate = pace.done / pace.seconds
+        _line(f"{what}: {pace.done} {unit}s in {duration(pace.seconds)}, {rate:.3g} {unit}s/s")
+
+
+def _line(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

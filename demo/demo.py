@@ -23,6 +23,7 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.errors import SettingError
+from data.progress import Pace
 from demo.options import HELP, DemoCommand, Options, model_options, open_words
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def run_photos(
     from data.pictures import ImageError, read_image
     from eval.predict import write
 
-    failed = 0
+    failed, pace = 0, Pace(len(files))
     for file, overlay in zip(files, overlays, strict=True):
         try:
             image = read_image(file)
@@ -126,9 +127,15 @@ def run_photos(
         prediction = predict(image)
         write(overlay.parent, overlay.stem, image, prediction, vocabulary)
         names = ", ".join(vocabulary.names[c] for c in prediction.scores)
-        log.info("%s -> %s: %s", file, overlay, names or "no mask was accepted")
+        log.info("%s -> %s: %s%s", file, overlay, names or "no mask was accepted", left(pace))
     if failed == len(files):
         raise SettingError("--input: none of the photos could be read; see the warnings above")
+
+
+def left(pace: Pace, unit: str = "photos") -> str:
+    """Count one more as done: " (3 of 12, 0.5 photos/s, 18 s left)"; "" for a single one."""
+    pace.done += 1
+    return f" ({pace.done} of {pace.total}, {pace.text(unit=unit)})" if pace.total > 1 else ""
 
 
 @contextlib.contextmanager
@@ -198,8 +205,8 @@ def run_video(capture: Any, path: Path | None, predict: Predict, vocabulary: Voc
 
     from eval.predict import overlay
 
-    writer = None
-    frames = 0
+    writer, frames = None, 0
+    pace = Pace(max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))))  # a camera has no number
     try:
         while (frame := capture.read()[1]) is not None:
             image = frame[..., ::-1].copy()  # OpenCV's frames are BGR
@@ -212,8 +219,10 @@ def run_video(capture: Any, path: Path | None, predict: Predict, vocabulary: Voc
                 continue
             writer = writer or _writer(path, capture, frame)
             writer.write(drawn)
+            pace.done = frames
             if frames % 25 == 0:
-                log.info("%d frames", frames)
+                of = f" of {pace.total}, {pace.text(unit='frames')}" if pace.total else ""
+                log.info("%d frames%s", frames, of)
     except KeyboardInterrupt:
         log.info("stopped")
     finally:

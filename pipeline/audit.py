@@ -17,6 +17,7 @@ from typing import Any
 from data.errors import EigenshapeError, RunError
 from data.files import sha256
 from data.png import mask_origin
+from data.progress import progress
 from data.sealed import read_json, read_table
 from eigen.store import shards
 from pipeline import discovery_audit, manifest, requests
@@ -171,7 +172,7 @@ def _full_shards(tree: Tree, finding: Finding) -> Iterator[str]:
     """As `_shards`, and every byte against the index."""
     yield from _shards(tree, finding)
     index = read_json(tree.layout.index(tree.name), RunError)["shards"]
-    for name, entry in index.items():
+    for name, entry in progress(index.items(), len(index), "checksums", unit="shard"):
         if sha256(tree.folder / "eigenvectors" / name) != entry["sha256"]:
             yield f"{name}: its SHA-256 is not the one in {tree.layout.index(tree.name)}"
 

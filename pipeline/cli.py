@@ -342,17 +342,9 @@ def coco_masks(config: Config, workers: int) -> None:
 @workers_option
 def prepare(config: Config, name: str, workers: int) -> None:
     """Write ZegFormer's label maps from a data set's official files; resumes where it stopped."""
-    from tqdm import tqdm
-
     from data.zegformer.prepare_sets import prepare as run
 
-    with tqdm(unit="label map") as bar:
-
-        def progress(done: int, of: int) -> None:
-            bar.total = of
-            bar.update(done - bar.n)
-
-        failed, findings = run(name, Path(config.datasets_root), workers=workers, progress=progress)
+    failed, findings = run(name, Path(config.datasets_root), workers=workers)
     for finding in findings:
         click.echo(f"{finding}")
     if failed:

@@ -20,6 +20,7 @@ from data.datasets import DATASETS
 from data.errors import DatasetError, ImageError
 from data.parallel import ordered_map
 from data.pictures import IGNORE, picture_size, read_label
+from data.progress import progress
 from data.sazs.benchmark import ROLES, Benchmark
 from data.sealed import read_json, write_json
 from data.trees.tree import Tree
@@ -136,9 +137,8 @@ def generate(tree: Tree, *, workers: int | None = None) -> Lists:
     members, benchmark = tree.labelled(), benchmark_of(tree.name)
     lists = Lists(benchmark, {role: {c: [] for c in range(benchmark.classes)} for role in ROLES})
     tasks = [(benchmark, role, *labelled) for role in ROLES for labelled in sorted(members[role])]
-    for role, image, class_ids, problem in ordered_map(
-        _classes_of, tasks, workers=workers, chunk=64
-    ):
+    found = ordered_map(_classes_of, tasks, workers=workers, chunk=64)
+    for role, image, class_ids, problem in progress(found, len(tasks), "lists", unit="mask"):
         if problem:
             lists.problems.append((image, problem))
         else:

@@ -22,6 +22,7 @@ from PIL import Image
 from data.files import atomic_path
 from data.parallel import ordered_map
 from data.pictures import write_png
+from data.progress import progress
 from data.sazs.benchmark import FOLDS
 from data.synthetic.scenes import COLOURS, SHAPES, TEXTURES, Thing, draw_scene
 from data.text.vocabulary import Vocabulary
@@ -104,7 +105,8 @@ def write(
     for name, listed in (("trainaug", ids[:train]), ("val", ids[train:])):
         _write_text(base / "ImageSets" / "Segmentation" / f"{name}.txt", listed)
     tasks = [(base, photo_id, number, seed) for number, photo_id in enumerate(ids)]
-    for _ in ordered_map(_write_photo, tasks, workers=workers, chunk=16):
+    written = ordered_map(_write_photo, tasks, workers=workers, chunk=16)
+    for _ in progress(written, len(tasks), "generated world"):
         pass
 
     names = vocabulary().names

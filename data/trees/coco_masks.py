@@ -28,6 +28,7 @@ import numpy as np
 from data.errors import DatasetError
 from data.parallel import ordered_map
 from data.pictures import write_png
+from data.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +193,8 @@ def write_masks(instances: Instances, folder: str | Path, *, workers: int | None
         (instances.path, missing[first : first + _PHOTOS_PER_TASK], instances.label_of, folder)
         for first in range(0, len(missing), _PHOTOS_PER_TASK)
     ]
-    return sum(ordered_map(_write_some, tasks, workers=workers))
+    written = ordered_map(_write_some, tasks, workers=workers)
+    return sum(progress(written, len(missing), folder.name, unit="mask", each=_PHOTOS_PER_TASK))
 
 
 def _write_some(task: tuple[Path, list[AnnotatedPhoto], dict[int, int], Path]) -> int:

@@ -23,13 +23,12 @@ from data.errors import DatasetError, ImageError
 from data.files import atomic_path
 from data.parallel import ordered_map
 from data.pictures import read_image, read_label
+from data.progress import progress
 from data.text.vocabulary import Vocabulary, builtin
 from data.trees.findings import Finding, compared
 from data.trees.tree import list_pictures
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -131,9 +130,7 @@ def _link(photo: Path, link: Path) -> None:
         link.symlink_to(photo.resolve())
 
 
-def run(
-    tasks: Sequence[Conversion], *, workers: int | None = None, progress: Progress | None = None
-) -> tuple[int, list[str]]:
+def run(tasks: Sequence[Conversion], *, workers: int | None = None) -> tuple[int, list[str]]:
     """Run the conversions that are not done yet.
 
     Returns
@@ -150,7 +147,7 @@ def run(
     log.info("%d label maps, %d of them already converted", len(tasks), len(tasks) - len(todo))
     outputs = [path for task in todo for path, _ in task.missing]
     try:
-        failed = _converted(todo, workers, progress)
+        failed = _converted(todo, workers)
     except DatasetError:
         for path in outputs:
             path.unlink(missing_ok=True)
@@ -159,16 +156,13 @@ def run(
     return len(todo) - len(failed), failed
 
 
-def _converted(
-    todo: Sequence[Conversion], workers: int | None, progress: Progress | None
-) -> list[str]:
+def _converted(todo: Sequence[Conversion], workers: int | None) -> list[str]:
     failed = []
-    for number, reason in enumerate(ordered_map(convert, todo, workers=workers, chunk=16), 1):
+    outcomes = ordered_map(convert, todo, workers=workers, chunk=16)
+    for reason in progress(outcomes, len(todo), "label maps", unit="map"):
         if reason:
             failed.append(reason)
             log.warning("%s", reason)
-        if progress is not None:
-            progress(number, len(todo))
     return failed
 
 

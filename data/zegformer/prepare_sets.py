@@ -22,7 +22,6 @@ from data.trees.lists import read_ids
 from data.trees.voc import PascalTree
 from data.zegformer.prepare import (
     Conversion,
-    Progress,
     count_check,
     pictures,
     run,
@@ -57,7 +56,7 @@ _HOW = "as distributed by its publisher; see the table in docs/zegformer.md"
 
 
 def prepare(
-    name: str, root: Path, *, workers: int | None = None, progress: Progress | None = None
+    name: str, root: Path, *, workers: int | None = None
 ) -> tuple[list[str], list[Finding]]:
     """Convert a set's label maps and write its lists of class names.
 
@@ -65,7 +64,6 @@ def prepare(
     ----------
     name : one of `NAMES`
     root : folder of all data sets
-    progress : called with (number done, total) after each label map
 
     Returns
     -------
@@ -80,7 +78,7 @@ def prepare(
     if name not in makers:
         raise DatasetError(f"data set: expected one of {', '.join(NAMES)}, found {name!r}")
     tasks, outputs = makers[name](root)
-    _, failed = run(tasks, workers=workers, progress=progress)
+    _, failed = run(tasks, workers=workers)
     vocabulary, folder, lists = CLASS_NAMES[name]
     write_class_names(builtin(vocabulary), root / folder, lists)
     counts = PUBLISHED[name].items()

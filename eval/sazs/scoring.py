@@ -24,7 +24,7 @@ import numpy as np
 from torch import Tensor
 
 from data.errors import DatasetError, ImageError
-from data.progress import logged
+from data.progress import progress
 from data.sazs.folds import Fold, Item
 from eigen.store.maps import EigenFolder, EigenMaps
 from eval import boundary
@@ -100,7 +100,7 @@ def margins(
 ) -> Iterator[tuple[int, Item, np.ndarray, EigenMaps | None]]:
     """The network's margin for every item, with the item's number: features once per image."""
     read = photos(items, eigen, threads=threads, unread=unread)
-    for photo in logged(read, len({item.photo for item in items}), "scoring", log):
+    for photo in progress(read, len({item.photo for item in items}), "scoring"):
         size = photo.image.shape[:2]
         features = segmenter.features(photo.image)
         for number, item in photo.items:

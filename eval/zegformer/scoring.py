@@ -21,6 +21,7 @@ from torch import Tensor
 
 from data.errors import ImageError
 from data.files import atomic_path
+from data.progress import progress
 from data.text.vocabulary import Vocabulary
 from data.zegformer.sets import Pair, read_pair
 from data.zegformer.transforms import resize_label, test_image
@@ -98,7 +99,8 @@ def score(
     K = len(vocabulary)
     found = Score(np.zeros((K + 1, K + 1), np.int64))
     with _Entries(predictions) as entries:
-        for start in range(0, len(pairs), together):
+        starts = range(0, len(pairs), together)
+        for start in progress(starts, len(pairs), "scoring", each=together):
             read = list(_read(pairs[start : start + together], vocabulary, found))
             if not read:
                 continue

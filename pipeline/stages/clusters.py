@@ -13,6 +13,7 @@ import numpy as np
 from data.datasets import DATASETS
 from data.files import without_nan
 from data.pictures import read_image, read_label, write_png
+from data.progress import progress
 from data.sealed import write_json
 from data.text.vocabulary import builtin
 from data.trees.tree import Photo, Tree
@@ -29,7 +30,6 @@ from eval.objects.clusters import Confusion, class_iou, hungarian, majority
 from eval.objects.segment_clusters import SegmentClusters, cluster_segments
 from pipeline.config import Config
 from pipeline.origins import about, maps_digest, remove_others
-from pipeline.progress import progress
 from pipeline.stages.segments import SegmentReader
 
 log = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ import numpy as np
 
 from data.coco_results import decode, read_results
 from data.pictures import read_image, read_label
+from data.progress import progress
 from data.synthetic.records import SAMPLES
 from data.synthetic.samples import WORDS, frames
 from eigen.extractors.contract import Extractor
@@ -23,7 +24,6 @@ from eval.objects.scores import Found
 from models.imagenet import ImagenetClassifier
 from pipeline.chain import extractor_for
 from pipeline.config import Config
-from pipeline.progress import progress
 
 LEAST_PROBABILITY = 0.2
 """Names that the classifier believes in less are not shown: it knows no class for most segments."""

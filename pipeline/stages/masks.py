@@ -22,6 +22,7 @@ from data.errors import RunError, ShardError
 from data.files import atomic_path
 from data.pictures import read_image_stamped
 from data.png import write_mask
+from data.progress import progress
 from data.sealed import write_table
 from eigen.pairs import Eigenpairs
 from eigen.store.shards import Shard
@@ -35,7 +36,6 @@ from pipeline.mask_files import (
     remember_run,
     remove,
 )
-from pipeline.progress import progress
 from pipeline.workers import run_ordered
 
 log = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from data.errors import DatasetError
 from data.files import sha256, write_plain_json
 from data.mask_sources import VOID, ImageMasks, open_masks
 from data.pictures import read_image, read_label, write_png
+from data.progress import progress
 from data.text.vocabulary import Vocabulary
 from data.trees.tree import Photo, Tree
 from eval.objects.clusters import Confusion, class_iou
@@ -21,7 +22,6 @@ from eval.objects.namers import open_namer, voc_ids
 from eval.objects.names import Namer, named_map
 from pipeline.config import Config
 from pipeline.origins import about, check_segments, maps_digest, remove_others
-from pipeline.progress import progress
 from pipeline.stages.segments import FEATURES, SegmentReader
 
 log = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from typing import Any
 from data.coco_results import encode, image_ids, write_images, write_results
 from data.files import sha256
 from data.pictures import read_image
+from data.progress import progress
 from eigen.objects import ImageObject
 from eigen.objects import objects as find
 from eigen.pairs import Eigenpairs
@@ -20,7 +21,6 @@ from pipeline import manifest
 from pipeline.chain import extractor_for
 from pipeline.config import Config
 from pipeline.origins import about, check_extractor, index_digest
-from pipeline.progress import progress
 from pipeline.workers import run_ordered
 
 log = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ import numpy as np
 import eigen.masks
 from data.errors import ImageError
 from data.pictures import read_image_stamped
+from data.progress import progress
 from eigen.store import shards
 from eval import report
 from pipeline import manifest
 from pipeline.config import Config
-from pipeline.progress import progress
 from pipeline.records import Record
 from pipeline.stages.index import read_provenance, read_quarantine
 

@@ -15,6 +15,7 @@ import numpy as np
 from data.errors import DatasetError, ShardError
 from data.files import sha256
 from data.pictures import read_image, read_label, write_png
+from data.progress import progress
 from eigen.leading import leading
 from eigen.objects.frame import object_share
 from eigen.picture import reduced
@@ -24,7 +25,6 @@ from pipeline import manifest
 from pipeline.chain import extractor_for
 from pipeline.config import Config
 from pipeline.origins import about, check_extractor, check_segments, index_digest, remove_others
-from pipeline.progress import progress
 from pipeline.stages.objects import opened
 from pipeline.workers import run_ordered
 

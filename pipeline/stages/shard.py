@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from data.progress import progress
 from eigen.pairs import Cells
 from eigen.store import packed, shards
 from pipeline import chain, provenance
@@ -23,7 +24,6 @@ from pipeline.config import IDENTITY, Config
 from pipeline.identity import photos_of, photos_recorded, shard_request
 from pipeline.manifest import Entry
 from pipeline.outcome import Outcome
-from pipeline.progress import progress
 from pipeline.records import Record, image_state, read_all
 from pipeline.streaming import stream, streams
 from pipeline.workers import run_ordered

@@ -11,6 +11,7 @@ import numpy as np
 
 from data import weight_files
 from data.pictures import read_image
+from data.progress import progress
 from data.synthetic.samples import WORDS
 from data.weight_files import Checkpoint
 from eigen.device import torch_device
@@ -21,7 +22,6 @@ from eval.sazs.fusion import method
 from eval.sazs.segmenter import SazsSegmenter, label_map
 from eval.sazs.words import PACKAGED, texts_of
 from models.sazs.load import load
-from pipeline.progress import progress
 
 FUSION = "diffusion"
 _COLOURS = np.array([0, 6, 5])  # class ids whose colours, teal and purple, these photos lack

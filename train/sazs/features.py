@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.errors import DatasetError, ImageError
-from data.progress import logged
+from data.progress import progress
 from data.sazs.folds import Item
 from models.sazs.stored import StageStore
 from train.distributed import World
@@ -26,7 +26,7 @@ def keys_of(items: Sequence[Item], store: StageStore, world: World) -> dict[Path
     by_image = {item.image: item for item in items}
     own = sorted(by_image)[world.rank :: world.size]
     keys: list[tuple[Path, str]] = []
-    for path in logged(own, len(own), "features", log):
+    for path in progress(own, len(own), "features"):
         item = by_image[path]
         try:
             image = item.read_image()
