@@ -3,14 +3,15 @@
     python -m benchmarks.shard_reads [--images 120000] [--shard-size 256]
 
 The baseline of the masks is the way of version 0.1: for each image open its shard and read the
-table, cut all masks at once, write PNGs with Pillow. Both write to the same disk.
+table, cut all masks at once, write PNGs with Pillow into unlocked temporary files. Both write to
+the same disk.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import itertools
+import os
 import random
 import tempfile
 import time
@@ -22,7 +23,6 @@ from PIL import Image
 
 import eigen.masks
 from benchmarks._harness import paired
-from data.files import atomic_path
 from eigen.pairs import Cells, Eigenpairs
 from eigen.store import shards
 from pipeline.stages.masks import Item, WriteMasks
@@ -75,13 +75,14 @@ def masks_before(path: Path, index: int, target: Path) -> None:
     """Masks of an image, the way of version 0.1."""
     shard = shards.Shard(path)
     id, pairs = shard.ids()[index], shard.pairs(index)
+    target.mkdir(parents=True, exist_ok=True)
     for k, mask in enumerate(eigen.masks.masks(pairs)):
-        with atomic_path(target / f"{id}_k{k}.png", durable=False) as temporary:
-            pixels = io.BytesIO()
-            Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).save(
-                pixels, "PNG", compress_level=1
-            )
-            temporary.write_bytes(pixels.getvalue())
+        handle, name = tempfile.mkstemp(prefix=f".{id}.", suffix=".png", dir=target)
+        os.close(handle)
+        pixels = mask.astype(np.uint8) * np.uint8(255)
+        Image.fromarray(pixels).save(name, "PNG", compress_level=1)
+        Path(name).chmod(0o644)
+        Path(name).replace(target / f"{id}_k{k}.png")
 
 
 def _all_before(path: Path, count: int, target: Path) -> None:

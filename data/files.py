@@ -18,7 +18,7 @@ import math
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +26,7 @@ from typing import Any, BinaryIO
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _SLOTS = 4
+_PART = ".part"
 
 
 @contextlib.contextmanager
@@ -45,6 +46,56 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         The folder cannot be made or written, or the disk is full; names `path`.
     """
     path = Path(path)
+    with _claimed(path) as temporary:
+        try:
+            yield temporary
+            _publish(temporary, path, durable)
+        except BaseException as error:
+            temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+                raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
+            if isinstance(error, OSError) and error.errno is None:  # NumPy's, of a short write
+                raise OSError(errno.EIO, f"cannot write {path}: {error}") from error
+            raise
+
+
+@contextlib.contextmanager
+def atomic_files(folder: Path, name: str) -> Iterator[Callable[[str, bytes], None]]:
+    """Yield `write(file, content)`, which writes one of several small files to `folder`.
+
+    As `atomic_path` without `durable`, in less than half the time: the files share a lock. `name`
+    says which files: the next block of that name removes what a process that died left behind.
+
+    Raises
+    ------
+    OSError
+        As `atomic_path`.
+    """
+    with _claimed(folder / name) as lock:
+        part = f"{lock}{_PART}"
+
+        def write(file: str, content: bytes) -> None:
+            try:
+                with open(part, "wb", buffering=0) as out:  # noqa: PTH123 - thousands of files
+                    left = memoryview(content)
+                    while len(left):
+                        left = left[out.write(left) :]
+                os.rename(part, f"{folder}/{file}")  # noqa: PTH104 - likewise
+            except OSError as error:
+                raise OSError(
+                    error.errno, f"cannot write {folder / file}: {error.strerror}"
+                ) from error
+
+        try:
+            yield write
+        finally:
+            _unlink(part)
+            _unlink(lock)
+
+
+@contextlib.contextmanager
+def _claimed(path: Path) -> Iterator[Path]:
+    """A temporary file for `path`, locked in this block; afterwards those of the dead are gone."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         slots = _slots(path)
@@ -53,17 +104,14 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
     try:
         yield temporary
-        _publish(temporary, path, durable)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
-            raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
-        if isinstance(error, OSError) and error.errno is None:  # NumPy's, of a short write
-            raise OSError(errno.EIO, f"cannot write {path}: {error}") from error
-        raise
     finally:
         os.close(lock)
         _remove_dead(slots)
+
+
+def _unlink(path: str | Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 - of thousands of files
 
 
 def _slots(path: Path) -> list[str]:
@@ -120,7 +168,8 @@ def _remove_dead(slots: list[str]) -> None:
             if (lock := _lock(temporary, 0)) is None:
                 continue
             if _is_named(temporary, lock):
-                Path(temporary).unlink()
+                _unlink(f"{temporary}{_PART}")
+                _unlink(temporary)
             os.close(lock)
 
 

@@ -2,7 +2,9 @@
 
 An 8-bit grey PNG of 0 and 255 with a text chunk of the keyword `eigenshape`, a JSON object. Written
 here because a binary mask needs neither the search for filters nor the copies of a general encoder:
-the "up" filter (PNG specification, third edition, section 9) leaves zeros but at borders.
+the "up" filter (PNG specification, third edition, section 9) leaves zeros but at borders. Runs of
+them are all that there is to compress, for which zlib-ng gives the bytes of zlib in a fifth of the
+time.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from zlib_ng import zlib_ng
 
 from data.errors import SettingError
 from data.files import atomic_path
@@ -47,25 +50,41 @@ def write_mask(
     OSError
         The file cannot be written.
     """
-    if mask.dtype != np.bool_ or mask.ndim != 2 or not mask.size:
-        raise SettingError(
-            f"mask for {path}: expected (H, W) bool, found {mask.shape} {mask.dtype.name}"
-        )
-    height, width = mask.shape
-    rows = np.zeros((height, width + 1), np.uint8)
-    rows[:, 0] = _UP
-    pixels = mask.view(np.uint8)
-    rows[0, 1:] = pixels[0]
-    np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])
-    rows[:, 1:] *= 255  # modulo 256, in which a PNG's filters compute
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))]
-    if about is not None:
-        text = json.dumps(about, sort_keys=True, separators=(",", ":"))
-        chunks.append((b"tEXt", KEYWORD + b"\0" + text.encode("ascii")))
-    encoder = zlib.compressobj(1, strategy=zlib.Z_RLE)  # runs of zeros are all there is to find
-    chunks += [(b"IDAT", encoder.compress(rows.data) + encoder.flush()), (b"IEND", b"")]
-    with atomic_path(path, durable=durable) as temporary, temporary.open("wb") as file:
-        file.write(_SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks))
+    content = MaskEncoder()(mask, about)  # before a file is begun
+    with atomic_path(path, durable=durable) as temporary:
+        temporary.write_bytes(content)
+
+
+class MaskEncoder:
+    """Encodes (H, W) bool masks as PNG files; keeps its working memory for the next mask."""
+
+    def __init__(self) -> None:
+        self._rows = np.empty((0, 0), np.uint8)
+
+    def __call__(self, mask: np.ndarray, about: Mapping[str, Any] | None = None) -> bytes:
+        """The bytes of the file; parameters and errors as `write_mask`."""
+        if mask.dtype != np.bool_ or mask.ndim != 2 or not mask.size:
+            raise SettingError(f"mask: expected (H, W) bool, found {mask.shape} {mask.dtype.name}")
+        height, width = mask.shape
+        chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))]
+        if about is not None:
+            text = json.dumps(about, sort_keys=True, separators=(",", ":"))
+            chunks.append((b"tEXt", KEYWORD + b"\0" + text.encode("ascii")))
+        encoder = zlib_ng.compressobj(1, strategy=zlib_ng.Z_RLE)
+        data = encoder.compress(self._filtered(mask.view(np.uint8)).data) + encoder.flush()
+        chunks += [(b"IDAT", data), (b"IEND", b"")]
+        return _SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks)
+
+    def _filtered(self, pixels: np.ndarray) -> np.ndarray:
+        """Rows behind the "up" filter, for pixels 0 and 1 that stand for 0 and 255."""
+        height, width = pixels.shape
+        if self._rows.shape != (height, width + 1):
+            self._rows = np.empty((height, width + 1), np.uint8)
+            self._rows[:, 0] = _UP
+        # Modulo 256, in which a PNG's filters compute, 255 (a - b) is b - a.
+        np.negative(pixels[0], out=self._rows[0, 1:])
+        np.subtract(pixels[:-1], pixels[1:], out=self._rows[1:, 1:])
+        return self._rows
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

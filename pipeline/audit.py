@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.datasets import DATASETS
 from data.errors import EigenshapeError, RunError
 from data.files import sha256
 from data.png import mask_origin
 from data.progress import progress
 from data.sealed import read_json, read_table
 from eigen.store import shards
-from pipeline import discovery_audit, manifest, requests
+from pipeline import contents, discovery_audit, manifest, requests
 from pipeline.layout import Layout, shard_name
 from pipeline.mask_files import COLUMNS, LAST_RUN, mask_paths
 from pipeline.records import Record, image_state, read_all
@@ -53,21 +54,25 @@ class Tree:
     @property
     def numbers(self) -> list[int]:
         """Numbers of the shards that there should be."""
-        return sorted({entry.shard for entry in self.entries if entry.shard is not None})
+        return manifest.shards(self.entries)
 
     def shard(self, number: int) -> Path:
         return Path(self.layout.shard(self.name, "eigenvectors", number))
 
 
-def audit(folder: str | Path, *, full: bool = False, masks: Path | None = None) -> list[Finding]:
+def audit(
+    folder: str | Path, *, full: bool = False, masks: Path | None = None, further: bool = True
+) -> list[Finding]:
     """Check the results of a data set, such as `results/pascal`.
 
     Parameters
     ----------
     full : bool
-        Read every byte of every shard and the origin of every mask.
+        Read every byte of every shard, image and label map and the origin of every mask.
     masks : Path, optional
         Folder of the masks, if it is no longer where they were written.
+    further : bool
+        Check what was made on top of eigenvectors too: objects, segments, clusters, names, pages.
 
     Returns
     -------
@@ -78,7 +83,8 @@ def audit(folder: str | Path, *, full: bool = False, masks: Path | None = None) 
     layout = Layout("", str(folder.parent), 0)
     tree = Tree(folder, layout, folder.name, [], {}, {})
     checks: list[Callable[[Tree, Finding], Iterator[str]]] = [_manifest, _shard_records]
-    checks += [_images, _ids, _full_shards if full else _shards, _index, _settings]
+    checks += [_full_images if full else _images, _ids, _full_shards if full else _shards]
+    checks += [_index, _settings]
     findings = []
     for check in checks:
         findings.append(_run(check, tree))
@@ -86,9 +92,11 @@ def audit(folder: str | Path, *, full: bool = False, masks: Path | None = None) 
     if mask_folder is not None:
         step = 1 if full else SAMPLED_MASKS
         findings.append(_run(lambda t, f: _masks(t, f, mask_folder, step), tree, "masks"))
-    for stage, (path, check_of) in discovery_audit.checks(layout, tree.name).items():
-        problems = functools.partial(_discovered, path=path, check=check_of)
-        findings.append(_run(problems, tree, stage))
+    if further:
+        for stage in _FURTHER:
+            if any(path.exists() for path in layout.results(stage, tree.name)):
+                check = functools.partial(_further, stage=stage)
+                findings.append(_run(check, tree, stage))
     findings.append(_run(_leftovers, tree))
     return findings
 
@@ -130,14 +138,38 @@ def _shard_records(tree: Tree, finding: Finding) -> Iterator[str]:
 
 
 def _images(tree: Tree, finding: Finding) -> Iterator[str]:
-    """The images are as they were when they were read."""
+    """The images are as they were when they were read, wherever they are now."""
+    times = ("size",) if _is_generated(tree.name) else ("size", "mtime_ns")
+    for id, image, path in _images_read(tree):
+        finding.count += 1
+        now = image_state(path)
+        if any(now[key] != image[key] for key in times):
+            change = "is gone" if now["size"] is None else "changed"
+            yield f"{id}: {path} {change} since its eigenvectors were computed"
+
+
+def _images_read(tree: Tree) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Id, entry of the record, and present path of each image of the shards."""
+    paths = {entry.id: entry.path for entry in tree.entries}
+    below = f"/{tree.name}/photos/"
     for record in tree.records.values():
         for id, image in record.images.items():
-            finding.count += 1
-            now = image_state(image["path"])
-            if (now["size"], now["mtime_ns"]) != (image["size"], image["mtime_ns"]):
-                change = "is gone" if now["size"] is None else "changed"
-                yield f"{id}: {image['path']} {change} since its eigenvectors were computed"
+            path = paths.get(id) or image["path"]
+            if _is_generated(tree.name) and below in path:  # moved with the results
+                path = str(tree.folder / "photos" / path.rpartition(below)[2])
+            yield id, image, path
+
+
+def _is_generated(name: str) -> bool:
+    return name in DATASETS and DATASETS[name].generator is not None
+
+
+def _full_images(tree: Tree, finding: Finding) -> Iterator[str]:
+    """As `_images`, and their contents."""
+    yield from _images(tree, finding)
+    for id, image, path in _images_read(tree):
+        if image["sha256"] and Path(path).is_file() and sha256(path) != image["sha256"]:
+            yield f"{id}: {path} has other content than when its eigenvectors were computed"
 
 
 def _ids(tree: Tree, finding: Finding) -> Iterator[str]:
@@ -236,12 +268,23 @@ def _masks(tree: Tree, finding: Finding, folder: Path, sampled: int) -> Iterator
             yield f"{folder / name}: not made from this shard, or by another program"
 
 
-def _discovered(
-    tree: Tree, finding: Finding, *, path: Path, check: discovery_audit.Check
-) -> Iterator[str]:
-    """A file on top of eigenvectors was made from those that are there."""
+_FURTHER = ("objects", "segments", "clusters", "names", "words", "discovery")
+
+
+def _further(tree: Tree, finding: Finding, *, stage: str) -> Iterator[str]:
+    """What a stage on top of eigenvectors made is of the present eigenvectors and settings."""
     finding.count = 1
-    yield from discovery_audit.run_check(check, tree.layout, tree.name, path)
+    layout, name = tree.layout, tree.name
+    if (found := discovery_audit.checks(layout, name).get(stage)) is not None:
+        yield from discovery_audit.run_check(found[1], layout, name, found[0])
+    record, request = (Path(f(name, stage)) for f in (layout.record, layout.request))
+    if not record.exists():
+        return  # a command that was stopped, or names of the user's own masks
+    about, again = read_json(record, RunError), f"run the stage `{stage}` again"
+    if found is None and about.get("inputs") != contents.digest(layout.inputs(stage, name)):
+        yield f"{stage}: made from other files than the present ones; {again}"
+    if request.exists() and requests.read(request).digest != about.get("request"):
+        yield f"{stage}: made with other settings than those requested last; {again}"
 
 
 _KNOWN = {
@@ -259,6 +302,9 @@ _KNOWN = {
 def _leftovers(tree: Tree, finding: Finding) -> Iterator[str]:
     """No temporary of a killed run, no file of a shard that is not, nothing unknown."""
     numbers = set(tree.numbers)
+    for name in ("", "segments", "clusters", "names"):
+        for path in sorted((tree.folder / name).glob(".tmp-*")):
+            yield f"{path}: of a killed run; delete it"
     for name, pattern in _KNOWN.items():
         folder = tree.folder / name
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:

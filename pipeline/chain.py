@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from data.errors import ImageError, ShardError
 from data.pictures import read_image_stamped
 from eigen.extractors import Extractor, make
+from eigen.extractors.spec import ExtractorSpec
 from eigen.graphs import build as graphs
 from eigen.graphs.affinity import Affinity, TriangleAffinity
 from eigen.pairs import Cells, Eigenpairs
@@ -23,6 +24,7 @@ from eigen.picture import Features, features_of, from_graph, graph_of
 from eigen.store import packed
 from pipeline.config import Config
 from pipeline.manifest import Entry
+from pipeline.opened import state
 from pipeline.outcome import quarantined
 
 FEATURES = packed.Format("eigenshape-features", version=2, ragged={"features": "offset"})
@@ -34,11 +36,15 @@ LAPLACIANS = packed.Format(
 
 
 def extractor_for(config: Config) -> Extractor:
-    """The configured extractor; one per process."""
-    return _extractor(config.extractor, config.machine.device)
+    """The configured extractor; one per process, made again when its file of weights changes."""
+    weights = config.extractor.weights
+    key = state(Path(weights).expanduser()) if weights else None
+    return _extractor(config.extractor, config.machine.device, key)
 
 
-_extractor = functools.cache(make)
+@functools.lru_cache(maxsize=2)
+def _extractor(spec: ExtractorSpec, device: str, key: object) -> Extractor:
+    return make(spec, device)
 
 
 @dataclass(frozen=True)
@@ -143,14 +149,8 @@ class SolveGraph:
 
 
 def _reader(path: Path, format: packed.Format) -> packed.PackedReader:
-    """The reader of a file, shared by the images of a job.
-
-    Workers of a cluster outlive a run, and the next one writes the file again: so the file's state
-    is part of the key.
-    """
-    state = path.stat() if path.exists() else None
-    key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns) if state else None
-    return _opened(path, format, key)
+    """The reader of a file, shared by the images of a job."""
+    return _opened(path, format, state(path))
 
 
 @functools.lru_cache(maxsize=4)

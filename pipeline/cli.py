@@ -19,10 +19,9 @@ from data.errors import RunError
 from pipeline import discovery
 from pipeline.commands import one_line_errors
 from pipeline.config import MACHINE, STAGE_KEYS, Config
-from pipeline.identity import manifest_request, stage_request
-from pipeline.layout import Layout
+from pipeline.identity import answering, manifest_request, stage_request, state_of
+from pipeline.layout import Layout, shard_name
 from pipeline.options import config_options, dataset_option, workers_option
-from pipeline.requests import answer
 
 shard_option = click.option("--shard", type=int, required=True, help="Number of the shard, from 0.")
 scheduler_option = click.option(
@@ -60,10 +59,12 @@ def main(debug: bool, quiet: bool) -> None:
 def photos(config: Config, dataset: str) -> None:
     """Write a data set that needs no download: the generated world or scikit-image's samples."""
     from pipeline.stages import photos as stage
+    from pipeline.stages.manifest import tree_for
 
     layout = Layout.of(config)
-    stage.run(dataset, layout.tree(dataset), Path(layout.made(dataset)), config)
-    answer(layout.record(dataset, "photos"), stage_request("photos", config))
+    with answering(stage_request("photos", config), layout, dataset) as about:
+        stage.run(dataset, layout.tree(dataset), Path(layout.made(dataset)), config)
+        about["tree"] = state_of(tree_for(dataset, config, layout))
 
 
 @main.command()
@@ -74,8 +75,9 @@ def manifest(config: Config, dataset: str) -> None:
     from pipeline.stages import manifest as stage
 
     layout = Layout.of(config)
-    entries = stage.run(dataset, config, layout, Path(layout.manifest(dataset)))
-    answer(layout.record(dataset, "manifest"), manifest_request(dataset, entries))
+    entries = stage.entries(dataset, config, layout)
+    with answering(manifest_request(dataset, entries, layout), layout, dataset):
+        stage.run(dataset, entries, layout, Path(layout.manifest(dataset)))
 
 
 def _shard_job(config: Config, dataset: str, shard: int, kind: str, **more: Any) -> Any:
@@ -162,19 +164,20 @@ def masks(config: Config, dataset: str, shard: int, workers: int) -> None:
     from pipeline.stages.manifest import entries_of_shard
 
     layout = Layout.of(config)
-    stage.run(
-        Path(layout.shard(dataset, "eigenvectors", shard)),
-        {entry.id: entry.path for entry in entries_of_shard(dataset, config, layout, shard)},
-        shard,
-        layout.masks(dataset),
-        Path(layout.mask_list(dataset, shard)),
-        config,
-        workers=workers,
-    )
-    results, folder = Path(layout.results_root) / dataset, layout.masks(dataset)
-    inside = folder.is_relative_to(results)  # then it moves with the results
-    where = {"folder": str(folder.relative_to(results) if inside else folder), "inside": inside}
-    answer(layout.record(dataset, "masks", shard), stage_request("masks", config), **where)
+    request, number = stage_request("masks", config), shard_name(shard)
+    with answering(request, layout, dataset, shard=number) as about:
+        stage.run(
+            Path(layout.shard(dataset, "eigenvectors", shard)),
+            {entry.id: entry.path for entry in entries_of_shard(dataset, config, layout, shard)},
+            shard,
+            layout.masks(dataset),
+            Path(layout.mask_list(dataset, shard)),
+            config,
+            workers=workers,
+        )
+        results, folder = Path(layout.results_root) / dataset, layout.masks(dataset)
+        about["inside"] = folder.is_relative_to(results)  # then it moves with the results
+        about["folder"] = str(folder.relative_to(results) if about["inside"] else folder)
 
 
 @main.command()
@@ -182,20 +185,22 @@ def masks(config: Config, dataset: str, shard: int, workers: int) -> None:
 @config_options(*STAGE_KEYS["index"])
 def index(config: Config, dataset: str) -> None:
     """Finalise a data set: check that every image is accounted for and write the manifest."""
+    from pipeline import manifest as listed
     from pipeline.stages import index as stage
 
     layout = Layout.of(config)
-    stage.run(
-        Path(layout.manifest(dataset)),
-        lambda shard: Path(layout.shard(dataset, "eigenvectors", shard)),
-        lambda shard: Path(layout.record(dataset, "eigenvectors", shard)),
-        quarantine=Path(layout.quarantine(dataset)),
-        provenance=Path(layout.provenance(dataset)),
-        strict=config.strict,
-        masks=layout.masks(dataset),
-        mask_lists=Path(layout.mask_list(dataset, 0)).parent,
-    )
-    answer(layout.record(dataset, "index"), stage_request("index", config))
+    shards = [shard_name(n) for n in listed.shards(listed.read(layout.manifest(dataset)))]
+    with answering(stage_request("index", config), layout, dataset, shards=shards):
+        stage.run(
+            Path(layout.manifest(dataset)),
+            lambda shard: Path(layout.shard(dataset, "eigenvectors", shard)),
+            lambda shard: Path(layout.record(dataset, "eigenvectors", shard)),
+            quarantine=Path(layout.quarantine(dataset)),
+            provenance=Path(layout.provenance(dataset)),
+            strict=config.strict,
+            masks=layout.masks(dataset),
+            mask_lists=Path(layout.mask_list(dataset, 0)).parent,
+        )
 
 
 for command in discovery.COMMANDS:
@@ -212,20 +217,20 @@ def report(config: Config, dataset: str) -> None:
     from pipeline.stages import report as stage
 
     layout = Layout.of(config)
-    entries = listed.read(layout.manifest(dataset))
-    numbers = sorted({entry.shard for entry in entries if entry.shard is not None})
-    stage.run(
-        dataset,
-        entries,
-        Path(layout.index(dataset)).parent,
-        records.read_all(layout.record(dataset, "eigenvectors", number) for number in numbers),
-        Path(layout.quarantine(dataset)),
-        Path(layout.provenance(dataset)),
-        layout.masks(dataset),
-        Path(layout.report(dataset)),
-        config,
-    )
-    answer(layout.record(dataset, "report"), stage_request("report", config))
+    with answering(stage_request("report", config), layout, dataset):
+        entries = listed.read(layout.manifest(dataset))
+        numbers = listed.shards(entries)
+        stage.run(
+            dataset,
+            entries,
+            Path(layout.index(dataset)).parent,
+            records.read_all(layout.record(dataset, "eigenvectors", number) for number in numbers),
+            Path(layout.quarantine(dataset)),
+            Path(layout.provenance(dataset)),
+            layout.masks(dataset),
+            Path(layout.report(dataset)),
+            config,
+        )
 
 
 @main.command("check-data")
@@ -286,13 +291,15 @@ def verify(
 @click.argument("results", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--full", is_flag=True, help="Read every byte of the shards and every mask.")
 @click.option("--masks", type=click.Path(path_type=Path), help="Folder of the masks, if moved.")
+@click.option(
+    "--further/--no-further", default=True, help="Objects, segments, clusters, names, words too."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write the findings to this file.")
-def audit(results: Path, full: bool, masks: Path | None, out: Path | None) -> None:
+def audit(results: Path, full: bool, masks: Path | None, further: bool, out: Path | None) -> None:
     """Prove that a results folder such as results/pascal is whole; exit status 1 if it is not."""
-    from data.sealed import write_json
     from pipeline.audit import audit as run
 
-    findings = run(results, full=full, masks=masks)
+    findings = run(results, full=full, masks=masks, further=further)
     for finding in findings:
         click.echo(f"{finding.check:<14} {finding.count:>8}  {len(finding.problems) or 'ok'}")
         for problem in finding.problems[:5]:
@@ -300,7 +307,17 @@ def audit(results: Path, full: bool, masks: Path | None, out: Path | None) -> No
     if sum(len(finding.problems) for finding in findings):
         raise RunError(f"{results}: the audit failed; give the command that made it again")
     if out is not None:
-        write_json(out, {"full": full, "checks": {f.check: f.count for f in findings}})
+        _write_audit(results, out, {"full": full, "checks": {f.check: f.count for f in findings}})
+
+
+def _write_audit(results: Path, out: Path, content: dict[str, Any]) -> None:
+    from data.sealed import write_json
+    from pipeline import manifest as listed
+
+    layout = Layout("", str(results.parent), 0)
+    shards = [shard_name(n) for n in listed.shards(listed.read(layout.manifest(results.name)))]
+    with answering(stage_request("audit", Config()), layout, results.name, shards=shards):
+        write_json(out, content)
 
 
 @main.command()
@@ -393,5 +410,5 @@ def show_config(markdown: bool, schema: bool, settings: tuple[str, ...]) -> None
         if not equals:
             raise click.BadParameter(f"expected KEY=VALUE, found {setting!r}")
         values[key] = value
-    resolved = configuration.resolve(values).flat()
+    resolved = configuration.resolve(values).flat(*configuration.KEYS)
     click.echo(yaml.safe_dump(resolved, sort_keys=False), nl=False)

@@ -99,8 +99,8 @@ class Config(Spec):
     world_photos: int = Field(560, ge=20, le=100_000, description="Images of the generated world.")
 
     def flat(self, *keys: str) -> dict[str, Any]:
-        """Values by key; all of them, or those of `keys`."""
-        return {key: KEYS[key].of(self) for key in keys or KEYS}
+        """Values of some keys, none where none is named."""
+        return {key: KEYS[key].of(self) for key in keys}
 
 
 _NAMES = {
@@ -185,6 +185,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "clusters": ("datasets_root", "results_root", "folder", *CLUSTERING),
     "names": ("datasets_root", "results_root", "folder", *NAMING),
     "words": ("results_root",),
+    "audit": (),
     "discovery": (
         "results_root",
         *READING,
@@ -207,7 +208,7 @@ IDENTITY = {
 
 def defaults() -> dict[str, Any]:
     """Default of each key."""
-    return Config().flat()
+    return Config().flat(*KEYS)
 
 
 def resolve(overrides: Mapping[str, Any]) -> Config:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
 
+from data.datasets import DATASETS
+from data.trees.tree import Tree
 from pipeline.config import MACHINE, STAGE_KEYS, Config
-from pipeline.identity import stage_request
+from pipeline.identity import answering, stage_request, truth_of
 from pipeline.layout import Layout
 from pipeline.options import config_options, dataset_option, workers_option
-from pipeline.requests import answer
+from pipeline.requests import Photo
 
 
 @click.command()
@@ -22,14 +25,14 @@ def objects(config: Config, dataset: str, workers: int) -> None:
     from pipeline.stages import objects as stage
 
     layout = Layout.of(config)
-    stage.run(
-        Path(layout.manifest(dataset)),
-        Path(layout.index(dataset)).parent,
-        Path(layout.objects(dataset)),
-        config,
-        workers=workers,
-    )
-    answer(layout.record(dataset, "objects"), stage_request("objects", config))
+    with answering(stage_request("objects", config), layout, dataset):
+        stage.run(
+            Path(layout.manifest(dataset)),
+            Path(layout.index(dataset)).parent,
+            Path(layout.objects(dataset)),
+            config,
+            workers=workers,
+        )
 
 
 @click.command()
@@ -41,14 +44,14 @@ def segments(config: Config, dataset: str, workers: int) -> None:
     from pipeline.stages import segments as stage
 
     layout = Layout.of(config)
-    stage.run(
-        Path(layout.manifest(dataset)),
-        Path(layout.index(dataset)).parent,
-        Path(layout.segments(dataset)),
-        config,
-        workers=workers,
-    )
-    answer(layout.record(dataset, "segments"), stage_request("segments", config))
+    with answering(stage_request("segments", config), layout, dataset):
+        stage.run(
+            Path(layout.manifest(dataset)),
+            Path(layout.index(dataset)).parent,
+            Path(layout.segments(dataset)),
+            config,
+            workers=workers,
+        )
 
 
 @click.command()
@@ -60,13 +63,14 @@ def clusters(config: Config, dataset: str) -> None:
     from pipeline.stages.manifest import tree_for
 
     layout = Layout.of(config)
-    stage.run(
-        Path(layout.segments(dataset)),
-        tree_for(dataset, config, layout),
-        Path(layout.clusters(dataset)),
-        config,
-    )
-    answer(layout.record(dataset, "clusters"), stage_request("clusters", config))
+    tree = tree_for(dataset, config, layout)
+    with answering(stage_request("clusters", config, _truth(dataset, tree)), layout, dataset):
+        stage.run(Path(layout.segments(dataset)), tree, Path(layout.clusters(dataset)), config)
+
+
+def _truth(dataset: str, tree: Tree) -> tuple[Photo, ...]:
+    """Label maps that a score depends on, but for those that an earlier stage makes."""
+    return () if DATASETS[dataset].generator is not None else truth_of(tree)
 
 
 @click.command()
@@ -83,14 +87,17 @@ def names(config: Config, dataset: str, masks: Path | None) -> None:
     from pipeline.stages.manifest import tree_for
 
     layout = Layout.of(config)
-    stage.run(
-        masks or Path(layout.segments(dataset)).parent,
-        tree_for(dataset, config, layout),
-        Path(layout.names(dataset)),
-        config,
-    )
-    if masks is None:
-        answer(layout.record(dataset, "names"), stage_request("names", config))
+    tree = tree_for(dataset, config, layout)
+    request = stage_request("names", config, _truth(dataset, tree))
+    if masks is not None:  # no request describes the result
+        Path(layout.record(dataset, "names")).unlink(missing_ok=True)
+    with answering(request, layout, dataset) if masks is None else contextlib.nullcontext():
+        stage.run(
+            masks or Path(layout.segments(dataset)).parent,
+            tree,
+            Path(layout.names(dataset)),
+            config,
+        )
 
 
 @click.command()
@@ -104,13 +111,13 @@ def words(config: Config, dataset: str) -> None:
     from pipeline.stages import words_page as stage
 
     layout = Layout.of(config)
-    stage.run(
-        {entry.id: Path(entry.path) for entry in manifest.read(layout.manifest(dataset))},
-        Path(layout.index(dataset)).parent,
-        Path(layout.words(dataset)),
-        device=config.machine.device,
-    )
-    answer(layout.record(dataset, "words"), stage_request("words", config))
+    with answering(stage_request("words", config), layout, dataset):
+        stage.run(
+            {entry.id: Path(entry.path) for entry in manifest.read(layout.manifest(dataset))},
+            Path(layout.index(dataset)).parent,
+            Path(layout.words(dataset)),
+            device=config.machine.device,
+        )
 
 
 @click.command()
@@ -122,15 +129,15 @@ def discovery(config: Config, dataset: str) -> None:
     from pipeline.stages import discovery_page as stage
 
     layout = Layout.of(config)
-    stage.run(
-        dataset,
-        {entry.id: Path(entry.path) for entry in manifest.read(layout.manifest(dataset))},
-        Path(layout.objects(dataset)),
-        Path(layout.segments(dataset)).parent,
-        Path(layout.discovery(dataset)),
-        config,
-    )
-    answer(layout.record(dataset, "discovery"), stage_request("discovery", config))
+    with answering(stage_request("discovery", config), layout, dataset):
+        stage.run(
+            dataset,
+            {entry.id: Path(entry.path) for entry in manifest.read(layout.manifest(dataset))},
+            Path(layout.objects(dataset)),
+            Path(layout.segments(dataset)).parent,
+            Path(layout.discovery(dataset)),
+            config,
+        )
 
 
 @click.command("demo-page")

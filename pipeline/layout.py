@@ -5,6 +5,7 @@ The rules use Snakemake's wildcards, "{dataset}" and "{shard}", for the names.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from pipeline.config import Config
 
 _FILE_OF = {"photos": "made"}
+_MORE_FILES = {
+    "objects": ("object_images",),
+    "clusters": ("centres", "cluster_page"),
+    "names": ("name_images",),
+}
+WITH_MAPS = ("segments", "clusters", "names")
+"""Stages with a folder of their own, for label maps of all images."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,47 @@ class Layout:
             files = [self.index(dataset), self.quarantine(dataset), self.provenance(dataset)]
         else:
             files = [getattr(self, _FILE_OF.get(stage, stage))(dataset)]
+        files += [getattr(self, name)(dataset) for name in _MORE_FILES.get(stage, ())]
+        return [Path(file) for file in files]
+
+    def folder(self, stage: str, dataset: str) -> Path | None:
+        """Folder of which all files are results of a stage; None for most stages."""
+        return self.results(stage, dataset)[0].parent if stage in WITH_MAPS else None
+
+    def inputs(
+        self, stage: str, dataset: str, shard: str | None = None, shards: Iterable[str] = ()
+    ) -> list[Path]:
+        """The files that a job reads, but for images and its request.
+
+        Parameters
+        ----------
+        shard : str, optional
+            Of a job over a shard.
+        shards : iterable of str
+            All shards of the data set.
+        """
+        files: list[str | Path]
+        if stage in ("manifest", "shard"):
+            files = [self.made(dataset)] if DATASETS[dataset].generator is not None else []
+        elif stage == "masks":
+            files = [self.shard(dataset, "eigenvectors", shard or "")]
+        elif stage == "index":
+            files = [self.manifest(dataset)]
+            files += [path for n in shards for path in self.results("shard", dataset, n)]
+        elif stage == "audit":
+            files = [*self.inputs("report", dataset), self.report(dataset)]
+            files += [path for n in shards for path in self.results("shard", dataset, n)]
+            files += [self.mask_list(dataset, n) for n in shards]
+        elif stage == "report":
+            files = [self.manifest(dataset), *self.results("index", dataset)]
+        elif stage in ("objects", "segments", "words"):
+            files = [self.manifest(dataset), self.index(dataset)]
+        elif stage == "discovery":
+            files = [self.manifest(dataset), self.objects(dataset), self.segments(dataset)]
+        elif stage in ("clusters", "names"):
+            files = list(self.results("segments", dataset))
+        else:
+            files = []
         return [Path(file) for file in files]
 
     def audit(self, dataset: str) -> str:
@@ -98,8 +147,12 @@ class Layout:
         return f"{self.results_root}/{dataset}/report.html"
 
     def objects(self, dataset: str) -> str:
-        """COCO results; `objects.images.json` next to it lists the images."""
+        """COCO results."""
         return f"{self.results_root}/{dataset}/objects.json"
+
+    def object_images(self, dataset: str) -> str:
+        """The images to which the COCO results refer."""
+        return f"{self.results_root}/{dataset}/objects.images.json"
 
     def segments(self, dataset: str) -> str:
         """Features of all segments; label maps `{id}.png` are in the same folder."""
@@ -108,6 +161,17 @@ class Layout:
     def clusters(self, dataset: str) -> str:
         """Scores of the clusters; label maps `{id}.png` are in the same folder."""
         return f"{self.results_root}/{dataset}/clusters/clusters.json"
+
+    def centres(self, dataset: str) -> str:
+        """Centres of the clusters."""
+        return f"{self.results_root}/{dataset}/clusters/centres.npz"
+
+    def cluster_page(self, dataset: str) -> str:
+        return f"{self.results_root}/{dataset}/clusters/clusters.html"
+
+    def name_images(self, dataset: str) -> str:
+        """The images to which the named masks refer."""
+        return f"{self.results_root}/{dataset}/names/names.images.json"
 
     def names(self, dataset: str) -> str:
         """Masks with their names; label maps `{id}.png` are in the same folder."""

@@ -47,6 +47,11 @@ def entries(tree: Tree, shard_size: int) -> list[Entry]:
     return images + too_long + [Entry(id, "", None, reason) for id, reason in tree.problems()]
 
 
+def shards(members: Iterable[Entry]) -> list[int]:
+    """Numbers of the shards, in order."""
+    return sorted({entry.shard for entry in members if entry.shard is not None})
+
+
 def digest(members: Iterable[Entry]) -> str:
     """Short digest that changes with the images or their order."""
     text = "\n".join(f"{entry.id}\t{entry.path}\t{entry.problem}" for entry in members)

@@ -28,9 +28,14 @@ LAST_RUN = ".eigenshape-run"
 _NAME = re.compile(r"([^.].*)_k(\d+)\.png")
 
 
+def mask_names(id: str, k: int) -> list[str]:
+    """Names of an image's masks, as published."""
+    return [f"{id}_k{number}.png" for number in range(k)]
+
+
 def mask_paths(folder: Path, id: str, k: int) -> list[Path]:
-    """Paths of an image's masks, named as published."""
-    return [folder / f"{id}_k{number}.png" for number in range(k)]
+    """Paths of an image's masks."""
+    return [folder / name for name in mask_names(id, k)]
 
 
 def own_runs(lists: Path) -> set[str]:
@@ -120,7 +125,6 @@ def is_complete(folder: Path, written: Path, present: Collection[str], k: int) -
     listed = read_table(written, COLUMNS, RunError)
     last = (folder / LAST_RUN).read_text() if LAST_RUN in present else ""
     return all(
-        row["run"] == last
-        and all(path.name in present for path in mask_paths(Path(), row["id"], k))
+        row["run"] == last and all(name in present for name in mask_names(row["id"], k))
         for row in listed
     )

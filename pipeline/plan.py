@@ -17,19 +17,34 @@ from typing import Any
 
 from data.datasets import DATASETS, downloaded, generated
 from data.errors import DatasetError, EigenshapeError, RunError
+from data.sealed import read_json
 from eigen.extractors.registry import check_weights, family, is_installed
 from eigen.extractors.spec import ExtractorSpec
 from eigen.extractors.zoo import PACKAGED
 from pipeline import config as configuration
-from pipeline import identity, manifest, runlock
+from pipeline import contents, identity, manifest, runlock
 from pipeline.config import Config
 from pipeline.layout import Layout, shard_name
 from pipeline.mask_files import is_complete
 from pipeline.records import shard_answered
-from pipeline.requests import Request, answered, place
+from pipeline.requests import Photo, Request, answered, place
 from pipeline.stages.manifest import tree_for
 
 log = logging.getLogger(__name__)
+
+_EARLIER = {
+    "masks": ("shard",),
+    "index": ("manifest", "shard"),
+    "report": ("index",),
+    "audit": ("report", "masks"),
+    "objects": ("index",),
+    "segments": ("index",),
+    "words": ("index",),
+    "clusters": ("segments",),
+    "names": ("segments",),
+    "discovery": ("objects", "segments"),
+}
+"""Stages that make what a stage reads."""
 
 
 DISCOVERY = {
@@ -42,12 +57,18 @@ DISCOVERY = {
 """Targets on top of eigenvectors, with a description."""
 
 
+_BENCHMARKED = {"shard": ("fused", "eigenvectors"), "masks": ("masks",)}
+"""Rules with a benchmark, by the stage whose last result they make."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """A request, and the files of the job that answers it."""
 
     request: Request
+    inputs: list[Path]
     results: list[Path]
+    benchmarks: list[Path]
 
 
 class Plan:
@@ -127,27 +148,72 @@ class Plan:
         if self.claims:
             runlock.claim(Path(self.layout.results_root) / dataset)
         self.used.add(dataset)
-        asked, made = self._asked(stage, dataset, shard), None
-        if stage == "shard":
-            made = shard_answered(asked.results[1], asked.results[0])
-        elif stage != "masks" or self._masks_complete(dataset, asked.results[0]):
-            made = answered(self.layout.record(dataset, stage, shard))
+        self._place_earlier(stage, dataset, shard)
+        asked = self._asked(stage, dataset, shard)
+        made = self._made(asked, dataset, shard)
         path = self.layout.request(dataset, stage, shard)
-        place(Path(path), asked.request, made=made, results=asked.results)
+        place(
+            Path(path),
+            asked.request,
+            made=made,
+            results=asked.results,
+            inputs=asked.inputs,
+            benchmarks=asked.benchmarks,
+        )
         return path
 
+    def _place_earlier(self, stage: str, dataset: str, shard: str | None) -> None:
+        """Place the requests of the jobs that make a job's inputs, which its dates follow."""
+        if stage in ("manifest", "shard") and DATASETS[dataset].generator is not None:
+            self._request("photos", dataset, None)
+        for earlier in _EARLIER.get(stage, ()):
+            of_shards = shard is None and earlier in ("shard", "masks")
+            for number in self.shards(dataset) if of_shards else [shard]:
+                self._request(earlier, dataset, number)
+
+    def _made(self, asked: Asked, dataset: str, shard: str | None) -> str | None:
+        """Digest of the request that the present results of a job answer; None if unknown."""
+        stage, results = asked.request.stage, asked.results
+        if stage == "shard":
+            return shard_answered(results[1], results[0])
+        if stage == "masks" and not self._masks_complete(dataset, results[0]):
+            return None
+        record = self.layout.record(dataset, stage, shard)
+        if stage == "photos" and not self._is_generated(dataset, record):
+            return None
+        made = contents.digest(results, self.layout.folder(stage, dataset))
+        return answered(record, inputs=contents.digest(asked.inputs), results=made)
+
+    def _is_generated(self, dataset: str, record: str) -> bool:
+        """Whether the files of a generated tree are those that its record is about."""
+        try:
+            tree = read_json(record, RunError).get("tree")
+        except (OSError, RunError):
+            return False
+        return tree == identity.state_of(tree_for(dataset, self.config, self.layout))
+
     def _asked(self, stage: str, dataset: str, shard: str | None) -> Asked:
-        """What a job is asked to make, and the files that it makes."""
+        """What a job is asked to make, and the files that it reads and makes."""
         config, layout = self.config_for(dataset), self.layout
         if stage == "manifest":
-            request = identity.manifest_request(dataset, self.entries(dataset))
+            request = identity.manifest_request(dataset, self.entries(dataset), layout)
         elif stage == "shard":
             photos = identity.photos_of(dataset, self._members(dataset).get(int(shard or 0), ()))
             settings = config.flat(*configuration.IDENTITY["fused"])
             request = identity.shard_request(settings, photos)
         else:
-            request = identity.stage_request(stage, config)
-        return Asked(request, layout.results(stage, dataset, shard))
+            truth = self._truth(dataset) if stage in ("clusters", "names") else ()
+            request = identity.stage_request(stage, config, truth)
+        shards = self.shards(dataset) if stage in ("index", "audit") else ()
+        inputs = layout.inputs(stage, dataset, shard, shards)
+        rules = _BENCHMARKED.get(stage, ())
+        benchmarks = [Path(layout.log(dataset, rule, shard or "", ".jsonl")) for rule in rules]
+        return Asked(request, inputs, layout.results(stage, dataset, shard), benchmarks)
+
+    def _truth(self, dataset: str) -> tuple[Photo, ...]:
+        if DATASETS[dataset].generator is not None:
+            return ()  # made by an earlier job
+        return identity.truth_of(tree_for(dataset, self.config, self.layout))
 
     def threads(self, wildcards: Any) -> int:
         """Thread function of a job over a shard: its part of the cores that this run may use.
@@ -192,6 +258,9 @@ class Plan:
     def check(self, words: Sequence[str]) -> None:
         """Check extractor and images of every data set whose target is on the command line.
 
+        Requests of the main process are placed here, before Snakemake looks at their results: it
+        remembers the dates that it saw first.
+
         Raises
         ------
         EigenshapeError
@@ -204,8 +273,24 @@ class Plan:
             if word in by_target:
                 check_weights(self.config_for(by_target[word].name).extractor)
                 self.entries(by_target[word].name)
+                self._place(by_target[word].name, "audit")
             elif word in DISCOVERY:
-                self.chosen()
+                for dataset in self.chosen():
+                    self._place(dataset, word)
+            elif word.startswith(f"{self.layout.results_root}/"):
+                self._place_for(Path(word))
+
+    def _place_for(self, path: Path) -> None:
+        """Place the requests behind a file that is asked for by name, if it is a result of ours."""
+        dataset = path.relative_to(self.layout.results_root).parts[0]
+        for stage in _EARLIER if dataset in DATASETS else ():
+            if stage != "masks" and path in self.layout.results(stage, dataset):
+                self._place(dataset, stage)
+
+    def _place(self, dataset: str, stage: str) -> None:
+        """Place the requests of all jobs up to a stage, in the process that plans the run."""
+        if self.claims:
+            self._request(stage, dataset, None)
 
     def _targets(self, dataset: str) -> list[str]:
         return [*self._results(dataset), self.layout.audit(dataset)]

@@ -1,10 +1,12 @@
 """Requests: what a job is asked to make, as a file that is an input of its rule.
 
 A request holds the settings that bear on a job and the images it is about (id, path, size, time of
-modification). Its digest is entered in the record of what the job makes. While planning, each
-request is compared with that digest: where they agree the request is dated before the result,
-otherwise after it, so that Snakemake's comparison of file times remakes exactly what differs: in a
-fresh clone, after results were moved, for one shard requested by name, without `.snakemake/`.
+modification). Its digest is entered in the record of what the job makes, with those of the files
+that it read and made. While planning, each request is compared with that record: where they agree
+the request is dated before the result and the inputs no later than it, otherwise the request is
+dated after the result, so that Snakemake's comparison of file times remakes exactly what differs:
+in a fresh clone, after results were moved or copied, for one shard requested by name, without
+`.snakemake/`.
 """
 
 from __future__ import annotations
@@ -98,20 +100,42 @@ def read(path: str | Path) -> Request:
         ) from error
 
 
-def answer(path: str | Path, request: Request, **about: Any) -> None:
-    """Note in a record that a job answered `request`, where its result cannot say so."""
-    write_json(path, {"request": request.digest, **about})
+def answer(
+    path: str | Path, request: Request, *, inputs: str | None, results: str | None, **about: Any
+) -> None:
+    """Note in a record that a job answered `request`, where its result cannot say so.
+
+    Parameters
+    ----------
+    inputs, results : str or None
+        Digests of the files that the job read, as they were before, and made
+        (`pipeline.contents`).
+    """
+    write_json(path, {"request": request.digest, "inputs": inputs, "results": results, **about})
 
 
-def answered(path: str | Path) -> str | None:
-    """Digest of the request that a job answered; None where that is unknown."""
+def answered(path: str | Path, *, inputs: str | None, results: str | None) -> str | None:
+    """Digest of the request that a job answered; None where that is unknown.
+
+    Unknown too, if it was answered from other inputs, or by other results than the present ones.
+    """
     try:
-        return str(read_json(path, RunError)["request"])
+        content = read_json(path, RunError)
+        about_these = (content["inputs"], content["results"]) == (inputs, results)
+        return str(content["request"]) if about_these and None not in (inputs, results) else None
     except (OSError, RunError, KeyError):
         return None
 
 
-def place(path: Path, request: Request, *, made: str | None, results: Iterable[Path]) -> None:
+def place(
+    path: Path,
+    request: Request,
+    *,
+    made: str | None,
+    results: Iterable[Path],
+    inputs: Iterable[Path] = (),
+    benchmarks: Iterable[Path] = (),
+) -> None:
     """Write a request if it changed, and date it by whether `results` answer it.
 
     Parameters
@@ -120,17 +144,31 @@ def place(path: Path, request: Request, *, made: str | None, results: Iterable[P
         Digest of the request that the existing results were made for; None if it is unknown.
     results : iterable of Path
         Files that the job makes.
+    inputs : iterable of Path
+        Files that the job reads. Where these are the ones that the results were made from, a copy
+        that dated them later than the results makes nothing due.
+    benchmarks : iterable of Path
+        Files in which Snakemake notes time and memory; it compares their dates too.
     """
     request.write(path)
     results = list(results)
-    times = [result.stat().st_mtime_ns for result in results if result.exists()]
-    if not times or len(times) < len(results):
+    if not results or not all(result.exists() for result in results):
         return  # a missing result is made whatever the dates say
-    requested = path.stat().st_mtime_ns
-    if made == request.digest and requested >= min(times):
+    results += [file for file in benchmarks if file.exists()]
+    if made == request.digest:
+        newest = max((_time(file) for file in inputs if file.exists()), default=0)
+        for result in results:
+            if _time(result) < newest:
+                _date(result, newest)
+    times = [_time(result) for result in results]
+    if made == request.digest and _time(path) >= min(times):
         _date(path, min(times) - _MARGIN_NS)
-    elif made != request.digest and requested <= max(times):
+    elif made != request.digest and _time(path) <= max(times):
         _date(path, max(time.time_ns(), max(times) + _MARGIN_NS))
+
+
+def _time(path: Path) -> int:
+    return path.stat().st_mtime_ns
 
 
 def _date(path: Path, moment: int) -> None:

@@ -10,7 +10,9 @@ for stage, about in DISCOVERY.items():
         input:
             PLAN.discovered(stage),
 
-    workflow.get_rule(stage).docstring = f"{about}, of your folder or of all data sets present"
+    workflow.get_rule(stage).docstring = (
+        f"{about}, of your folder or of all data sets present"
+    )
 
 
 rule dataset_objects:
@@ -21,7 +23,7 @@ rule dataset_objects:
         index=LAYOUT.index("{dataset}"),
     output:
         objects=LAYOUT.objects("{dataset}"),
-        images=LAYOUT.objects("{dataset}").replace(".json", ".images.json"),
+        images=LAYOUT.object_images("{dataset}"),
     log:
         LAYOUT.log("{dataset}", "objects"),
     conda:
@@ -65,6 +67,8 @@ rule dataset_clusters:
         segments=LAYOUT.segments("{dataset}"),
     output:
         LAYOUT.clusters("{dataset}"),
+        LAYOUT.centres("{dataset}"),
+        LAYOUT.cluster_page("{dataset}"),
     log:
         LAYOUT.log("{dataset}", "clusters"),
     conda:
@@ -84,6 +88,7 @@ rule dataset_names:
         segments=LAYOUT.segments("{dataset}"),
     output:
         LAYOUT.names("{dataset}"),
+        LAYOUT.name_images("{dataset}"),
     log:
         LAYOUT.log("{dataset}", "names"),
     conda:

@@ -75,6 +75,7 @@ rule audit:
     """Prove that a results folder is whole"""
     input:
         PLAN.results,
+        request=PLAN.request("audit"),
     output:
         LAYOUT.audit("{dataset}"),
     log:
@@ -84,4 +85,4 @@ rule audit:
     params:
         folder=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
-        "python -m pipeline audit {params.folder:q} --out {output:q} 2>&1 | tee {log:q}"
+        "python -m pipeline audit {params.folder:q} --no-further --out {output:q} 2>&1 | tee {log:q}"

@@ -64,7 +64,7 @@ def run(
         An image is lost or foreign; or, with `strict`, the quarantine is not empty.
     """
     entries = manifest.read(manifest_path)
-    numbers = sorted({entry.shard for entry in entries if entry.shard is not None})
+    numbers = manifest.shards(entries)
     records = read_all(record_path(number) for number in numbers)
     shard_paths = [shard_path(number) for number in numbers]
     rows = quarantined(entries, records)

@@ -64,9 +64,13 @@ def entries_of_shard(
     return [manifest.Entry(image.id, paths.get(image.id, ""), shard) for image in images]
 
 
-def run(dataset: str, config: Config, layout: Layout, output: Path) -> list[manifest.Entry]:
-    """Write the manifest of `dataset` to `output`, and return its entries."""
-    members = manifest.entries(tree_for(dataset, config, layout), config.shard_size)
+def entries(dataset: str, config: Config, layout: Layout) -> list[manifest.Entry]:
+    """The images of a data set as they are now, each with its shard."""
+    return manifest.entries(tree_for(dataset, config, layout), config.shard_size)
+
+
+def run(dataset: str, members: Sequence[manifest.Entry], layout: Layout, output: Path) -> None:
+    """Write the manifest of `dataset` to `output`."""
     manifest.write(output, members)
     _forget_requests(dataset, layout, members)
     assigned = [entry.shard for entry in members if entry.shard is not None]
@@ -78,7 +82,6 @@ def run(dataset: str, config: Config, layout: Layout, output: Path) -> list[mani
         len(members) - len(assigned),
         output,
     )
-    return members
 
 
 def _forget_requests(dataset: str, layout: Layout, members: Sequence[manifest.Entry]) -> None:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import eigen.masks
-from data.errors import RunError, ShardError
-from data.files import atomic_path
+from data.errors import RunError
+from data.files import atomic_files, atomic_path
 from data.pictures import read_image_stamped
-from data.png import write_mask
+from data.png import MaskEncoder
 from data.progress import progress
 from data.sealed import write_table
 from eigen.pairs import Eigenpairs
@@ -30,12 +30,13 @@ from pipeline.config import IDENTITY, Config
 from pipeline.mask_files import (
     COLUMNS,
     LAST_RUN,
-    mask_paths,
+    mask_names,
     own_runs,
     refuse_others,
     remember_run,
     remove,
 )
+from pipeline.opened import check_unchanged
 from pipeline.workers import run_ordered
 
 log = logging.getLogger(__name__)
@@ -77,19 +78,16 @@ class WriteMasks:
             upsampling=self.upsampling,
             image=self._image(item) if self.upsampling == "guided" else None,
         )
-        paths = mask_paths(self.folder, item.id, item.pairs.k)
-        for vector, (path, mask) in enumerate(zip(paths, cut, strict=True)):
-            about = {**self.about, "vector": vector, "image": item.sha256}
-            write_mask(path, mask, about, durable=False)
+        encode, names = MaskEncoder(), mask_names(item.id, item.pairs.k)
+        with atomic_files(self.folder, item.id) as write:
+            for vector, (name, mask) in enumerate(zip(names, cut, strict=True)):
+                about = {**self.about, "vector": vector, "image": item.sha256}
+                write(name, encode(mask, about))
         return item.id, item.sha256
 
     def _image(self, item: Item) -> Any:
         image, stamp = read_image_stamped(item.path)
-        if item.sha256 and stamp.sha256 != item.sha256:
-            raise ShardError(
-                f"{item.path}: changed since its eigenvectors were computed; run the same command "
-                "again"
-            )
+        check_unchanged(item.path, stamp.sha256, item.sha256)
         return image
 
 

@@ -40,6 +40,8 @@ def run(source: Path, tree: Tree, output: Path, config: Config) -> None:
     ------
     DatasetError
         Masks of an image that the data set does not have, or of another size; segments of two runs.
+    ShardError
+        An image is not the one that was segmented.
     VocabularyError, WeightsError
         Words or weights that the namer cannot read.
     """
@@ -49,7 +51,7 @@ def run(source: Path, tree: Tree, output: Path, config: Config) -> None:
             raise DatasetError(
                 f"{source}: expected masks of images of {tree.root}, found some of {one.stem}"
             )
-    origin = _origin(source, masks)
+    origin = _origin(source, masks, images)
     opened = open_namer(config.names, config.machine.device)
     ids = image_ids([one.stem for one in masks])
     sizes: dict[str, tuple[int, int]] = {}
@@ -75,7 +77,7 @@ def run(source: Path, tree: Tree, output: Path, config: Config) -> None:
     _score(masks, images, tree, opened.vocabulary, output.parent)
 
 
-def _origin(source: Path, masks: Sequence[ImageMasks]) -> dict[str, str]:
+def _origin(source: Path, masks: Sequence[ImageMasks], images: dict[str, Photo]) -> dict[str, str]:
     """Where the masks come from: digest of a file, of our segments, or of all files of a folder."""
     if source.is_file():
         return {"file": source.name, "sha256": sha256(source)}
@@ -84,6 +86,7 @@ def _origin(source: Path, masks: Sequence[ImageMasks]) -> dict[str, str]:
         reader = SegmentReader(features)
         for one in masks:
             check_segments(source / f"{one.stem}.png", reader.digest(one.stem))
+            reader.check_image(one.stem, images[one.stem].path)
         return {"segments": reader.seal}
     if any(source.glob("*.png")):
         return {"folder": source.name, "sha256": maps_digest(source, [m.stem for m in masks])}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,22 +10,18 @@ from typing import Any
 
 from data.coco_results import encode, image_ids, write_images, write_results
 from data.files import sha256
-from data.pictures import read_image
 from data.progress import progress
 from eigen.objects import ImageObject
 from eigen.objects import objects as find
 from eigen.pairs import Eigenpairs
-from eigen.store import shards
 from pipeline import manifest
 from pipeline.chain import extractor_for
 from pipeline.config import Config
+from pipeline.opened import image_of, opened
 from pipeline.origins import about, check_extractor, index_digest
 from pipeline.workers import run_ordered
 
 log = logging.getLogger(__name__)
-
-opened = functools.cache(shards.open)
-"""A folder of shards, opened once in each process."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,7 @@ class FindObjects:
 
     def __call__(self, image: tuple[str, str]) -> Found:
         id, path = image
-        pixels = read_image(path)
+        pixels, _ = image_of(self.folder, id, path)
         extractor = extractor_for(self.config)
         pairs: Eigenpairs | None = opened(self.folder)[id]
         if pairs and pairs.grid != extractor.grid(pixels.shape[:2]):
@@ -79,7 +74,7 @@ def run(
     Raises
     ------
     ShardError
-        The eigenvectors were computed with another extractor.
+        The eigenvectors were computed with another extractor, or an image changed since.
     """
     paths = {entry.id: entry.path for entry in manifest.read(manifest_path)}
     check_extractor(opened(folder), extractor_for(config), config)

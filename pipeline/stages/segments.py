@@ -14,7 +14,7 @@ import numpy as np
 
 from data.errors import DatasetError, ShardError
 from data.files import sha256
-from data.pictures import read_image, read_label, write_png
+from data.pictures import read_label, write_png
 from data.progress import progress
 from eigen.leading import leading
 from eigen.objects.frame import object_share
@@ -24,8 +24,8 @@ from eigen.store import packed
 from pipeline import manifest
 from pipeline.chain import extractor_for
 from pipeline.config import Config
+from pipeline.opened import check_unchanged, image_of, opened
 from pipeline.origins import about, check_extractor, check_segments, index_digest, remove_others
-from pipeline.stages.objects import opened
 from pipeline.workers import run_ordered
 
 log = logging.getLogger(__name__)
@@ -38,15 +38,18 @@ SEGMENTS = packed.Format(
 
 @dataclass(frozen=True)
 class WriteSegments:
-    """(id, path) of an image -> what is known of its segments; also writes the label map."""
+    """(id, path) of an image -> what is known of its segments, and the SHA-256 of the image.
+
+    Also writes the label map.
+    """
 
     source: Path
     folder: Path
     config: Config
 
-    def __call__(self, image: tuple[str, str]) -> dict[str, np.ndarray]:
+    def __call__(self, image: tuple[str, str]) -> tuple[dict[str, np.ndarray], str]:
         id, path = image
-        pixels, spec = read_image(path), self.config.segments
+        (pixels, digest), spec = image_of(self.source, id, path), self.config.segments
         pairs = opened(self.source)[id]
         extractor = extractor_for(self.config)
         view = reduced(pixels, extractor.patch, self.config.max_patches)
@@ -67,7 +70,7 @@ class WriteSegments:
         return {
             "features": segment_features(extractor([view])[0], divided),
             "object_share": object_share(leading(pairs, pairs.k), divided.nodes, divided.k),
-        }
+        }, digest
 
 
 def run(
@@ -83,9 +86,10 @@ def run(
     remove_others(output.parent, ids)
     total = 0
     with packed.create(output, SEGMENTS, _attributes(source, config)) as writer:
-        for id, arrays in zip(ids, progress(results, len(ids), "segments"), strict=True):
-            digest = sha256(output.parent / f"{id}.png")
-            writer.append(arrays, id=id, labels_sha256=digest)
+        made = progress(results, len(ids), "segments")
+        for id, (arrays, digest) in zip(ids, made, strict=True):
+            labels = sha256(output.parent / f"{id}.png")
+            writer.append(arrays, id=id, sha256=digest, labels_sha256=labels)
             total += len(arrays["features"])
     log.info("%d segments of %d images -> %s", total, len(ids), output.parent)
 
@@ -119,6 +123,7 @@ class SegmentReader:
         self._reader = packed.PackedReader(path, SEGMENTS)
         self.ids = [str(id) for id in self._reader.column("id")]
         self._digests = dict(zip(self.ids, self._reader.column("labels_sha256"), strict=True))
+        self._images = dict(zip(self.ids, self._reader.column("sha256"), strict=True))
         self._offset = self._reader.column("offset")
 
     @property
@@ -147,6 +152,10 @@ class SegmentReader:
                 "about; run the stage `segments` again"
             )
         return str(self._digests[id])
+
+    def check_image(self, id: str, path: Path) -> None:
+        """Raise `ShardError` if an image is not the one that was segmented."""
+        check_unchanged(path, sha256(path), str(self._images[id]))
 
     def labels(self, id: str) -> np.ndarray:
         """The label map of an image, (H, W) uint8.

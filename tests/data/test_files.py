@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from data.files import atomic_path, is_file_name, read_stamped, sha256
+from data.files import atomic_files, atomic_path, is_file_name, read_stamped, sha256
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -122,6 +122,37 @@ def test_temporary_files_of_living_writers_stay(tmp_path):
     finally:
         writer.kill()
         writer.communicate()
+
+
+def test_several_files_are_each_whole_or_absent(tmp_path):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(RuntimeError), atomic_files(tmp_path / "new", "x") as write:
+        write("a", b"whole")
+        write("b", b"")
+        raise RuntimeError
+    assert {p.name: p.read_bytes() for p in (tmp_path / "new").iterdir()} == {
+        "a": b"whole",
+        "b": b"",
+    }
+    assert (tmp_path / "new/a").stat().st_mode == (tmp_path / "a").stat().st_mode
+    (tmp_path / "new/c").mkdir()
+    refused = pytest.raises(OSError, match=r"cannot write .*new/c: ")
+    with refused, atomic_files(tmp_path / "new", "x") as write:
+        write("c", b"")
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"a", "b", "c"}
+
+
+def test_what_a_dead_writer_of_several_files_left_goes_when_they_are_made_next(tmp_path):
+    script = (
+        "import os, sys; from pathlib import Path; from data.files import atomic_files\n"
+        f"with atomic_files(Path({str(tmp_path)!r}), 'x') as write:\n"
+        "    write('a', b'1'); os.rename = lambda *names: os.kill(os.getpid(), 9); write('b', b'2')"
+    )
+    subprocess.run([sys.executable, "-c", script], check=False)
+    assert len(list(tmp_path.iterdir())) == 3
+    with atomic_files(tmp_path, "x") as write:
+        write("a", b"3")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"3"}
 
 
 def test_many_writers_of_one_file(tmp_path):

@@ -11,9 +11,8 @@ from data.errors import RunError, ShardError
 from data.png import mask_origin, write_mask
 from data.sealed import read_table
 from pipeline import manifest, mask_files
-from pipeline.identity import stage_request
+from pipeline.identity import answering, stage_request
 from pipeline.plan import Plan
-from pipeline.requests import answer
 from pipeline.stages import masks
 from tests.pictures import scene
 from tests.pipeline.test_stages import Run
@@ -148,8 +147,8 @@ def test_a_missing_mask_makes_the_plan_write_its_shard_again(photos, tmp_path):
         lambda: [path.unlink() for path in folder.iterdir()],
         lambda: listed.write_text("id\nphoto0\n"),
     ):
-        masks.run(*about, listed, run.config)
-        answer(run.path("record", "masks", 0), stage_request("masks", run.config))
+        with answering(stage_request("masks", run.config), run.layout, "folder", shard="00000"):
+            masks.run(*about, listed, run.config)
         assert not is_due()
         damage()
         assert is_due()

@@ -37,7 +37,10 @@ class Run:
         return Path(getattr(self.layout, name)("folder", *more))
 
     def listing(self):
-        listing.run("folder", self.config, self.layout, self.path("manifest"))
+        self.list_with(self.config, self.path("manifest"))
+
+    def list_with(self, config, output):
+        listing.run("folder", listing.entries("folder", config, self.layout), self.layout, output)
 
     def make(self, *, workers=1):
         self.listing()
@@ -226,7 +229,7 @@ def test_staged_jobs_store_the_settings_that_really_ran(photos, tmp_path):
 
     folder = tmp_path / "job"
     listed = Path(run.layout.manifest("folder"))
-    listing.run("folder", whole, run.layout, listed)
+    run.list_with(whole, listed)
 
     def job(stage):
         places = (folder / f"{stage}.h5", folder / f"{stage}.json")
@@ -298,7 +301,7 @@ def test_images_that_vanished_or_changed_have_a_note_in_the_report(photos, tmp_p
 
 def test_an_unreadable_features_file_ends_the_run_and_is_named(photos, tmp_path):
     run = Run(photos, tmp_path, path="staged")
-    listing.run("folder", run.config, run.layout, run.path("manifest"))
+    run.listing()
     run.stage("features", 0)
     features = run.path("shard", "features", 0)
     features.write_bytes(features.read_bytes()[:-100])
@@ -318,7 +321,7 @@ def test_a_worker_that_outlives_a_run_reads_the_files_of_the_next(photos, tmp_pa
 
 def test_a_result_that_cannot_be_written_is_named(photos, tmp_path):
     run = Run(photos, tmp_path / "results")
-    listing.run("folder", run.config, run.layout, run.path("manifest"))
+    run.listing()
     (tmp_path / "results" / "folder" / "eigenvectors").write_text("a file where a folder belongs")
     with pytest.raises(OSError, match=r"cannot write .*shard-00000.h5"):
         run.stage("fused", 0)

@@ -151,6 +151,10 @@ def test_a_target_from_start_to_end_and_its_reruns(checkout, photos):
     again = run(checkout, "--cores", 2, "pascal_k5", settings=settings)
     assert "Nothing to be done" in again
 
+    copied = shutil.copytree(photos / "results", photos / "copy", copy_function=shutil.copyfile)
+    moved = (*settings[:1], f"results_root={copied}", *settings[2:])
+    assert "Nothing to be done" in run(checkout, "--cores", 2, "-n", "pascal_k5", settings=moved)
+
     results = photos / "results" / "pascal"
     untouched = results / "eigenvectors" / "shard-00000.h5"
     before = untouched.stat().st_mtime_ns
