@@ -5,7 +5,6 @@ A step on stored features costs a small part of what it costs with the backbone.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +13,6 @@ from data.progress import progress
 from data.sazs.folds import Item
 from models.sazs.stored import StageStore
 from train.distributed import World
-
-log = logging.getLogger(__name__)
 
 
 def keys_of(items: Sequence[Item], store: StageStore, world: World) -> dict[Path, str]:
