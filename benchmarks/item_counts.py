@@ -7,7 +7,7 @@ all its items, networks and answers are drawn together.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -128,13 +128,20 @@ def _f(sums: np.ndarray) -> np.ndarray:
 
 
 def joined(parts: Sequence[ItemCounts]) -> ItemCounts:
-    """The items of several images."""
+    """The items of several images, with the answers that all of them have."""
+
+    def every(name: str) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    answers = [n for n in parts[0].counts if all(n in part.counts for part in parts)]
     return ItemCounts(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("network", "fold")),
-        np.repeat(np.arange(len(parts)), [len(part.seen) for part in parts]),
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("class_id", "seen")),
-        {name: np.concatenate([part.counts[name] for part in parts]) for name in parts[0].counts},
-        np.concatenate([part.shapes for part in parts]),
+        network=every("network"),
+        fold=every("fold"),
+        image=np.repeat(np.arange(len(parts)), [len(part.seen) for part in parts]),
+        class_id=every("class_id"),
+        seen=every("seen"),
+        counts={name: np.concatenate([part.counts[name] for part in parts]) for name in answers},
+        shapes=every("shapes"),
     )
 
 
@@ -145,23 +152,40 @@ def drawn(images: int, *, draws: int = DRAWS) -> np.ndarray:
     return np.array([np.ones(images, int), *times], float)
 
 
+def gains(group: ItemCounts) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """(answer, figures, their gains over the network), (2, 1 + draws): mIoU and boundary F."""
+    images = np.unique(group.image, return_inverse=True)[1]
+    times = drawn(int(images.max()) + 1)
+    compact = replace(group, image=images)
+    found = {name: compact.figures(name, times) for name in group.counts}
+    for name, values in found.items():
+        yield name, values, values - found[AT_ONCE if name.startswith("at once") else NETWORK]
+
+
 def summary(chosen_on: ItemCounts, others: ItemCounts) -> list[dict[str, Any]]:
     """One row per answer: gains on the images that choose (seen classes), and on the others."""
-    rows: dict[str, dict[str, Any]] = {name: {"answer": name} for name in others.counts}
+    rows: dict[str, dict[str, Any]] = {}
     first = [("chosen on", group) for name, group in chosen_on.groups() if name == "seen"]
     for shown, group in [*first, *others.groups()]:
-        images = np.unique(group.image, return_inverse=True)[1]
-        group.image = images
-        times = drawn(int(images.max()) + 1)
-        found = {name: group.figures(name, times) for name in group.counts}
-        for name, values in found.items():
-            base = found[AT_ONCE if name.startswith("at once") else NETWORK]
-            rows[name] |= _gain(shown, values - base, values[0, 0])
-            rows[name][f"{shown}: F"] = f"{values[1, 0]:.1f} ({(values - base)[1, 0]:+.1f})"
+        for name, values, gain in gains(group):
+            row = rows.setdefault(name, {"answer": name})
+            low, high = np.quantile(gain[0, 1:], (0.025, 0.975))
+            row[f"{shown}: mIoU"] = (
+                f"{values[0, 0]:.2f} ({gain[0, 0]:+.2f} [{low:+.2f}, {high:+.2f}])"
+            )
+            row[f"{shown}: F"] = f"{values[1, 0]:.1f} ({gain[1, 0]:+.1f})"
     return list(rows.values())
 
 
-def _gain(shown: str, gains: np.ndarray, value: float) -> dict[str, Any]:
-    low, high = np.quantile(gains[0, 1:], (0.025, 0.975))
-    text = f"{value:.2f} ({gains[0, 0]:+.2f} [{low:+.2f}, {high:+.2f}])"
-    return {f"{shown}: mIoU": text}
+def chosen(chosen_on: ItemCounts, *, of: str = "") -> str:
+    """The answer whose gain on seen classes has the highest lower bound, of those named with `of`.
+
+    Not the largest gain: among dozens of answers that one is partly luck.
+    """
+    (group,) = (group for name, group in chosen_on.groups() if name == "seen")
+    lows = {
+        name: float(np.quantile(gain[0, 1:], 0.025))
+        for name, _, gain in gains(group)
+        if of in name and not name.startswith(("oracle", "at once", NETWORK))
+    }
+    return max(lows, key=lambda name: lows[name])

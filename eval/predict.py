@@ -6,7 +6,7 @@ Scores are those of the system, and comparable within one image only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -99,10 +99,10 @@ def with_sazs(segmenter: SazsSegmenter, texts: Tensor, *, threshold: float) -> P
         masks = margins > 0
         if eigenpairs is not None:
             from eigen.store.maps import EigenMaps
-            from eval.sazs.fusion import method
+            from eval.sazs.fusion import AUTO, method
 
-            maps, fuse = EigenMaps.of_pairs(eigenpairs, size), method("projection")
-            masks = np.stack([fuse(margin, maps) for margin in margins])
+            maps = replace(EigenMaps.of_pairs(eigenpairs, size), image=image)
+            masks = method(AUTO).masks(margins, maps)
         ranked = torch.from_numpy(np.where(masks, margins, -np.inf))
         best, labels = ranked.max(dim=0)
         # Fused masks may include pixels of negative margin, but none of minus infinity.

@@ -25,7 +25,9 @@ from eigen.solvers.solution import ConvergenceError
 from eigen.upsample import upsample, upsample_pairs
 
 STEP = 3  # pixels per side of a node of the graph
-MU = 0.1
+MU, MU_OF_COLOURS = 0.1, 0.3
+"""Chosen on seen classes (docs/fusion.md), with eigenvectors in the graph and without."""
+
 TOLERANCE = 1e-3  # of the residual, relative to the right side; probabilities need no more
 _GUIDE = 8  # side of the cells on which planes enter the graph as features
 _SWEEPS = 20
@@ -36,7 +38,7 @@ def refine(
     image: np.ndarray | None = None,
     *,
     eigenpairs: Eigenpairs | None = None,
-    mu: float = MU,
+    mu: float | None = None,
     step: int = STEP,
 ) -> np.ndarray:
     """Refine the class scores of any model by the shapes in the image.
@@ -50,8 +52,9 @@ def refine(
         Colours carry the borders. One of `image` and `eigenpairs` is needed, both may be given.
     eigenpairs : Eigenpairs, optional
         Of the image: nodes that differ in them are joined less.
-    mu : float
-        Weight of the scores against smoothness; less smooths more.
+    mu : float, optional
+        Weight of the scores against smoothness; less smooths more. By default `MU`, of colours
+        alone `MU_OF_COLOURS`.
     step : int
         Side in pixels of a node of the graph: 1 is slowest and finest.
 
@@ -69,6 +72,8 @@ def refine(
         The linear system was not solved to `TOLERANCE`.
     """
     scores = np.asarray(scores, np.float32)
+    if mu is None:
+        mu = MU_OF_COLOURS if eigenpairs is None else MU
     _check(scores, image, eigenpairs, mu)
     size = scores.shape[1], scores.shape[2]
     planes = None if eigenpairs is None else upsample_pairs(eigenpairs, size)

@@ -96,7 +96,7 @@ def segment(
     model : Model
         From `load`.
     eigenpairs : Eigenpairs, optional
-        Those of the image; they refine the masks: of SAZS by projection (docs/fusion.md), of
+        Those of the image; they refine the masks: of SAZS by diffusion (docs/fusion.md), of
         ZegFormer as docs/zegformer.md describes.
 
     Returns

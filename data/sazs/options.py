@@ -276,7 +276,9 @@ class ScoringOptions(Options):
         default=None, description="Eigenvectors: shards, or published PNGs."
     )
     fusion: str = Field(
-        default="projection", description="agreement, voting, projection or diffusion."
+        default="auto",
+        description="agreement, voting, projection, diffusion, or auto: that of the last two which"
+        " is better on seen classes.",
     )
     missing_eig: Literal["error", "network"] = Field(
         default="error",

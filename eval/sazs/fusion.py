@@ -3,7 +3,7 @@
 A method is a small object with its parameters: called with the margin of the class ((H, W) float32
 log-odds, above 0 where the network sees it) and the photo's `EigenMaps`, it returns a (H, W) bool
 mask. `GRIDS` lists the parameters worth trying; which to take is decided on seen classes
-(`tune`), never on the classes that are scored.
+(`tune`), never on the classes that are scored. "auto" leaves the choice of the method to them too.
 
 - `Agreement`: take the eigen segment that agrees best with the network's mask, if it agrees enough.
 - `Voting`: pixels vote within segments of the eigen-embedding.
@@ -46,6 +46,10 @@ class Method(ABC):
 
     def __call__(self, margin: np.ndarray, maps: EigenMaps) -> np.ndarray:
         return self.decide(margin, self.evidence(margin, maps))
+
+    def masks(self, margins: np.ndarray, maps: EigenMaps) -> np.ndarray:
+        """The masks of several classes of one image, (N, H, W) bool."""
+        return np.stack([self(margin, maps) for margin in margins])
 
     @abstractmethod
     def evidence(self, margin: np.ndarray, maps: EigenMaps) -> Any:
@@ -237,12 +241,19 @@ class Diffusion(Method):
 
     def evidence(self, margin: np.ndarray, maps: EigenMaps) -> np.ndarray:
         """The diffused probability."""
-        own = probability(margin)
+        return self._diffused(margin[None], maps)[0]
+
+    def masks(self, margins: np.ndarray, maps: EigenMaps) -> np.ndarray:
+        """As `Method.masks`; the graph is built once."""
+        found = self._diffused(margins, maps)
+        return np.stack([self.decide(m, e) for m, e in zip(margins, found, strict=True)])
+
+    def _diffused(self, margins: np.ndarray, maps: EigenMaps) -> np.ndarray:
         planes = maps.planes[_varying(maps.planes)] if len(maps.planes) else maps.planes
         if not len(planes) and maps.image is None:
-            return own
-        graph = graph_of(maps.image, planes, own.shape)
-        return diffused(own[None], graph, mu=self.mu)[0]
+            return probability(margins)
+        graph = graph_of(maps.image, planes, (margins.shape[1], margins.shape[2]))
+        return diffused(probability(margins), graph, mu=self.mu)
 
     def decide(self, margin: np.ndarray, evidence: np.ndarray) -> np.ndarray:
         return mixed(margin, evidence, weight=self.weight, rule=self.cut)
@@ -254,6 +265,11 @@ METHODS: dict[str, Method] = {
     "projection": Projection(),
     "diffusion": Diffusion(),
 }
+
+AUTO = "auto"
+"""The method that is best on seen classes; untuned, the first of `CANDIDATES`."""
+
+CANDIDATES = ("diffusion", "projection")
 
 GRIDS: dict[str, dict[str, tuple]] = {
     "agreement": {"accept": (0.4, 0.5, 0.6, 0.7, 0.8)},
@@ -268,7 +284,7 @@ GRIDS: dict[str, dict[str, tuple]] = {
         "ridge": (0.01, 0.1, 0.5),
         "cut": ("half", "area"),
     },
-    "diffusion": {"mu": (0.03, 0.1, 0.3), "weight": (0.7, 1.0), "cut": ("half", "area")},
+    "diffusion": {"mu": (0.03, 0.1, 0.3), "cut": ("half", "mean", "area")},
 }
 
 
@@ -287,7 +303,7 @@ def register(name: str, rule: Method, grid: dict[str, tuple]) -> None:
     SettingError
         The name is taken, or the rule has no parameter that `grid` names.
     """
-    if name in METHODS:
+    if name in METHODS or name == AUTO:
         raise SettingError(f"fusion {name!r}: registered already; choose another name")
     unknown = sorted(grid.keys() - vars(rule).keys())
     if unknown:
@@ -306,9 +322,24 @@ def method(name: str) -> Method:
     SettingError
         Unknown name; lists the known ones.
     """
+    name = CANDIDATES[0] if name == AUTO else name
     if name not in METHODS:
-        raise SettingError(f"fusion {name!r}: expected one of {', '.join(METHODS)}")
+        raise SettingError(f"fusion {name!r}: expected one of {', '.join([AUTO, *METHODS])}")
     return METHODS[name]
+
+
+def name_of(rule: Method) -> str:
+    """The name under which a method, whatever its parameters, is known."""
+    return next(name for name, known in METHODS.items() if type(known) is type(rule))
+
+
+def _trials(name: str) -> list[Method]:
+    """A method with every combination of its parameters."""
+    plain, grid = method(name), GRIDS[name]
+    return [
+        replace(plain, **dict(zip(grid, values, strict=True)))  # type: ignore[type-var]
+        for values in product(*grid.values())
+    ]
 
 
 def tune(
@@ -321,6 +352,7 @@ def tune(
 
     Parameters
     ----------
+    name : a method, or `AUTO` for the best of `CANDIDATES`
     samples : (margin, maps, truth, void, class id) of photos that show seen classes
     classes : number of class ids
 
@@ -333,14 +365,12 @@ def tune(
     SettingError
         Unknown name, or no sample.
     """
-    plain, grid = method(name), GRIDS[name]
-    combinations = product(*grid.values())
-    trials = [replace(plain, **dict(zip(grid, c, strict=True))) for c in combinations]  # type: ignore[type-var]
+    trials = [t for n in (CANDIDATES if name == AUTO else (name,)) for t in _trials(n)]
     tallies = [Tally(classes) for _ in trials]
     for margin, maps, truth, void, class_id in samples:
         evidence: dict[tuple, Any] = {}
         for trial, tally in zip(trials, tallies, strict=True):
-            key = tuple(getattr(trial, parameter) for parameter in trial.evidence_of)
+            key = (type(trial), *(getattr(trial, name) for name in trial.evidence_of))
             if key not in evidence:
                 evidence[key] = trial.evidence(margin, maps)
             tally.add(class_id, count(trial.decide(margin, evidence[key]), truth, void))

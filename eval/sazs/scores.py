@@ -50,7 +50,7 @@ class Subject:
     names : class names by id
     texts : (1 + classes, 512), row 0 "others"
     eigen : eigenvectors, or None to score the network alone
-    method : name of the fusion
+    method : name of the fusion, see `eval.sazs.fusion.tune`
     """
 
     fold: Fold
@@ -58,7 +58,7 @@ class Subject:
     names: Sequence[str]
     texts: Tensor
     eigen: EigenFolder | None = None
-    method: str = "projection"
+    method: str = fusion.AUTO
 
 
 def tuned(subject: Subject, *, most: int = 300) -> tuple[Method, dict[str, Any]]:
@@ -124,8 +124,9 @@ def run(
         "about": dict(about),
     }
     if subject.eigen:
+        name = fusion.name_of(fuse) if subject.method == fusion.AUTO else subject.method
         results |= {
-            "fusion": {"method": subject.method, **asdict(fuse), **how},  # type: ignore[call-overload]
+            "fusion": {"method": name, **asdict(fuse), **how},  # type: ignore[call-overload]
             "eigenvectors": str(subject.eigen.folder),
             "fused_minus_network": bootstrap(counts),
         }

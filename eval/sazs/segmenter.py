@@ -105,7 +105,7 @@ def segment(
     segmenter: SazsSegmenter,
     *,
     eigenpairs: Eigenpairs | None = None,
-    fusion: str | Method = "projection",
+    fusion: str | Method = "auto",
 ) -> np.ndarray:
     """Which class covers each pixel of a picture.
 
@@ -134,7 +134,7 @@ def segment(
 
         fuse = method(fusion) if isinstance(fusion, str) else fusion
         maps = replace(EigenMaps.of_pairs(eigenpairs, size), image=image)
-        masks = np.stack([fuse(own, maps) for own in margins])
+        masks = fuse.masks(margins, maps)
     return label_map(margins, masks)
 
 

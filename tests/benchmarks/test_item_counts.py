@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from benchmarks.item_counts import ItemCounts, drawn, joined, summary
+from benchmarks.item_counts import ItemCounts, chosen, drawn, joined, summary
 from benchmarks.refinement import compared_at_once, shape_of
 
 
@@ -86,3 +86,10 @@ def test_all_classes_at_once_keep_their_areas():
     before = np.bincount(label_map(margins, margins > 0).ravel(), minlength=4)
     after = np.bincount(compared_at_once(margins, smooth).ravel(), minlength=4)
     assert np.abs(before - after).max() <= 2
+
+
+def test_a_sure_gain_is_chosen_before_a_large_one():
+    tables = joined([image_of(gain, seed=s) for s, gain in enumerate([25, -9] * 6)])
+    tables.counts["sure"] = tables.counts["network"] + np.array([2, 0, 0, 0, 0, 0])
+    assert chosen(tables) == "sure"
+    assert chosen(tables, of="fused") == "fused"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import product
 
 import numpy as np
@@ -120,6 +120,35 @@ def test_tune_takes_the_best_of_the_grid(scene):
         ]
         assert score == pytest.approx(100 * max(iou(t(margin, maps), truth) for t in trials))
         assert iou(chosen(margin, maps), truth) == pytest.approx(score / 100)
+
+
+def test_auto_takes_the_method_that_is_best_on_the_samples(scene):
+    truth, margin, maps = scene
+    grey = replace(maps, image=np.full((H, W, 3), 90, np.uint8))
+    coloured = replace(maps, image=np.where(truth[..., None], (200, 120, 60), 60).astype(np.uint8))
+    for shown in (grey, coloured):
+        sample = (margin, shown, truth, np.zeros_like(truth), 3)
+        chosen, score = fusion.tune(fusion.AUTO, [sample], classes=5)
+        scores = {n: fusion.tune(n, [sample], classes=5)[1] for n in fusion.CANDIDATES}
+        assert score == max(scores.values())
+        assert scores[fusion.name_of(chosen)] == score
+    assert fusion.method(fusion.AUTO) == METHODS[fusion.CANDIDATES[0]]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_masks_of_several_classes_are_those_of_each(scene, name):
+    truth, margin, maps = scene
+    margins = np.stack([margin, -margin, np.roll(margin, 9, axis=1)])
+    maps = replace(maps, image=np.where(truth[..., None], 200, 60).repeat(3, 2).astype(np.uint8))
+    together = METHODS[name].masks(margins, maps)
+    apart = np.stack([METHODS[name](own, maps) for own in margins])
+    # Conjugate gradients stop by the worst of several right sides.
+    assert np.mean(together != apart) < 2e-3
+
+
+def test_auto_is_no_name_for_a_rule():
+    with pytest.raises(SettingError, match="registered already"):
+        fusion.register(fusion.AUTO, Voting(), {"segments": (4,)})
 
 
 def test_tune_needs_samples():
