@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from data.sazs.episodes import episodes_of
 from data.sazs.published import read_lists
 from data.sazs.splits import ImageClass, Lists, benchmark_of, generate
 from data.trees.tree import Tree
+
+log = logging.getLogger(__name__)
 
 
 class Item(NamedTuple):
@@ -82,7 +85,8 @@ class Fold:
     train, validation : items of seen classes, from different images
     test : items of unseen classes, each once
     seen_test : items of seen classes from the test images, each once
-    episodes : how often each item of `test` occurs in the published 1000 episodes, (n,) int
+    episodes : how often each item of `test` occurs in the published 1000 episodes, (n,) int;
+        None for a subset of COCO in which a class has no test image
     problems : images of both roles that cannot be used
     """
 
@@ -93,7 +97,7 @@ class Fold:
     validation: Sequence[Item]
     test: Sequence[Item]
     seen_test: Sequence[Item]
-    episodes: np.ndarray
+    episodes: np.ndarray | None
     problems: Sequence[Problem] = ()
 
     @property
@@ -141,7 +145,7 @@ def open_fold(
     problems = _problems(tree, pairs)
     once = list(dict.fromkeys(pairs.pairs_of(unseen)))
     seen = [pair for pair in pairs.pairs_of(range(rules.classes)) if pair.class_id not in unseen]
-    published = Counter(episodes_of(pairs, unseen, "published"))
+    published = _published(pairs, unseen)
     for role, listed in (("trn", [*train, *validation]), ("val", [*once, *seen])):
         problems += _absent(role, listed, places)
     of_train, of_validation = (_items(part, places) for part in (train, validation))
@@ -155,9 +159,24 @@ def open_fold(
         of_validation,
         _items(once, places),
         _items(dict.fromkeys(seen), places),
-        np.array([published[pair] for pair in once if pair.image in places]),
+        None
+        if published is None
+        else np.array([published[pair] for pair in once if pair.image in places]),
         problems,
     )
+
+
+def _published(lists: Lists, unseen: Sequence[int]) -> Counter[ImageClass] | None:
+    """How often the published episodes have each pair; None where a class has no test image."""
+    without = [c for c in unseen if not lists.images["val"][c]]
+    if without and lists.benchmark.interleaved and len(without) < len(unseen):
+        log.warning(
+            "%d of %d held-out classes have no test image (first: class %d): the published "
+            "episodes cannot be drawn, each item is scored once",
+            *(len(without), len(unseen), without[0]),
+        )
+        return None
+    return Counter(episodes_of(lists, unseen, "published"))
 
 
 def _without_unseen(

@@ -25,7 +25,6 @@ from eval.figures import AGREEMENT, agreement
 from eval.sazs import fusion, oracle
 from eval.sazs.fusion import Method
 from eval.sazs.scoring import (
-    PROTOCOLS,
     Counts,
     answer_figures,
     bootstrap,
@@ -154,8 +153,8 @@ def table(results: Mapping[str, Any]) -> list[list[str | float]]:
     """Rows of (protocol, counting, answer, mIoU, FB-IoU, boundary F)."""
     return [
         [protocol, counting, name, found["miou"], found["fb_iou"], found["boundary_f"]]
-        for protocol in PROTOCOLS
-        for counting, answers in results["scores"][protocol].items()
+        for protocol, countings in results["scores"].items()
+        for counting, answers in countings.items()
         for name, found in answers.items()
     ]
 
@@ -258,8 +257,8 @@ def _score_grids(results: Mapping[str, Any]) -> Iterator[report.Section]:
     """A table for each figure, narrow enough for a telephone: countings below, answers across."""
     for key, title in GRIDS.items():
         rows: list[list[str | float | None]] = []
-        for protocol in PROTOCOLS:
-            for counting, answers in results["scores"][protocol].items():
+        for protocol, countings in results["scores"].items():
+            for counting, answers in countings.items():
                 words = f"{protocol}, {counting}".replace("_", " ")
                 rows.append([words, *(found[key] for found in answers.values())])
         columns = ["counting", *(name.replace("_", " ") for name in answers)]

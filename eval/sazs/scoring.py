@@ -36,7 +36,6 @@ from eval.sazs.segmenter import SazsSegmenter
 log = logging.getLogger(__name__)
 
 ANSWERS = ("network", "fused", "oracle_upper_bound")
-PROTOCOLS = ("one_pass", "published")
 
 
 class Photo(NamedTuple):
@@ -228,12 +227,16 @@ def count_answers(
 def figures(counts: Counts, fold: Fold, names: Sequence[str]) -> dict[str, Any]:
     """Scores of a test: protocol -> counting -> answer -> figures, all in percent.
 
+    Without the published episodes there is one protocol.
+
     Parameters
     ----------
     counts : of the items `fold.test`
     names : class names by id
     """
-    times = {"one_pass": np.ones(len(fold.test), np.int64), "published": fold.episodes}
+    times = {"one_pass": np.ones(len(fold.test), np.int64)}
+    if fold.episodes is not None:
+        times["published"] = fold.episodes
     absent = [names[c] for c in fold.unseen if c not in counts.classes]
     if absent:
         log.warning("no test item shows %s; means are over the other classes", ", ".join(absent))
@@ -242,7 +245,7 @@ def figures(counts: Counts, fold: Fold, names: Sequence[str]) -> dict[str, Any]:
             counting: answer_figures(counts, counting, times[protocol], fold, names)
             for counting in counts.countings
         }
-        for protocol in PROTOCOLS
+        for protocol in times
     }
 
 

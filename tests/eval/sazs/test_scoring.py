@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from data.errors import DatasetError, RunError
@@ -89,6 +91,32 @@ def scored(tested: Subject, **changes) -> scoring.Counts:
         "reference": "reference_pascal", "eigen": tested.eigen, "fusion": Agreement(0.3), **changes
     }  # fmt: skip
     return scoring.count_answers(tested.fold.test, tested.segmenter, tested.texts, **arguments)
+
+
+def test_without_published_episodes_each_item_is_scored_once(tested):
+    subset = replace(tested.fold, episodes=None)
+    counts = scored(tested)
+    names = [str(c) for c in range(20)]
+    whole = scoring.figures(counts, tested.fold, names)
+    assert scoring.figures(counts, subset, names) == {"one_pass": whole["one_pass"]}
+
+
+def test_a_subset_of_coco_has_no_published_episodes(tmp_path, caplog):
+    """Some held-out classes have no test image there."""
+    rng = np.random.default_rng(0)
+    for split, images in (("train2017", 4), ("val2017", 2)):
+        for number in range(images):
+            label = np.zeros((64, 96), np.uint8)
+            label[:, :48], label[:, 48:] = number + 1, 5  # class ids 0 to 3, and 4
+            image = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+            write_png(tmp_path / "annotations" / split / f"{number}.png", label)
+            (tmp_path / split).mkdir(exist_ok=True)
+            Image.fromarray(image).save(tmp_path / split / f"{number}.jpg")
+    fold = open_fold("coco", tmp_path, 0, validation_share=0)
+    assert fold.episodes is None and {item.class_id for item in fold.test} == {0, 4}
+    assert "18 of 20 held-out classes have no test image" in caplog.text
+    with pytest.raises(DatasetError, match="expected test pairs"):
+        open_fold("coco", tmp_path, 3, validation_share=0)
 
 
 def test_fold_has_seen_classes_to_train_on_and_unseen_to_test_on(tested):
