@@ -9,6 +9,7 @@ from pydantic import Field
 from data.settings import OneOf, Spec
 
 METHODS = ("rotation", "cluster_qr", "kmeans")
+FEATURES = ("extractor", "classes")
 MOST_SEGMENTS = 255
 """Label maps are 8-bit, and 255 is left for pixels that belong to no segment."""
 
@@ -21,6 +22,11 @@ class SegmentSpec(Spec):
         ge=1,
         le=MOST_SEGMENTS,
         description="Segments per image; null takes the largest gap between the eigenvalues.",
+    )
+    features: Annotated[str, OneOf(lambda: FEATURES)] = Field(
+        "extractor",
+        description="Features stored of each segment, for clusters: the mean of the extractor's, or"
+        " the mean class probabilities of the ImageNet classifier (classes).",
     )
     method: Annotated[str, OneOf(lambda: METHODS)] = Field(
         "rotation", description="How eigenvectors become segments, see docs/objects.md."

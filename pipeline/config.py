@@ -120,10 +120,13 @@ _NAMES = {
     "objects.refine": "refine_objects",
     "segments.count": "segments",
     "segments.method": "segment_method",
+    "segments.features": "segment_features",
     "clusters.count": "clusters",
     "clusters.dimension": "cluster_dimension",
     "clusters.background": "cluster_background",
+    "names.view": "name_view",
     "names.weights": "namer_weights",
+    "names.object_weight": "name_object_weight",
     "names.least_score": "least_name_score",
 }
 """Published names of keys that differ from the name of their field."""
@@ -168,7 +171,7 @@ MASKING = ("datasets_root", "k", *_keys_of("masks"))
 OBJECTS = _keys_of("objects")
 CLUSTERING = (*_keys_of("clusters"), "seed")
 NAMING = _keys_of("names")
-SEGMENTING = (*_keys_of("segments"), "upsampling", "seed")
+SEGMENTING = (*_keys_of("segments"), "classifier", "upsampling", "seed")
 MACHINE = _keys_of("machine")
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "photos": ("results_root", "world_photos", "seed"),

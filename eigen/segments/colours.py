@@ -32,21 +32,21 @@ def eigenvector_rgb(pairs: Eigenpairs) -> np.ndarray:
 
 
 class Moments:
-    """Mean and covariance of features that are added a few rows at a time."""
+    """Mean and covariance of features that are added a few rows at a time; `count` rows so far."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self.count = 0
         self._sum, self._products = np.zeros(0), np.zeros((0, 0))
 
     def add(self, features: np.ndarray) -> None:
         """Count the rows of (n, dim) features in."""
-        if not self._count and features.ndim == 2:
+        if not self.count and features.ndim == 2:
             dim = features.shape[1]
             self._sum, self._products = np.zeros(dim), np.zeros((dim, dim))
         if features.ndim != 2 or features.shape[1] != len(self._sum):
             raise SettingError(f"features: expected (n, {len(self._sum)}), found {features.shape}")
         rows = features.astype(np.float64)
-        self._count += len(rows)
+        self.count += len(rows)
         self._sum += rows.sum(axis=0)
         self._products += rows.T @ rows
 
@@ -60,10 +60,10 @@ class Moments:
         SettingError
             Nothing was added.
         """
-        if not self._count:
+        if not self.count:
             raise SettingError("no features: add those of at least one image first")
-        mean = self._sum / self._count
-        covariance = self._products / self._count - np.outer(mean, mean)
+        mean = self._sum / self.count
+        covariance = self._products / self.count - np.outer(mean, mean)
         variance, components = np.linalg.eigh(covariance)
         components, variance = components[:, ::-1], variance[::-1]
         largest = np.take_along_axis(components, np.abs(components).argmax(axis=0)[None], axis=0)

@@ -22,7 +22,7 @@ class ClusterSpec(Spec):
         ge=0,
         le=4096,
         description="Principal components to which the features of segments are reduced and"
-        " whitened; 0 clusters the features themselves.",
+        " half whitened; 0 clusters the features themselves.",
     )
     background: bool = Field(
         True,

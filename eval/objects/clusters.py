@@ -29,13 +29,14 @@ FeatureStream = Callable[[], Iterable[np.ndarray]]
 
 @dataclass(frozen=True, eq=False)
 class Whitening:
-    """Principal components of unit variance, and rows of unit length.
+    """Principal components scaled towards equal variance, and rows of unit length.
 
     Attributes
     ----------
     mean : ndarray, shape (d,), float64
     components : ndarray, shape (d, m), float64
-        Each divided by its standard deviation.
+        Each divided by the root of its standard deviation: at full whitening components of little
+        variance, which are noise among few segments, would count as much as the first.
     """
 
     mean: np.ndarray
@@ -59,14 +60,16 @@ def whitening(stream: FeatureStream, dimension: int) -> Whitening:
     moments = Moments()
     for rows in stream():
         moments.add(rows)
+    if not moments.count:
+        raise SettingError(
+            "clusters: no segment lies far from the frame of its image; set cluster_background to "
+            "false"
+        )
     mean, variance, components = moments.components()
     kept = np.flatnonzero(variance > LEAST_VARIANCE * variance.max(initial=0.0))[:dimension]
     if not len(kept):
-        raise SettingError(
-            "clusters: 0 different segments; compute segments of more images, or set "
-            "cluster_background to false"
-        )
-    return Whitening(mean, components[:, kept] / np.sqrt(variance[kept]))
+        raise SettingError("clusters: 0 different segments; compute segments of more images")
+    return Whitening(mean, components[:, kept] / variance[kept] ** 0.25)
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,7 +54,9 @@ def _imagenet(spec: NameSpec, vocabulary: Vocabulary, device: str) -> OpenedName
         name: table.get(name) or vocabulary.synonyms(c) for c, name in enumerate(vocabulary.names)
     }
     classifier = ImagenetClassifier(spec.classifier, device)
-    return OpenedNamer(ImagenetNamer(classifier, groups), vocabulary, classifier.weights_sha256)
+    return OpenedNamer(
+        ImagenetNamer(classifier, groups, view=spec.view), vocabulary, classifier.weights_sha256
+    )
 
 
 def _clip(spec: NameSpec, vocabulary: Vocabulary, device: str) -> OpenedNamer:

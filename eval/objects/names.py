@@ -1,8 +1,9 @@
 """Names for masks that were found without any: what is in each, out of a list of classes.
 
 A namer takes an image and masks and returns a score per mask and class. Three are here: a packaged
-ImageNet classifier on crops of the masks, CLIP's image tower on the crops that ZegFormer's second
-stage takes, and any trained segmenter, by its mean scores over a mask.
+ImageNet classifier, by its class probabilities over each mask or on crops of it; CLIP's image tower
+on the crops that ZegFormer's second stage takes; and any trained segmenter, by its mean scores over
+a mask.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Protocol
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from data.errors import DatasetError, VocabularyError
+from data.errors import DatasetError, SettingError, VocabularyError
 from data.mask_sources import VOID, overlapping
 from eval.mask_scores import MaskScores
 from eval.objects.boxes import context_box
+from eval.objects.name_spec import VIEWS
 from eval.zegformer.crops import crops
 from models.clip.clip import CLIP
 from models.imagenet import ImagenetClassifier, class_names, synsets
@@ -55,6 +58,9 @@ class ImagenetNamer:
     classifier : ImagenetClassifier
     groups : mapping of str to list of str, optional
         Class -> WordNet ids or ImageNet names; by default each of the 1000 is a class of its own.
+    view : {"map", "crops"}
+        One pass over the image, whose class probabilities are averaged over each mask; or two
+        crops per mask, with and without its surroundings.
 
     Raises
     ------
@@ -63,9 +69,15 @@ class ImagenetNamer:
     """
 
     def __init__(
-        self, classifier: ImagenetClassifier, groups: Mapping[str, Sequence[str]] | None = None
+        self,
+        classifier: ImagenetClassifier,
+        groups: Mapping[str, Sequence[str]] | None = None,
+        *,
+        view: str = "map",
     ) -> None:
-        self._classifier = classifier
+        if view not in VIEWS:
+            raise SettingError(f"view: expected one of {', '.join(VIEWS)}; found {view!r}")
+        self._classifier, self._view = classifier, view
         index = {word: i for words in (synsets(), class_names()) for i, word in enumerate(words)}
         groups = {name: [name] for name in class_names()} if groups is None else groups
         self.names = tuple(groups)
@@ -80,6 +92,8 @@ class ImagenetNamer:
                 self._members[index[word], column] = 1
 
     def __call__(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        if self._view == "map":
+            return mask_means(self._classifier.maps(image), masks) @ self._members
         views = [
             view for mask in masks for view in (image[context_box(mask)], self._alone(image, mask))
         ]
@@ -90,6 +104,23 @@ class ImagenetNamer:
         """The crop with everything outside the mask in the classifier's mean colour."""
         colour = np.rint(np.multiply(self._classifier.mean, 255)).astype(np.uint8)
         return np.where(mask[..., None], image, colour)[context_box(mask)]
+
+
+def mask_means(planes: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Mean of planes (C, h, w) over masks (M, H, W) of the same image, (M, C) float32.
+
+    Cells count by how much of them a mask covers; a mask of no pixel gets zeros.
+    """
+    size = planes.shape[:0:-1]
+    shares = np.stack(
+        [
+            cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA).ravel()
+            for mask in masks
+        ]
+    )
+    area = shares.sum(axis=1, keepdims=True)
+    means = shares @ planes.reshape(len(planes), -1).T / np.where(area > 0, area, 1)
+    return means.astype(np.float32)
 
 
 class ClipNamer:

