@@ -6,6 +6,7 @@ An entry has `image_id`, `file_name`, `category_id` 1, `bbox` (x, y, width, heig
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from data.errors import DatasetError
+from data.errors import DatasetError, message
 from data.files import atomic_path
-from data.sealed import write_json
+from data.sealed import read_json, write_json
 
+IMAGES = ".images.json"
+"""Ending of the list of images next to results that this software writes."""
 CATEGORY = {"id": 1, "name": "object"}
 _COCO_STEM = re.compile(r"(?:COCO_(?:train|val|test)2014_)?(\d{12})")
 _FIELDS = ("image_id", "segmentation")
@@ -113,13 +116,16 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
     Raises
     ------
     DatasetError
-        The file is not JSON, or not a list of entries with a segmentation.
+        The file is not JSON, or not a list of entries with a segmentation; or it is not the one
+        that the list of its images, written by this software next to it, is about.
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise DatasetError(f"{path}: cannot be read as JSON ({error})") from error
+        data = path.read_bytes()
+        content = json.loads(data.decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: cannot be read as JSON ({message(error)})") from error
+    _check_listed(path, data)
     entries = content
     if isinstance(content, dict):
         entries = content.get("annotations")
@@ -134,6 +140,19 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
         if missing:
             raise DatasetError(f"{path}: entry {number} has no {', '.join(missing)}")
     return entries
+
+
+def _check_listed(path: Path, data: bytes) -> None:
+    """Compare a results file with the digest in its list of images: a list holds none itself."""
+    about = path.with_suffix(IMAGES)
+    if not about.is_file():
+        return
+    expected = read_json(about, DatasetError)["info"].get("results")
+    if expected is not None and hashlib.sha256(data).hexdigest() != expected:
+        raise DatasetError(
+            f"{path}: not the file that {about.name} is about (damaged or edited); run the same "
+            "command again, or remove that list"
+        )
 
 
 def _with_names(content: dict[str, Any], entries: list[Any]) -> list[Any]:

@@ -14,6 +14,13 @@ class EigenshapeError(Exception):
     """Base class of all errors that this software raises on purpose."""
 
 
+def message(error: BaseException) -> str:
+    """The text of an error for people: of one of the system without its number, file first."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error) or type(error).__name__
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+
+
 class SettingError(EigenshapeError, ValueError):
     """A setting or argument that does not exist, is out of its range, or contradicts another."""
 

@@ -24,7 +24,7 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.errors import EigenshapeError, SettingError
+from data.errors import EigenshapeError, SettingError, message
 from demo.examples import Example, examples, write_downloads
 from demo.guard import MOST_BYTES, Guard, Uploads, own_folder
 from demo.options import HELP, DemoCommand, Options, model_options, open_words
@@ -95,7 +95,7 @@ class Page:
             if not isinstance(error, EigenshapeError | OSError):
                 log.exception("%s", path)
                 raise
-            return Answer(status=_line(str(error)))
+            return Answer(status=_line(message(error)))
         from eval.predict import overlay
 
         return Answer(
@@ -132,7 +132,7 @@ class Page:
         except Exception as error:
             if not isinstance(error, EigenshapeError | OSError):
                 raise
-            return (), f"No eigenvectors: {error}"
+            return (), f"No eigenvectors: {message(error)}"
         size = (image.shape[0], image.shape[1])
         return tuple(
             (vector_rgb(vector, size=size), f"{n}: {value:.4f}")

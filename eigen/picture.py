@@ -22,6 +22,7 @@ from eigen.solvers.spec import SolveSpec
 
 _SOLVE = SolveSpec()
 _extractor_named = functools.lru_cache(maxsize=4)(make_extractor)
+"""By name alone: weights then come from the hub or a package, and do not change."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data.datasets import DATASETS
-from data.errors import EigenshapeError, RunError
+from data.errors import EigenshapeError, RunError, message
 from data.files import sha256
 from data.png import mask_origin
 from data.progress import progress
@@ -106,7 +106,7 @@ def _run(check: Callable[[Tree, Finding], Iterator[str]], tree: Tree, name: str 
     try:
         finding.problems.extend(check(tree, finding))
     except (EigenshapeError, OSError) as error:
-        finding.problems.append(str(error))
+        finding.problems.append(message(error))
     return finding
 
 
@@ -128,7 +128,7 @@ def _shard_records(tree: Tree, finding: Finding) -> Iterator[str]:
             (record,) = read_all([path])
             request = requests.read(tree.layout.request(tree.name, "shard", number))
         except (EigenshapeError, OSError) as error:
-            yield str(error)
+            yield message(error)
             continue
         tree.records[number], tree.requests[number] = record, request
         if record.request != request.digest:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import click
 
-from data.errors import EigenshapeError
+from data.errors import EigenshapeError, message
 
 
 @contextlib.contextmanager
@@ -29,4 +29,4 @@ def one_line_errors(*, debug: bool = False) -> Iterator[None]:
 
             hand_on(error)
             raise SystemExit(1) from error
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(message(error)) from error

@@ -175,7 +175,9 @@ SEGMENTING = (*_keys_of("segments"), "classifier", "upsampling", "seed")
 MACHINE = _keys_of("machine")
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "photos": ("results_root", "world_photos", "seed"),
-    "manifest": ("datasets_root", "results_root", "folder", "photos", "shard_size"),
+    "manifest": (
+        *("datasets_root", "results_root", "folder", "photos", "shard_size", "world_photos"),
+    ),
     "features": ("results_root", *READING),
     "laplacian": ("results_root", *GRAPH),
     "eigenvectors": ("results_root", *SOLVING),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from data.errors import RunError
+from pipeline import provenance
 from pipeline.single_threaded import hold_for_life
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 InFlight = Callable[[Callable[[Item], Any], Iterable[Item], int], Iterator[Any]]
 
+_OTHER_ENVIRONMENT = "deserialization of the task graph"
+"""In the scheduler's error where it cannot import what a task is made of."""
 CONNECT_S = 10.0
 POLL_S = 1.0
 WITHOUT_WORKERS_S = 10.0
@@ -49,14 +52,15 @@ def run_on(
     Raises
     ------
     RunError
-        No scheduler answers, it has no workers (any more), or a task ended several of them.
+        No scheduler answers, it has no workers (any more), they are of another version or lack
+        this software, or a task ended several of them.
     """
     from distributed import KilledWorker
     from distributed.comm import CommClosedError
 
     with _quiet(), _connected(scheduler) as client:
         cores = _cores(client, scheduler)
-        run = functools.partial(_on_worker, task)
+        run = functools.partial(_on_worker, provenance.software(), task)
         # dask remembers pure tasks by their arguments: it would not read a changed image again.
         submit = lambda item: _Pending(client, client.submit(run, item, pure=False), scheduler)  # noqa: E731
         try:
@@ -65,6 +69,14 @@ def run_on(
             raise RunError(
                 f"scheduler {scheduler}: workers were killed several times while computing one "
                 "image, usually because they ran out of memory; start workers with more memory"
+            ) from error
+        except (ImportError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and _OTHER_ENVIRONMENT not in str(error):
+                raise
+            missing = f" ({error})" if isinstance(error, ImportError) else ""
+            raise RunError(
+                f"scheduler {scheduler}: it or a worker of it cannot import this software{missing};"
+                " start scheduler and workers in the environment of this run"
             ) from error
         except (CancelledError, CommClosedError) as error:
             raise RunError(
@@ -130,8 +142,12 @@ def _no_workers(scheduler: str, state: str) -> str:
     )
 
 
-def _on_worker(task: Callable[[Item], Result], item: Item) -> Result:
+def _on_worker(software: str, task: Callable[[Item], Result], item: Item) -> Result:
     hold_for_life()  # here, because workers that join later must hold to one thread too
+    if (own := provenance.software()) != software:
+        raise RunError(
+            f"a dask worker runs eigenshape {own}, this is {software}; start the workers again"
+        )
     return task(item)
 
 
@@ -147,7 +163,7 @@ class _Pending:
             try:
                 return self._future.result(timeout=POLL_S)
             except TimeoutError:
-                if self._future.done():
+                if self._future.status == "error":
                     raise  # the task's own
             if self._client.ncores():
                 last_worker = time.monotonic()

@@ -74,9 +74,26 @@ class Request:
         with contextlib.suppress(OSError, RunError):
             if read(path) == self:
                 return
+        self._write(path, {})
+
+    def write_as_due(self, path: Path, after: int) -> None:
+        """Write and date the request so that what was made up to the time `after` (ns) is due.
+
+        The time is in the file too: Snakemake makes nothing again for a newer file of the checksum
+        that it had for the last run in the same checkout.
+        """
+        with contextlib.suppress(OSError, RunError):
+            if read_json(path, RunError).get("due", 0) > after and _time(path) > after:
+                return
+        moment = max(time.time_ns(), after + _MARGIN_NS)
+        self._write(path, {"due": moment})
+        _date(path, moment)
+
+    def _write(self, path: Path, more: dict[str, int]) -> None:
         photos = [astuple(photo) for photo in self.photos]
         content = {"stage": self.stage, "settings": dict(self.settings), "photos": photos}
-        write_json(path, content, durable=False)  # thousands; a damaged one is written again
+        # There are thousands, which are not flushed; a damaged one is written again.
+        write_json(path, content | more, durable=False)
 
 
 def read(path: str | Path) -> Request:
@@ -90,6 +107,7 @@ def read(path: str | Path) -> Request:
         The file cannot be read.
     """
     content = read_json(path, RunError)
+    content.pop("due", None)
     try:
         photos = tuple(Photo(*photo) for photo in content.pop("photos"))
         return Request(**content, photos=photos)
@@ -163,8 +181,8 @@ def place(
     times = [_time(result) for result in results]
     if made == request.digest and _time(path) >= min(times):
         _date(path, min(times) - _MARGIN_NS)
-    elif made != request.digest and _time(path) <= max(times):
-        _date(path, max(time.time_ns(), max(times) + _MARGIN_NS))
+    elif made != request.digest:
+        request.write_as_due(path, max(times))
 
 
 def _time(path: Path) -> int:

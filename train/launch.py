@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from data.errors import RunError, SettingError
+from data.errors import RunError, SettingError, message
 from train.distributed import OTHERS_ENDED
 
 _LAUNCHED = "EIGENSHAPE_LAUNCHED"
@@ -106,5 +106,5 @@ def _first_cause(failures: dict, count: int, resume: str) -> str:
 
 def hand_on(error: BaseException) -> None:
     """Leave the message of an error for the launcher."""
-    content = {"message": str(error), "timestamp": int(time.time())}
+    content = {"message": message(error), "timestamp": int(time.time())}
     Path(os.environ[_ERROR_FILE]).write_text(json.dumps(content))

@@ -93,6 +93,8 @@ def write(
     workers
         Processes; by default one per core.
 
+    Images of a larger world that was written there before are removed.
+
     Returns
     -------
     Path
@@ -104,6 +106,7 @@ def write(
     train = photos - photos * 2 // 7
     for name, listed in (("trainaug", ids[:train]), ("val", ids[train:])):
         _write_text(base / "ImageSets" / "Segmentation" / f"{name}.txt", listed)
+    _remove_others(base, ids)
     tasks = [(base, photo_id, number, seed) for number, photo_id in enumerate(ids)]
     written = ordered_map(_write_photo, tasks, workers=workers, chunk=16)
     for _ in progress(written, len(tasks), "generated world"):
@@ -121,6 +124,14 @@ def write(
 def _write_text(path: Path, lines: Sequence[str]) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+
+
+def _remove_others(base: Path, ids: Sequence[str]) -> None:
+    """Remove images and masks of a larger world that was written here before."""
+    for folder, ending in (("JPEGImages", ".jpg"), ("SegmentationClassAug", ".png")):
+        for stale in set((base / folder).glob(f"world_*{ending}")):
+            if stale.stem not in ids:
+                stale.unlink(missing_ok=True)
 
 
 def _write_photo(task: tuple[Path, str, int, int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from data.datasets import DATASETS
@@ -65,8 +66,17 @@ def entries_of_shard(
 
 
 def entries(dataset: str, config: Config, layout: Layout) -> list[manifest.Entry]:
-    """The images of a data set as they are now, each with its shard."""
-    return manifest.entries(tree_for(dataset, config, layout), config.shard_size)
+    """The images of a data set as they are now, each with its shard.
+
+    Of a generated one those that are asked for: files of a larger one may lie there too.
+    """
+    members = manifest.entries(tree_for(dataset, config, layout), config.shard_size)
+    generator = DATASETS[dataset].generator
+    if generator is None:
+        return members
+    made = set(generator.ids(config.world_photos))
+    of_it = [entry for entry in members if entry.id in made]
+    return [replace(entry, shard=n // config.shard_size) for n, entry in enumerate(of_it)]
 
 
 def run(dataset: str, members: Sequence[manifest.Entry], layout: Layout, output: Path) -> None:

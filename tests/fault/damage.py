@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data import weight_files
+from data import coco_results, weight_files
 from data.errors import EigenshapeError
 from data.pictures import read_label
 from data.png import mask_origin
@@ -23,11 +23,15 @@ from data.sazs.splits import Lists
 from data.sealed import read_json, read_table
 from eigen.store import packed, shards
 from eigen.store.maps import read_mask
-from pipeline import chain, manifest, mask_files, records, requests
+from eval.sazs.words import PACKAGED
+from models.sazs.stored import read_stages
+from pipeline import chain, manifest, mask_files, origins, records, requests
 from pipeline.stages import index
+from pipeline.stages.segments import SegmentReader
 from tests.fault import material, watchdog
 from tests.fault.table import Row
 from train import checkpoint, history, unread
+from train.zegformer.cached import read_view
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "version1"
 LIMIT = 60.0
@@ -98,6 +102,27 @@ def _weights(path: Path) -> Any:
     return material.as_json([found.kind, dict(found.content), dict(found.recipe)])
 
 
+def _segments(path: Path) -> Any:
+    reader = SegmentReader(path)
+    return material.as_json([reader.ids, reader.attributes(), [*map(list, reader.rows())]])
+
+
+def _segment_map(path: Path) -> Any:
+    return material.as_json(SegmentReader(path.with_name("features.h5")).labels(path.stem))
+
+
+def _answer(path: Path) -> Any:
+    return read_json(path, EigenshapeError)
+
+
+def _stored(path: Path) -> Any:
+    return material.as_json(read_stages(path.parent, path.stem))
+
+
+def _view(path: Path) -> Any:
+    return material.as_json(read_view(path))
+
+
 def _quarantine_of_training(path: Path) -> Any:
     return read_table(path, unread.COLUMNS, EigenshapeError)
 
@@ -134,6 +159,15 @@ KINDS = (
         partial=True,
     ),
     Kind("quarantine of a training run", "quarantine.csv", _quarantine_of_training),
+    Kind("features of segments", "results/folder/segments/features.h5", _segments),
+    Kind("label map of segments", "results/folder/segments/*.png", _segment_map),
+    Kind("objects", "results/folder/objects.json", coco_results.read_results),
+    Kind("images of objects", "results/folder/objects.images.json", origins.read_about),
+    Kind("clusters", "results/folder/clusters/clusters.json", origins.read_about),
+    Kind("record of a stage", "results/folder/records/masks-00000.json", _answer),
+    Kind("packaged words", "words.safetensors", _weights),
+    Kind("stored features", f"{material.STORED}.safetensors", _stored),
+    Kind("stored view", "view.safetensors", _view),
     Kind("lists of a benchmark", "lists.json", lambda path: vars(Lists.load(path))),
     Kind("scores", "scores.json", lambda path: read_json(path, EigenshapeError)),
 )
@@ -143,7 +177,10 @@ def make(folder: Path) -> None:
     """One file of each kind below `folder`."""
     material.write_photos(folder / "photos")
     material.make_results(folder / "photos", folder / "results")
+    material.make_discovery(folder / "photos", folder / "results")
     material.make_results(folder / "photos", folder / "staged", path="staged")
+    shutil.copy(PACKAGED, folder)
+    material.write_stored(folder)
     shutil.copytree(GOLDEN, folder / "version1")
     material.write_weights(folder)
     material.write_training(folder)

@@ -15,10 +15,15 @@ from data import weight_files
 from data.pictures import write_png
 from data.sazs.splits import BENCHMARKS, ROLES, Lists
 from data.sealed import write_json
+from data.weight_files import write_safetensors
+from models.sazs.lite import STAGES as LITE_STAGES
+from models.sazs.stored import stored_as
+from models.zegformer.backbone import STAGES as BACKBONE_STAGES
 from pipeline import cli, manifest
 from pipeline.config import options, resolve
 from tests.pictures import scene
 from train import checkpoint, history, unread
+from train.zegformer.cached import write_view
 
 SETTINGS = {"extractor": "lowlevel8", "k": 3, "shard_size": 3}
 STAGES = ("manifest", "fused", "masks", "index", "report")
@@ -70,6 +75,28 @@ def make_results(photos: Path, results: Path, **changes: Any) -> Path:
         for shard in shards if stage in PER_SHARD else (None,):
             run(command(stage, settings, shard=shard))
     return results / "folder"
+
+
+def make_discovery(photos: Path, results: Path) -> None:
+    """Objects, segments and clusters on top of `make_results`."""
+    settings = settings_for(photos, results, segments=2, clusters=2, refine_objects=False)
+    settings["cluster_background"] = False
+    for stage in ("objects", "segments", "clusters"):
+        run(command(stage, settings))
+
+
+STORED = "0123456789abcdef" * 4
+"""Key of the stored features."""
+
+
+def write_stored(folder: Path) -> None:
+    """Features of an image and of a view, as the training runs store them."""
+    draw = torch.Generator().manual_seed(0)
+    maps = {name: torch.randn(4, 3, 5, generator=draw).half() for name in LITE_STAGES}
+    write_safetensors(stored_as(folder, STORED), maps, {"key": STORED})
+    label = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    stages = [torch.randn(4, 3, 5, generator=draw).half().numpy() for _ in BACKBONE_STAGES]
+    write_view(folder / "view.safetensors", [label, *stages])
 
 
 def write_weights(folder: Path) -> None:

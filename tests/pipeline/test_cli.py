@@ -4,11 +4,14 @@ import subprocess
 import sys
 import time
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from data.errors import message
 from pipeline.cli import main
+from pipeline.commands import one_line_errors
 
 
 def run(*words):
@@ -26,6 +29,20 @@ def test_help_imports_nothing_heavy():
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert out.stdout.splitlines()[-1] == "[]"
     assert time.perf_counter() - started < 5  # 0.2 s; the bound is for a busy machine
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(28, "training stopped after step 3: No space left"), "training stopped after"),
+        (FileNotFoundError(2, "No such file or directory", "a.csv"), "a.csv: No such file"),
+    ],
+)
+def test_errors_of_the_system_are_told_without_their_number(error, line):
+    with pytest.raises(click.ClickException) as raised, one_line_errors():
+        raise error
+    assert raised.value.message.startswith(line)
+    assert message(ValueError()) == "ValueError"
 
 
 @pytest.mark.parametrize("stage", sorted(main.commands))

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from data.errors import RunError
+from pipeline import provenance
+from pipeline.dask_cluster import _on_worker
 from pipeline.workers import run_ordered
 from tests.pictures import scene
 from tests.pipeline.test_stages import Run
@@ -157,6 +159,31 @@ def test_an_address_where_no_scheduler_answers_is_one_line(photos, tmp_path):
 def test_what_is_no_address_is_refused_at_once(address):
     with pytest.raises(RunError, match=f"scheduler {address}: not an address; expected one like"):
         list(run_ordered(abs, [1], scheduler=address))
+
+
+def test_a_cluster_that_cannot_import_the_software_is_one_line(photos, tmp_path, monkeypatch):
+    (tmp_path / "broken" / "pipeline").mkdir(parents=True)
+    (tmp_path / "broken/pipeline/__init__.py").write_text("raise ImportError('not here')")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("PYTHONPATH", str(tmp_path / "broken"))
+        elsewhere.chdir(tmp_path / "broken")
+        head, hand = scheduler(), None
+        address, _ = head.__enter__()
+        hand = worker(address)
+        hand.__enter__()
+    try:
+        with shard_command(photos, tmp_path, address) as (child, made):
+            assert "cannot import this software" in (line := one_line(child)) and address in line
+            assert not made.exists()
+    finally:
+        hand.__exit__(None, None, None)
+        head.__exit__(None, None, None)
+
+
+def test_a_worker_of_another_version_is_refused():
+    assert _on_worker(provenance.software(), abs, -1) == 1
+    with pytest.raises(RunError, match=r"a dask worker runs eigenshape .*, this is 0\.0\.1; start"):
+        _on_worker("0.0.1", abs, -1)
 
 
 def test_a_scheduler_without_workers_is_one_line(photos, tmp_path):

@@ -81,6 +81,39 @@ def test_a_moved_data_set_is_no_other(request_file, result):
     assert requests.read(request_file).photos[0].path == "y/a.jpg"
 
 
+def test_what_is_due_is_asked_for_in_other_bytes(request_file, result):
+    """Snakemake compares checksums with those of the last run in the same checkout."""
+    asked = Request("fused", {"k": 5}, PHOTOS)
+    requests.place(request_file, asked, made=asked.digest, results=[result])
+    before = request_file.read_bytes()
+    requests.place(request_file, asked, made=None, results=[result])
+    assert request_file.read_bytes() != before and is_due(request_file, result)
+    assert requests.read(request_file) == asked
+    future = request_file.stat().st_mtime_ns + 3_600_000_000_000
+    os.utime(request_file, ns=(future, future))
+    request_file.write_bytes(before)
+    requests.place(request_file, asked, made=None, results=[result])
+    assert request_file.read_bytes() != before
+
+
+def test_inputs_that_a_copy_dated_later_make_nothing_due(tmp_path, request_file, result):
+    asked, source = Request("masks", {}), tmp_path / "input"
+    source.touch()
+    later = result.stat().st_mtime_ns + 5_000_000_000
+    os.utime(source, ns=(later, later))
+    requests.place(request_file, asked, made=asked.digest, results=[result], inputs=[source])
+    assert result.stat().st_mtime_ns >= later and not is_due(request_file, result)
+
+
+@pytest.mark.parametrize("changed", ["inputs", "results"])
+def test_a_record_of_other_files_answers_nothing(tmp_path, changed):
+    asked, digests = Request("masks", {}), {"inputs": "a", "results": "b"}
+    requests.answer(tmp_path / "record.json", asked, **digests)
+    assert requests.answered(tmp_path / "record.json", **digests) == asked.digest
+    digests[changed] = "c"
+    assert requests.answered(tmp_path / "record.json", **digests) is None
+
+
 def test_planning_twice_changes_no_date(request_file, result):
     asked = Request("fused", {"k": 6}, PHOTOS)
     requests.place(request_file, asked, made=None, results=[result])

@@ -151,6 +151,12 @@ def test_a_target_from_start_to_end_and_its_reruns(checkout, photos):
     again = run(checkout, "--cores", 2, "pascal_k5", settings=settings)
     assert "Nothing to be done" in again
 
+    (folder / "2007_000001_k2.png").unlink()
+    jobs = planned(run(checkout, "-n", "pascal_k5", settings=settings))
+    assert (jobs["masks"], jobs.get("fused")) == (1, None)
+    run(checkout, "--cores", 2, "pascal_k5", settings=settings)
+    assert (folder / "2007_000001_k2.png").exists()
+
     copied = shutil.copytree(photos / "results", photos / "copy", copy_function=shutil.copyfile)
     moved = (*settings[:1], f"results_root={copied}", *settings[2:])
     assert "Nothing to be done" in run(checkout, "--cores", 2, "-n", "pascal_k5", settings=moved)

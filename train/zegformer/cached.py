@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.files import atomic_path
+from data import weight_files
+from data.errors import WeightsError
 from models.zegformer.backbone import STAGES, Backbone
 from models.zegformer.network import normalised_batch
 from train.sampling import Draw
@@ -27,6 +26,7 @@ from train.zegformer.samples import Samples, Source
 
 log = logging.getLogger(__name__)
 
+_LABEL = "label"
 _PROBE = torch.zeros(3, 64, 64, dtype=torch.uint8)
 
 
@@ -68,7 +68,7 @@ class CachedViews(Source):
         if arrays is None:
             arrays, unread = self._compute(view)
             if not unread:  # else it is another image's, and every run is to name the unread one
-                _write(path, arrays)
+                write_view(path, arrays)
         label, *maps = arrays
         features = {s: torch.from_numpy(m) for s, m in zip(STAGES, maps, strict=True)}
         return {**self.samples.truth(label), "features": features, KEY: unread}
@@ -79,7 +79,7 @@ class CachedViews(Source):
             digest = hashlib.sha256(self._identity)
             for path in (pair.image, pair.label):
                 digest.update(path.read_bytes() if path.is_file() else b"")
-            name = f"{pair.id}-{view.epoch}-{digest.hexdigest()[:16]}.npz"
+            name = f"{pair.id}-{view.epoch}-{digest.hexdigest()[:16]}.safetensors"
             self._paths[view] = self.folder / name
         return self._paths[view]
 
@@ -90,22 +90,36 @@ class CachedViews(Source):
         return [label, *(maps[stage].half().cpu().numpy() for stage in STAGES)], unread
 
 
+def read_view(path: Path) -> list[np.ndarray]:
+    """Label map and stages of a view.
+
+    Raises
+    ------
+    WeightsError
+        There are none, or the file is damaged or holds those of another view; names it.
+    """
+    file = weight_files.read(path)
+    if (found := file.recipe.get("view")) != path.stem:
+        raise WeightsError(f"{path}: expected the view {path.stem}, found {found}")
+    return [file.tensors[name].numpy() for name in (_LABEL, *STAGES)]
+
+
+def write_view(path: Path, arrays: list[np.ndarray]) -> None:
+    """Write what `read_view` reads."""
+    tensors = map(torch.from_numpy, map(np.ascontiguousarray, arrays))
+    named = dict(zip((_LABEL, *STAGES), tensors, strict=True))
+    weight_files.write_safetensors(path, named, {"view": path.stem})
+
+
 def _read(path: Path) -> list[np.ndarray] | None:
-    """The arrays of a file; None where there is none, or a damaged one."""
+    """As `read_view`; None where there is no such file, or a damaged one."""
+    if not path.is_file():
+        return None
     try:
-        with path.open("rb") as file, np.load(file) as entries:
-            arrays = [entries[name] for name in entries.files]
-    except FileNotFoundError:
+        return read_view(path)
+    except WeightsError as error:
+        log.warning("%s; computed again", error)
         return None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        log.warning("%s: damaged (%s); computed again", path, error)
-        return None
-    return arrays if len(arrays) == 1 + len(STAGES) else None
-
-
-def _write(path: Path, arrays: list[np.ndarray]) -> None:
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, *arrays)
 
 
 @torch.no_grad()

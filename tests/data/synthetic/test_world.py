@@ -30,6 +30,13 @@ def test_bytes_depend_on_the_seed_alone(world, tmp_path):
     assert (tmp_path / "other" / photo).read_bytes() != (world / photo).read_bytes()
 
 
+def test_a_smaller_world_leaves_nothing_of_a_larger_one(tmp_path):
+    for root, counts in ((tmp_path / "one", (9, 7)), (tmp_path / "other", (7,))):
+        for count in counts:
+            write(root, photos=count, workers=1)
+    assert contents(tmp_path / "one") == contents(tmp_path / "other")
+
+
 def test_every_word_of_a_held_out_class_is_in_each_other_fold():
     words = [set(thing.name.split()) for thing in classes()]
     assert len({thing.name for thing in classes()}) == PASCAL.classes
