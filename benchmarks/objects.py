@@ -9,13 +9,15 @@ written from the papers and use the same features; *whole image* and *centre box
 either side) see no features. *Chance* is `frame` against the truth of the next image. Intervals are
 95 %, over 1000 resamples of the images. Seconds are those after the features.
 
-`--speed` times three objects on as many images: MaskCut's rounds as published (the whole dense
-problem solved again in each round) against ours, in turns, and the agreement of both. On the same
-images, ncut-pytorch's `kway_ncut` and our rotation divide the same eight eigenvectors.
+`--speed` runs the published ways and ours in turns, on as many images: MaskCut's rounds (the whole
+dense problem solved again for each of three objects), TokenCut's dense problem, and ncut-pytorch's
+`kway_ncut` on the same eight eigenvectors as our rotation. Seconds are per image, after the
+features; agreement is the IoU of the first, second and third masks, or the adjusted Rand index.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,13 +33,12 @@ from data.trees.object_sets import ObjectImage, open_object_set
 from eigen.extractors.contract import Extractor
 from eigen.object_spec import METHODS
 from eigen.objects import ObjectSpec, objects, rules
-from eigen.objects.find import box
+from eigen.objects.find import TAU, box
 from eigen.objects.graph import FLOOR, thresholded
 from eigen.objects.rounds import rounds
 from eigen.segments.discretise import discretise
 from eval.objects.scores import Found, ObjectScores, mask_iou
 
-TAU = 0.15
 COUNT = 3
 SEGMENTS = 8
 
@@ -124,73 +125,99 @@ def row(name: str, scores: ObjectScores, seconds: float) -> dict[str, object]:
     return {**cells, "none": int(summary["without_object"]), "ms": round(1000 * seconds)}
 
 
-def dense_rounds(features: np.ndarray, grid: tuple[int, int], count: int) -> list[np.ndarray]:
+def dense_cut(rows: np.ndarray, tau: float) -> np.ndarray:
+    """The Fiedler vector of thresholded similarities by the dense solver of the papers, (n,)."""
+    W = np.where(rows @ rows.T >= tau, 1.0, FLOOR)
+    degree = np.diag(W.sum(axis=1))
+    return scipy.linalg.eigh(degree - W, degree, subset_by_index=(1, 1))[1][:, 0]
+
+
+def dense_tokencut(features: np.ndarray, grid: tuple[int, int]) -> list[np.ndarray]:
+    """TokenCut as published."""
+    vector = dense_cut(features.astype(np.float64), TAU["tokencut"])
+    return [rules.seed_component(vector.reshape(grid))]
+
+
+def dense_maskcut(features: np.ndarray, grid: tuple[int, int]) -> list[np.ndarray]:
     """MaskCut as published: earlier objects lose their features, and all is solved again."""
     rows = features.astype(np.float64)
     masks = []
-    for _ in range(count):
-        W = np.where(rows @ rows.T >= TAU, 1.0, FLOOR)
-        degree = np.diag(W.sum(axis=1))
-        _, vectors = scipy.linalg.eigh(degree - W, degree, subset_by_index=(1, 1))
-        vector = np.where(np.any(rows, axis=1), vectors[:, 0], np.nan).reshape(grid)
-        mask = rules.seed_component(vector, at_most_corners=rules.MOST_CORNERS)
+    for _ in range(COUNT):
+        vector = np.where(np.any(rows, axis=1), dense_cut(rows, TAU["maskcut"]), np.nan)
+        mask = rules.seed_component(vector.reshape(grid), at_most_corners=rules.MOST_CORNERS)
         masks.append(mask)
         rows = rows * ~mask.ravel()[:, None]
     return masks
 
 
-def speed(extractor: Extractor, images: list[ObjectImage]) -> dict[str, object]:
-    ratios, agreement, ours_s, dense_s, nodes = [], [], [], [], []
+def our_tokencut(features: np.ndarray, grid: tuple[int, int]) -> list[np.ndarray]:
+    cuts = rounds(thresholded(features, TAU["tokencut"]), grid, 1)
+    return [rules.seed_component(cut.vector) for cut in cuts]
+
+
+def our_maskcut(features: np.ndarray, grid: tuple[int, int]) -> list[np.ndarray]:
+    return [cut.mask for cut in rounds(thresholded(features, TAU["maskcut"]), grid, COUNT)]
+
+
+def theirs_kway(vectors: np.ndarray) -> np.ndarray:
+    import torch
+    from ncut_pytorch import kway_ncut
+
+    return kway_ncut(torch.from_numpy(vectors)).argmax(dim=1).numpy()
+
+
+def our_kway(vectors: np.ndarray) -> np.ndarray:
+    return discretise(vectors).argmax(axis=1)
+
+
+def speed(extractor: Extractor, images: list[ObjectImage]) -> Iterator[dict[str, object]]:
+    """Seconds per image and agreement of the published ways and ours, in turns."""
+    from sklearn.metrics import adjusted_rand_score
+
+    both: dict[str, list[_harness.Paired]] = {name: [] for name in SIDE_BY_SIDE}
+    nodes = []
     for image in images:
         pixels = read_image(image.path)
         features, grid = extractor([pixels])[0], extractor.grid(pixels.shape[:2])
-
-        def ours(features=features, grid=grid) -> list[np.ndarray]:
-            return [cut.mask for cut in rounds(thresholded(features, TAU), grid, COUNT)]
-
-        def dense(features=features, grid=grid) -> list[np.ndarray]:
-            return dense_rounds(features, grid, COUNT)
-
-        both = _harness.paired(dense, ours, turns=1, warm=False)
-        ratios.append(both.ratio)
-        ours_s.append(both.ours_s[0])
-        dense_s.append(both.baseline_s[0])
         nodes.append(grid[0] * grid[1])
-        pairs = zip(both.baseline, both.ours, strict=False)
-        agreement.append([mask_iou(a, b) for a, b in pairs])
-    return {
-        "extractor": extractor.name,
-        "images": len(images),
-        "nodes": int(np.median(nodes)),
-        "dense s": float(np.median(dense_s)),
-        "ours s": float(np.median(ours_s)),
-        "ratio": float(np.median(ratios)),
-        **{
-            f"IoU {i + 1}": float(np.mean([a[i] for a in agreement if len(a) > i]))
-            for i in range(3)
-        },
-    }
+        pairs = eigen.eigenvectors(pixels, extractor, SEGMENTS)
+        given = {"masks": (features, grid), "vectors": (pairs.vectors.reshape(SEGMENTS, -1).T,)}
+        for name, (kind, theirs, ours) in SIDE_BY_SIDE.items():
+            quick = kind == "vectors"
+            runs = [functools.partial(side, *given[kind]) for side in (theirs, ours)]
+            turns = 3 if quick else 1
+            both[name].append(_harness.paired(*runs, turns=turns, warm=quick))
+    for name, (kind, _, _) in SIDE_BY_SIDE.items():
+        found = both[name]
+        times = [one.times() for one in found]
+        cells = {key: float(np.median([one[key] for one in times])) for key in times[0]}
+        if kind == "vectors":
+            agreement = [adjusted_rand_score(one.baseline, one.ours) for one in found]
+            shown = f"Rand index {np.mean(agreement):.2f}"
+        else:
+            shown = "IoU " + ", ".join(f"{value:.2f}" for value in _overlaps(found))
+        yield {"way": name, "nodes": int(np.median(nodes)), **cells, "agreement": shown}
 
 
-def kway(extractor: Extractor, images: list[ObjectImage]) -> dict[str, object]:
-    """Time and adjusted Rand index of two ways to divide the same eigenvectors."""
-    import torch
-    from ncut_pytorch import kway_ncut
-    from sklearn.metrics import adjusted_rand_score
+def _overlaps(found: list[_harness.Paired]) -> Iterator[float]:
+    """Mean IoU of the first masks of both sides, of the second, ..."""
+    most = min(max(len(one.baseline), len(one.ours)) for one in found)
+    for number in range(most):
+        values = [
+            mask_iou(one.baseline[number], one.ours[number])
+            for one in found
+            if min(len(one.baseline), len(one.ours)) > number
+        ]
+        if values:
+            yield float(np.mean(values))
 
-    times, agreement = [], []
-    for image in images:
-        pairs = eigen.eigenvectors(read_image(image.path), extractor, SEGMENTS)
-        vectors = pairs.vectors.reshape(SEGMENTS, -1).T.copy()
-        both = _harness.paired(
-            lambda vectors=vectors: kway_ncut(torch.from_numpy(vectors)).argmax(dim=1).numpy(),
-            lambda vectors=vectors: discretise(vectors).argmax(axis=1),
-            turns=3,
-        )
-        times.append(both.times())
-        agreement.append(adjusted_rand_score(both.baseline, both.ours))
-    medians = {key: float(np.median([t[key] for t in times])) for key in times[0]}
-    return {"k": SEGMENTS, **medians, "Rand index": float(np.mean(agreement))}
+
+SIDE_BY_SIDE: dict[str, tuple[str, Callable, Callable]] = {
+    "MaskCut, three objects, dense": ("masks", dense_maskcut, our_maskcut),
+    "TokenCut, dense": ("masks", dense_tokencut, our_tokencut),
+    "ncut-pytorch, kway_ncut": ("vectors", theirs_kway, our_kway),
+}
+"""What both sides get, the published way, and ours."""
 
 
 @click.command(help=__doc__)
@@ -219,8 +246,7 @@ def main(
         if count:
             images = images[:: max(1, len(images) // count)][:count]
         if timed:
-            _harness.report("objects_speed", [speed(extractor, images)], out)
-            _harness.report("objects_kway", [kway(extractor, images)], out)
+            _harness.report("objects_speed", list(speed(extractor, images)), out)
             continue
         finders: dict[str, Find] = {
             "whole image": fixed(1.0),

@@ -81,7 +81,7 @@ class ImagenetNamer:
         index = {word: i for words in (synsets(), class_names()) for i, word in enumerate(words)}
         groups = {name: [name] for name in class_names()} if groups is None else groups
         self.names = tuple(groups)
-        self._members = np.zeros((len(index), len(groups)), np.float32)[: len(synsets())]
+        self.members = np.zeros((len(index), len(groups)), np.float32)[: len(synsets())]
         for column, (name, words) in enumerate(groups.items()):
             for word in words:
                 if word not in index:
@@ -89,15 +89,15 @@ class ImagenetNamer:
                         f"{name}: {word!r} is none of ImageNet's 1000 classes, which this "
                         "classifier knows; give their names or WordNet ids, or use CLIP weights"
                     )
-                self._members[index[word], column] = 1
+                self.members[index[word], column] = 1
 
     def __call__(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
         if self._view == "map":
-            return mask_means(self._classifier.maps(image), masks) @ self._members
+            return mask_means(self._classifier.maps(image), masks) @ self.members
         views = [
             view for mask in masks for view in (image[context_box(mask)], self._alone(image, mask))
         ]
-        found = self._classifier.probabilities(views) @ self._members
+        found = self._classifier.probabilities(views) @ self.members
         return found.reshape(len(masks), 2, -1).mean(axis=1)
 
     def _alone(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -186,7 +186,9 @@ class SegmenterNamer:
         return self._scores(image, masks)
 
 
-def named_map(masks: np.ndarray, scores: np.ndarray, *, threshold: float = 0.0) -> np.ndarray:
+def named_map(
+    masks: np.ndarray, scores: np.ndarray, *, threshold: float = 0.0, image: str = "image"
+) -> np.ndarray:
     """Label map (H, W) uint8 of the best class of each mask; 255 where no mask or score reaches.
 
     Where masks overlap the smallest is on top, and the overlap is logged.
@@ -197,6 +199,8 @@ def named_map(masks: np.ndarray, scores: np.ndarray, *, threshold: float = 0.0) 
     scores : ndarray, shape (M, C)
     threshold : float, 0 to 1
         Masks whose best score is lower stay without a name.
+    image : str
+        Name of the image in the log.
 
     Raises
     ------
@@ -207,7 +211,9 @@ def named_map(masks: np.ndarray, scores: np.ndarray, *, threshold: float = 0.0) 
         raise DatasetError(f"label maps of 8 bits hold 255 classes, found {scores.shape[1]}")
     shared = overlapping(masks)
     if shared:
-        logger.warning("masks overlap in %d pixels; the smaller mask is drawn on top", shared)
+        logger.warning(
+            "%s: masks overlap in %d pixels; the smaller mask is drawn on top", image, shared
+        )
     labels = np.full(masks.shape[1:], VOID, np.uint8)
     for number in np.argsort(-masks.sum(axis=(1, 2)), kind="stable"):
         if scores[number].max(initial=0.0) >= threshold:

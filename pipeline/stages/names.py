@@ -137,7 +137,7 @@ def _entries(
         size = sizes[one.stem] = (image.shape[0], image.shape[1])
         stack = one.read(size)
         scores = scorer(one, image, stack)
-        labels = named_map(stack, scores, threshold=least)
+        labels = named_map(stack, scores, threshold=least, image=path.name)
         write_png(folder / f"{one.stem}.png", labels, durable=False)
         for mask, row in zip(stack, scores, strict=True):
             best = int(row.argmax())

