@@ -34,7 +34,7 @@ from train.sampling import BatchSampler
 from train.sazs.features import keys_of
 from train.sazs.losses import JointLoss, absent_loss
 from train.sazs.samples import SazsSamples, StoredSamples, batches
-from train.schedule import poly, step_decay
+from train.schedule import Schedule, poly, step_decay
 from train.unread import Quarantine
 
 log = logging.getLogger(__name__)
@@ -103,9 +103,7 @@ def train(
     training = Training(
         model,
         _optimizer(recipe, model),
-        schedule=poly(steps, hold=steps_per_epoch)
-        if recipe.lr_mode == "poly"
-        else step_decay(recipe.step * steps_per_epoch),
+        schedule=_schedule(recipe, steps, steps_per_epoch),
         loss=_loss(recipe, fold.seen, texts.to(world.device), world),
         settings=_settings(
             recipe,
@@ -216,6 +214,13 @@ def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr, weight_decay=decay)
     return torch.optim.SGD(groups, lr, momentum=recipe.momentum, weight_decay=decay)
+
+
+def _schedule(recipe: Recipe, steps: int, steps_per_epoch: int) -> Schedule:
+    if recipe.lr_mode == "step":
+        return step_decay(recipe.step * steps_per_epoch)
+    # Published: one rate for each of many epochs. Ours are few.
+    return poly(steps, hold=1 if recipe.arch.startswith("lite2") else steps_per_epoch)
 
 
 def _loss(recipe: Recipe, seen: list[int], texts: Tensor, world: World) -> Loss:
