@@ -226,7 +226,7 @@ def train(recipe: RecipeOptions, running: Running, start: StartOptions, data: Da
     full = sazs.complete(recipe, str(data.benchmark), data.mode)
     if not launch.launched():
         _report_without_effect(recipe, running, start)
-    count = launch.processes(running.processes, data.device)
+    count = launch.processes(running.processes, data.device, batch=full.batch_size)
     if count > 1:
         launch.start_processes(count, resume="the same command resumes it")
         return

@@ -20,6 +20,8 @@ import torch
 from data.errors import RunError, SettingError, message
 from train.distributed import OTHERS_ENDED
 
+log = logging.getLogger(__name__)
+
 _LAUNCHED = "EIGENSHAPE_LAUNCHED"
 _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 
@@ -29,13 +31,16 @@ def launched() -> bool:
     return _LAUNCHED in os.environ
 
 
-def processes(wanted: int | None, device: str) -> int:
+def processes(wanted: int | None, device: str, *, batch: int) -> int:
     """Processes to start: `wanted`, or one per GPU that torch sees; 1 in a process of a run.
 
     Parameters
     ----------
     device : "auto", "cpu", "cuda" or "cuda:N"
         On the CPU, or with a number, there is one process unless more are wanted.
+    batch : samples of a step
+        Where they cannot be divided among all GPUs, as many of these are used as divide them; the
+        published data-parallel wrapper, too, uses three of four for a batch of 6.
 
     Raises
     ------
@@ -46,7 +51,14 @@ def processes(wanted: int | None, device: str) -> int:
         return 1
     gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
     if wanted is None:
-        return max(gpus, 1)
+        used = next((n for n in range(min(gpus, batch), 1, -1) if batch % n == 0), 1)
+        if used < gpus:
+            log.warning(
+                "%d of %d GPUs are used: a batch of %d cannot be divided among more; with "
+                "--batch_size %d it can",
+                *(used, gpus, batch, -(-batch // gpus) * gpus),
+            )
+        return used
     if wanted > 1 and (":" in device or (device != "cpu" and 0 < gpus < wanted)):
         raise SettingError(
             f"--processes {wanted}: expected at most one per GPU, found {gpus or 1} for --device "
