@@ -127,9 +127,19 @@ def test_the_processes_end_with_their_launcher(world, tmp_path, number):
 def test_one_process_for_each_visible_gpu(monkeypatch, wanted, device, gpus, expected):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert launch.processes(wanted, device) == expected
+    assert launch.processes(wanted, device, batch=8) == expected
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert launch.processes(wanted, device) == 1
+    assert launch.processes(wanted, device, batch=8) == 1
+
+
+@pytest.mark.parametrize(
+    ("batch", "gpus", "expected"), [(6, 4, 3), (5, 4, 1), (6, 8, 6), (1, 2, 1), (12, 4, 4)]
+)
+def test_as_many_gpus_as_divide_the_batch(monkeypatch, caplog, batch, gpus, expected):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert launch.processes(None, "auto", batch=batch) == expected
+    assert (f"{expected} of {gpus} GPUs are used" in caplog.text) == (expected < gpus)
 
 
 @pytest.mark.parametrize(("wanted", "device"), [(5, "cuda"), (5, "auto"), (2, "cuda:0")])
@@ -137,7 +147,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch, wanted, device):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     with pytest.raises(SettingError, match=f"--processes {wanted}: expected at most one per GPU"):
-        launch.processes(wanted, device)
+        launch.processes(wanted, device, batch=10)
 
 
 def test_a_batch_is_split_evenly_or_refused():
