@@ -151,7 +151,9 @@ def _draw(
     if tally.labelled:
         sections.insert(0, confusion_section(table, names, match.tolist()))
         write_png(pictures / "confusion.png", confusion_rgb(table, names, match.tolist()))
-    report.write(output.with_suffix(".html"), sections, title=f"Clusters of {tree.name}")
+    # The folder of the results, not the tree: scikit-image's photos are a tree of kind "folder".
+    title = f"Clusters of {output.parent.parent.name}"
+    report.write(output.with_suffix(".html"), sections, title=title)
 
 
 def _matched(tally: Tally, names: list[str], class_: int) -> str:

@@ -293,7 +293,8 @@ def test_a_class_without_pixels_is_null_in_the_scores(tmp_path, discovered):
     scores = json.loads(text, parse_constant=lambda word: pytest.fail(word))
     assert scores["labelled_images"] == 3 and scores["hungarian"]["iou"][1] is None
     assert (tmp_path / "r/pascal/clusters/pictures/confusion.png").is_file()
-    assert "matched with bird" in (tmp_path / "r/pascal/clusters/clusters.html").read_text()
+    page = (tmp_path / "r/pascal/clusters/clusters.html").read_text()
+    assert "matched with bird" in page and "<h1>Clusters of pascal</h1>" in page
 
 
 def test_a_flat_image_has_no_entry_and_the_log_names_it(root, here, caplog):
