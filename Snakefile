@@ -54,12 +54,14 @@ rule demo_page:
         f"{CONFIG.results_root}/world/zegformer/report.html",
     output:
         LAYOUT.demo_page(),
+    log:
+        f"{CONFIG.results_root}/demo.log",
     conda:
         "pipeline/rules/jobs.yaml"
     params:
-        results=CONFIG.results_root,
+        results=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
-        "python -m pipeline demo-page --results-root {params.results:q}"
+        "python -m pipeline demo-page --results-root {params.results:q} 2>&1 | tee {log:q}"
 
 
 onsuccess:
