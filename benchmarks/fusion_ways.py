@@ -40,6 +40,10 @@ class Scene:
     def size(self) -> tuple[int, int]:
         return self.image.shape[0], self.image.shape[1]
 
+    def copy(self) -> Scene:
+        """With what has been computed so far, and separate from now on."""
+        return Scene(self.image, self.extractors, self.most, dict(self._cache))
+
     def _once(self, key: tuple, compute: Callable):
         if key not in self._cache:
             self._cache[key] = compute()

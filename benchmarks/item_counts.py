@@ -89,9 +89,10 @@ class ItemCounts:
         )
 
     def groups(self) -> Iterator[tuple[str, ItemCounts]]:
-        """Seen classes of all networks, then the unseen classes of each fold."""
+        """Seen classes of all networks, the unseen ones, and those of each fold alone."""
         yield "seen", self.select(self.seen)
-        for fold in sorted(set(self.fold)):
+        yield "unseen", self.select(~self.seen)
+        for fold in sorted(set(self.fold), key=lambda classes: int(classes.split(",")[0])):
             yield f"unseen {fold}", self.select((self.fold == fold) & ~self.seen)
 
     def iou(self, name: str) -> np.ndarray:

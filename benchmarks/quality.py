@@ -216,7 +216,7 @@ def variants(names: Sequence[str], graphs: Sequence[str], k: int) -> Iterator[Va
 
 def stored(path: Path) -> tuple[Variant, shards.ShardFolder]:
     folder = shards.open(path)
-    name = str(folder.shards[0].attributes["extractor"])
+    name = str(folder.shards[0].attributes()["extractor"])
     return Variant(name, "stored", stored_planes(folder)), folder
 
 
@@ -235,6 +235,17 @@ def measured(
     for k in figures.ks:
         names = {"extractor": variant.extractor, "graph": variant.graph, "images": len(seconds)}
         yield {**names, "K": k, **figures.row(k), "s/image": float(np.mean(seconds))}
+
+
+def merged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of the same vectors on different sets as one row; their time is the mean over images."""
+    found: dict[tuple, dict[str, Any]] = {}
+    for row in rows:
+        known = found.setdefault((row["extractor"], row["graph"], row["K"]), {**row, "images": 0})
+        images = known["images"] + row["images"]
+        seconds = known["s/image"] * known["images"] + row["s/image"] * row["images"]
+        known |= {**row, "images": images, "s/image": seconds / images}
+    return list(found.values())
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -297,7 +308,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     "earlier",
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
-    help="quality.json of another run, whose rows come first.",
+    help="quality.json of another run, of other extractors, graphs or sets.",
 )
 @click.option("--k", "ks", multiple=True, type=int, default=(5, 10, 20), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/benchmarks"))
@@ -306,7 +317,7 @@ def main(
 ) -> None:
     roots = {"VOC": (voc, voc_root), "COCO": (coco, coco_root), "BSDS": (bsds, bsds_root)}
     sets = {name: read(root, photos) for name, (read, root) in roots.items() if root}
-    if not any(sets.values()):
+    if not any(sets.values()) and not earlier:
         raise click.UsageError("no images: give --voc, --coco or --bsds")
     rows: list[dict[str, Any]] = [
         row for file in earlier for row in json.loads(file.read_text())["rows"]
@@ -318,9 +329,10 @@ def main(
             raise click.UsageError(f"--shards {path}: has no image of --voc")
         k = min(len(variant.planes(example)) for example in present["VOC"])
         rows += measured(present, variant, [k])
-    for variant in () if folders else variants(names, graphs, max(ks)):
+    for variant in variants(names, graphs, max(ks)) if sets and not folders else ():
         rows += measured(sets, variant, ks)
         print(_harness.table(rows[-len(ks) :]), flush=True)
+    rows = merged(rows)
     _harness.report("quality", rows, out, photos=photos)
     draw(rows, out / "quality.png")
 

@@ -92,6 +92,7 @@ def draw(points: dict[str, Points], path: Path) -> None:
         axis.axhline(0, color="0.6", linewidth=0.8)
         axis.set(xlabel=name, ylim=(-15, 25))
     axes[0].set(ylabel="gain in IoU, points", xscale="log")
+    axes[2].set(xlim=(0.5, 6.5))
     axes[-1].legend()
     figure.savefig(path, dpi=90)
     plt.close(figure)

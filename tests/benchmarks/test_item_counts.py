@@ -46,6 +46,7 @@ def test_a_gain_everywhere_has_its_size_and_a_narrow_interval():
     rows = {row["answer"]: row for row in summary(tables, tables)}
     assert "(+3.00 [+3.00, +3.00])" in rows["fused"]["seen: mIoU"]
     assert "+0.00 [+0.00, +0.00]" in rows["network"]["unseen 1: mIoU"]
+    assert rows["fused"]["unseen: mIoU"] == rows["fused"]["unseen 1: mIoU"]
 
 
 def test_the_interval_covers_nothing_where_images_disagree():

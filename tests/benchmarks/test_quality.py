@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.drawn_sets import Example, box_of
-from benchmarks.quality import Figures, covering, draw, first_object
+from benchmarks.quality import Figures, covering, draw, first_object, measured, merged, stored
+from eigen.pairs import Cells, Eigenpairs
+from eigen.store import shards
 
 H, W = 60, 80
 
@@ -62,3 +64,28 @@ def test_the_picture_shows_every_figure(example, tmp_path):
     assert {"F", "covering"} <= row.keys()
     draw([row], tmp_path / "quality.png")
     assert (tmp_path / "quality.png").stat().st_size > 1000
+
+
+def test_stored_vectors_are_measured_without_the_constant_one(example, tmp_path):
+    vectors = np.stack([np.ones((H, W), np.float32), plane(example.regions[0])])
+    cells = Cells.over((H, W), (H, W))
+    pairs = Eigenpairs(np.array([0, 0.1]), vectors, np.zeros(2), "dense", (H, W), cells)
+    with shards.create(
+        tmp_path / "0.h5", config={}, software="0", extractor="lowlevel8", weights_sha256=""
+    ) as append:
+        append("x", pairs)
+    shards.write_manifest(tmp_path, [tmp_path / "0.h5"])
+    variant, folder = stored(tmp_path)
+    assert variant.extractor == "lowlevel8" and "x" in folder
+    (row,) = measured({"VOC": [example]}, variant, [1])
+    assert row["foreground"] == row["first"] == 1
+
+
+def test_rows_of_the_same_vectors_on_two_sets_become_one():
+    same = {"extractor": "x", "graph": "patch", "K": 5}
+    first = {**same, "images": 3, "foreground": 0.5, "s/image": 1.0}
+    second = {**same, "images": 1, "F": 0.25, "s/image": 3.0}
+    other = {**same, "K": 10, "images": 1, "F": 0.5, "s/image": 2.0}
+    both, alone = merged([first, second, other])
+    assert both == {**same, "images": 4, "foreground": 0.5, "F": 0.25, "s/image": 1.5}
+    assert alone == other
