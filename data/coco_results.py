@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from data.errors import DatasetError, message
+from data.errors import DatasetError, reason
 from data.files import atomic_path
 from data.sealed import read_json, write_json
 
@@ -124,7 +124,7 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
         data = path.read_bytes()
         content = json.loads(data.decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: cannot be read as JSON ({message(error)})") from error
+        raise DatasetError(f"{path}: cannot be read as JSON ({reason(error)})") from error
     _check_listed(path, data)
     entries = content
     if isinstance(content, dict):

@@ -16,9 +16,15 @@ class EigenshapeError(Exception):
 
 def message(error: BaseException) -> str:
     """The text of an error for people: of one of the system without its number, file first."""
-    if not isinstance(error, OSError) or error.strerror is None:
-        return str(error) or type(error).__name__
-    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    file = getattr(error, "filename", None) if isinstance(error, OSError) else None
+    return f"{file}: {reason(error)}" if file else reason(error)
+
+
+def reason(error: BaseException) -> str:
+    """As `message`, for a sentence that names the file."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        return error.strerror
+    return str(error) or type(error).__name__
 
 
 class SettingError(EigenshapeError, ValueError):

@@ -80,6 +80,8 @@ def audit(
         One per check, in order.
     """
     folder = Path(folder)
+    if folder.name in ("", ".."):  # its name is that of the data set
+        folder = folder.resolve()
     layout = Layout("", str(folder.parent), 0)
     tree = Tree(folder, layout, folder.name, [], {}, {})
     checks: list[Callable[[Tree, Finding], Iterator[str]]] = [_manifest, _shard_records]

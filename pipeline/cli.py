@@ -23,7 +23,9 @@ from pipeline.identity import answering, manifest_request, stage_request, state_
 from pipeline.layout import Layout, shard_name
 from pipeline.options import config_options, dataset_option, workers_option
 
-shard_option = click.option("--shard", type=int, required=True, help="Number of the shard, from 0.")
+shard_option = click.option(
+    "--shard", type=click.IntRange(min=0), required=True, help="Number of the shard, from 0."
+)
 scheduler_option = click.option(
     "--scheduler", help="Address of a dask.distributed scheduler, used instead of processes."
 )
@@ -259,7 +261,9 @@ def check_data(config: Config, datasets: tuple[str, ...]) -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of the images, if they were moved since the run; may be repeated.",
 )
-@click.option("--sample", default=20, show_default=True, help="Number of images.")
+@click.option(
+    "--sample", type=click.IntRange(min=1), default=20, show_default=True, help="Number of images."
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the sample.")
 @click.option("--weights", help="File of the weights, if it was moved.")
 def verify(

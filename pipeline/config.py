@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
 from data.errors import SettingError
 from data.settings import Spec, expected, nearest
@@ -97,6 +98,12 @@ class Config(Spec):
     names: NameSpec = NameSpec()
     report_photos: int = Field(200, ge=1, le=2000, description="Most images that the report shows.")
     world_photos: int = Field(560, ge=20, le=100_000, description="Images of the generated world.")
+
+    @field_validator("datasets_root", "results_root", "folder")
+    @classmethod
+    def _path(cls, value: str | None) -> str | None:
+        """One spelling of a path: "a//b/" and "a/b" are compared as texts elsewhere."""
+        return None if value is None else str(Path(value).expanduser())
 
     def flat(self, *keys: str) -> dict[str, Any]:
         """Values of some keys, none where none is named."""

@@ -14,7 +14,11 @@ dataset_option = click.option(
     "--dataset", type=click.Choice(list(DATASETS)), required=True, help="Name of the data set."
 )
 workers_option = click.option(
-    "--workers", type=int, default=1, show_default=True, help="Processes on this machine."
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes on this machine.",
 )
 
 

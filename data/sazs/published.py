@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from data.errors import DatasetError, message
+from data.errors import DatasetError, reason
 from data.sazs.benchmark import FOLDS, ROLES, Benchmark
 from data.sazs.splits import Lists
 from data.trees.coco import COCO_20I
@@ -83,7 +83,7 @@ def _read_coco(place: Path, role: str, fold: int, images: dict[int, list[str]]) 
         with path.open("rb") as file:
             content = _PlainUnpickler(file).load()
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise DatasetError(f"cannot read the list {path}: {message(error)}") from error
+        raise DatasetError(f"cannot read the list {path}: {reason(error)}") from error
     for class_id in COCO_20I.class_ids(fold, role):
         listed = content.get(class_id) if isinstance(content, dict) else None
         if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import VocabularyError, message
+from data.errors import VocabularyError, reason
 from data.text.vocabulary import Vocabulary
 
 
@@ -90,7 +90,7 @@ def _read(path: Path) -> np.ndarray:
             except SafetensorError as error:
                 raise ValueError(error) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise VocabularyError(f"cannot read the embeddings {path}: {message(error)}") from error
+        raise VocabularyError(f"cannot read the embeddings {path}: {reason(error)}") from error
     raise VocabularyError(f"{path}: expected .npy, .npz or .safetensors, found {path.suffix!r}")
 
 

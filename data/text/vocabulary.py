@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import VocabularyError, message
+from data.errors import VocabularyError, reason
 
 OTHERS = "others"
 """SAZS's name for everything outside the class that is looked for."""
@@ -187,7 +187,7 @@ def from_file(path: str | Path, *, expected: int | None = None) -> Vocabulary:
         text = path.read_text(encoding="utf-8-sig")
         content = json.loads(text) if path.suffix == ".json" else text.strip().splitlines()
     except (OSError, ValueError) as error:
-        raise VocabularyError(f"cannot read the class names {path}: {message(error)}") from error
+        raise VocabularyError(f"cannot read the class names {path}: {reason(error)}") from error
     if isinstance(content, list):
         content = {"names": content}
     vocabulary = _from_json(str(path), content)

@@ -25,7 +25,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data.errors import DatasetError
+from data.errors import DatasetError, reason
 from data.parallel import ordered_map
 from data.pictures import write_png
 from data.progress import progress
@@ -80,7 +80,7 @@ def index_instances(path: str | Path) -> Instances:
                 categories.add(entry["id"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(
-            f"{path}: cannot be read as COCO's instance annotations ({error!r}); "
+            f"{path}: cannot be read as COCO's instance annotations ({reason(error)}); "
             "extract it again from the official archive"
         ) from error
     if len(categories) != CLASSES:

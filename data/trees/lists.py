@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from data.errors import DatasetError, message
+from data.errors import DatasetError, reason
 from data.pictures import SUFFIXES
 
 _IMAGE = re.compile(rf"(.*?)(?:{'|'.join(map(re.escape, SUFFIXES))})(?:\s|$)", re.IGNORECASE)
@@ -22,7 +22,7 @@ def read_lines(path: str | Path) -> list[str]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"cannot read the list {path}: {message(error)}") from error
+        raise DatasetError(f"cannot read the list {path}: {reason(error)}") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

@@ -106,11 +106,15 @@ def _remove_others(results: Path, numbers: Collection[int]) -> None:
 
 
 def quarantined(entries: Sequence[manifest.Entry], records: Sequence[Record]) -> list[Quarantined]:
-    """All quarantined images, in the order of the stages."""
+    """All quarantined images, in the order of the stages, with the paths that they have now."""
     listed = [Quarantined(e.id, "manifest", e.problem) for e in entries if e.problem]
-    return listed + [
-        Quarantined(id, **where) for record in records for id, where in record.quarantine.items()
-    ]
+    paths = {entry.id: entry.path for entry in entries}
+    for record in records:
+        for id, where in record.quarantine.items():
+            then = record.images.get(id, {}).get("path", "")
+            reason = where["reason"].replace(then, paths[id]) if then and id in paths else None
+            listed.append(Quarantined(id, where["stage"], reason or where["reason"]))
+    return listed
 
 
 def check(

@@ -23,7 +23,8 @@ def tree_for(dataset: str, config: Config, layout: Layout) -> Tree:
     Raises
     ------
     SettingError
-        The setting that names the data set's root is missing.
+        The setting that names the data set's root is missing, or the results would lie among its
+        images and be taken for some.
     """
     record = DATASETS[dataset]
     if record.root_setting is None:
@@ -34,6 +35,12 @@ def tree_for(dataset: str, config: Config, layout: Layout) -> Tree:
             f"{record.root_setting}: expected a folder for the data set {dataset}, found none; set "
             f"--config {record.root_setting}=PATH for Snakemake, --{record.root_setting} PATH for "
             "a command"
+        )
+    results = Path(config.results_root).resolve()
+    if dataset == "folder" and results.is_relative_to(Path(root).resolve()):
+        raise SettingError(
+            f"results_root: expected a folder outside {root}, where masks would pass for images, "
+            f"found {config.results_root}; set another results_root"
         )
     return record.open(root, photos=config.photos)
 
@@ -46,8 +53,19 @@ def entries_of_shard(
     Raises
     ------
     DatasetError
-        Neither exists.
+        Neither exists, or the data set has no such shard.
     """
+    members = _entries_of_shard(dataset, config, layout, shard)
+    if not members:
+        raise DatasetError(
+            f"{layout.manifest(dataset)}: lists no image of shard {shard}; the first shard is 0"
+        )
+    return members
+
+
+def _entries_of_shard(
+    dataset: str, config: Config, layout: Layout, shard: int
+) -> list[manifest.Entry]:
     request = Path(layout.request(dataset, "shard", shard))
     if not request.exists():
         listed = Path(layout.manifest(dataset))
@@ -96,14 +114,15 @@ def run(dataset: str, members: Sequence[manifest.Entry], layout: Layout, output:
 
 def _forget_requests(dataset: str, layout: Layout, members: Sequence[manifest.Entry]) -> None:
     """Remove requests for shards that an earlier plan filled with other images."""
-    ids_of: dict[str, list[str]] = {}
+    ids_of: dict[Path, list[str]] = {}
     for entry in members:
         if entry.shard is not None:
-            ids_of.setdefault(layout.request(dataset, "shard", entry.shard), []).append(entry.id)
+            path = Path(layout.request(dataset, "shard", entry.shard))
+            ids_of.setdefault(path, []).append(entry.id)
     for path in Path(layout.request(dataset, "shard", 0)).parent.glob("shard-*.json"):
         try:
             ids = [image.id for image in requests.read(path).photos]
         except RunError:
             ids = []
-        if ids != ids_of.get(str(path)):
+        if ids != ids_of.get(path):
             path.unlink(missing_ok=True)

@@ -110,7 +110,8 @@ def run(
     ------
     RunError
         The folder holds masks of these images that this results folder did not write, and
-        `overwrite_masks` is false; or the shard holds images that are not in `paths`.
+        `overwrite_masks` is false; or the shard holds images that are not in `paths`, or not k
+        eigenpairs of each.
     ShardError
         The shard is damaged, or an image changed since it was written.
     """
@@ -120,6 +121,11 @@ def run(
         raise RunError(
             f"{shard}: expected the images listed for shard {number}, found {unknown[0]} too; run "
             "the same command again to replace it"
+        )
+    if ids and (pairs := source.table()["eigenvalues"].shape[1]) != config.solve.k:
+        raise RunError(
+            f"{shard}: expected k = {config.solve.k} eigenpairs of each image, found {pairs}; give "
+            "the k that computed them, or compute them again"
         )
     digest = run_digest(source, config)
     own = own_runs(output.parent) | {digest}

@@ -77,11 +77,14 @@ def make_results(photos: Path, results: Path, **changes: Any) -> Path:
     return results / "folder"
 
 
+FURTHER = ("objects", "segments", "clusters")
+DISCOVERING = {"segments": 2, "clusters": 2, "refine_objects": False, "cluster_background": False}
+
+
 def make_discovery(photos: Path, results: Path) -> None:
     """Objects, segments and clusters on top of `make_results`."""
-    settings = settings_for(photos, results, segments=2, clusters=2, refine_objects=False)
-    settings["cluster_background"] = False
-    for stage in ("objects", "segments", "clusters"):
+    settings = settings_for(photos, results, **DISCOVERING)
+    for stage in FURTHER:
         run(command(stage, settings))
 
 

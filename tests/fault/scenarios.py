@@ -25,7 +25,7 @@ _STAGED = {"path": "staged"}
 TRAINING = ("SAZS training", "ZegFormer training")
 STAGES = (
     *("photos", "manifest", "fused", "features", "laplacian", "eigenvectors"),
-    *("masks", "index", "report"),
+    *("masks", "index", "report", "objects", "segments", "clusters"),
 )
 _SAZS = (
     *("--arch", "drn_d_22_slim", "--init", "none", "--crop-size", "32", "--batch_size", "4"),
@@ -70,13 +70,15 @@ def _scenario(name: str) -> Scenario:
         return Scenario(name, _write_world, _train_sazs)
     if name == "ZegFormer training":
         return Scenario(name, _write_world, _train_zegformer)
-    staged = name in ("features", "laplacian", "eigenvectors")
-    changes = _STAGED if staged else {}
+    staged, further = name in ("features", "laplacian", "eigenvectors"), name in material.FURTHER
+    changes = _STAGED if staged else material.DISCOVERING if further else {}
 
     def start(folder: Path) -> None:
         material.write_photos(folder / "photos", 4)
         if name != "photos":
             material.make_results(folder / "photos", folder / "results", **changes)
+        if further:
+            material.make_discovery(folder / "photos", folder / "results")
 
     def run(folder: Path) -> None:
         settings = material.settings_for(folder / "photos", folder / "results", **changes)
@@ -132,7 +134,9 @@ def _digest(path: Path) -> str:
     if path.name.startswith("."):
         return ""
     if path.parent.name == "records":
-        return _as_text({**json.loads(path.read_text()), "seconds": None, "sha256": None})
+        # Seconds, and digests of files that hold seconds.
+        varying = dict.fromkeys(("seconds", "sha256", "inputs", "results"))
+        return _as_text({**json.loads(path.read_text()), **varying})
     if path.name == history.FILE:
         return _as_text([row["step"] for row in history.read(path.parent)])
     if path.name == history.CURVES or (path.suffix == ".html" and path.parent.name != "folder"):
@@ -178,6 +182,7 @@ class Undisturbed:
 _HEAVY = (
     *("cv2", "matplotlib.figure", "pyamg", "scipy.sparse.linalg", "pipeline.chain"),
     *(f"pipeline.stages.{name}" for name in ("shard", "masks", "index", "report", "manifest")),
+    *(f"pipeline.stages.{name}" for name in material.FURTHER),
 )
 
 

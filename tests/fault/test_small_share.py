@@ -12,10 +12,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SHARES = {
-    "damage": ("--count", "420"),
+    "damage": ("--count", "435"),
     "hostile": ("--count", "29"),
-    "kill": ("--count", "9", "--only", "stages"),
-    "disk": ("--count", "27", "--only", "stages"),
+    "kill": ("--count", "12", "--only", "stages"),
+    "disk": ("--count", "36", "--only", "stages"),
 }
 
 

@@ -80,8 +80,11 @@ NOT_CHANGED = {
     **{"device": "decides rounding and speed alone", "batch_size": "as device"},
     **{"demo_extractor": "of the data sets of the demo"},
     **dict.fromkeys(
-        ("namer", "classifier", "namer_weights", "words", "least_name_score"),
-        "of the stage names, which loads a network",
+        (
+            *("namer", "classifier", "namer_weights", "words", "least_name_score"),
+            *("name_view", "name_object_weight", "segment_features"),
+        ),
+        "loads the network that names segments",
     ),
 }
 COMPARED = (

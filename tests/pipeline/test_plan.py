@@ -18,9 +18,11 @@ def wildcards(dataset, shard=None):
 
 @pytest.fixture
 def folder(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
     for number in range(5):
-        Image.fromarray(scene(32, 48)).save(tmp_path / f"photo{number}.png")
-    return tmp_path
+        Image.fromarray(scene(32, 48)).save(photos / f"photo{number}.png")
+    return photos
 
 
 def test_a_misspelt_key_is_refused():
@@ -168,3 +170,16 @@ def test_the_cores_of_a_run_are_used_whatever_the_number_of_shards(tmp_path, cor
     assert sum(threads) >= cores
     # A job of a cluster has been given its cores; how many shards there are changes nothing.
     assert Plan(settings, cores=3).threads(jobs[0]) == 3
+
+
+@pytest.mark.parametrize("inside", ["", "results", "deep/er"])
+def test_results_among_the_images_are_refused(folder, inside):
+    plan = Plan({"folder": f"{folder}/", "results_root": f"{folder}//{inside}"})
+    with pytest.raises(SettingError, match="where masks would pass for images"):
+        plan.shards("folder")
+
+
+def test_a_path_has_one_spelling(folder):
+    settings = [{"folder": f"{folder}{end}", "results_root": f"a{end}"} for end in ("", "/", "//.")]
+    assert len({(c.folder, c.results_root) for c in (Plan(one).config for one in settings)}) == 1
+    assert "~" not in Plan({"folder": "~/photos"}).config.folder

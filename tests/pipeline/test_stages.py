@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.errors import RunError, ShardError
+from data.errors import DatasetError, RunError, ShardError
 from data.pictures import read_image
 from data.sealed import read_table
 from eigen.store import shards
 from pipeline import manifest, mask_files, workers
 from pipeline.config import IDENTITY, STAGE_KEYS, resolve
 from pipeline.layout import Layout
-from pipeline.records import read_all
+from pipeline.records import Record, read_all
 from pipeline.stages import index, masks, report, shard
 from pipeline.stages import manifest as listing
 from tests.pictures import scene, write_broken, write_readable
@@ -333,3 +333,29 @@ def test_workers_are_not_left_behind(photos, tmp_path):
     Run(photos, tmp_path).make(workers=2)
     assert multiprocessing.active_children() == []
     assert workers.AHEAD > 0
+
+
+def test_a_quarantined_image_that_was_moved_is_named_where_it_is():
+    images = {"a": {"path": "old/a.png", "size": 1, "mtime_ns": 1, "sha256": None}}
+    reason = {"a": {"stage": "fused", "reason": "old/a.png: the file is empty (0 bytes)"}}
+    record = Record("fused", quarantine=reason, images=images)
+    (row,) = index.quarantined([manifest.Entry("a", "new/a.png", 0)], [record])
+    assert (row.stage, row.reason) == ("fused", "new/a.png: the file is empty (0 bytes)")
+
+
+@pytest.mark.parametrize("k", [2, 9])
+def test_masks_of_another_number_of_eigenpairs_are_refused(photos, tmp_path, k):
+    run = Run(photos, tmp_path, k=3)
+    run.make()
+    other = run.config.model_copy(update={"solve": run.config.solve.model_copy(update={"k": k})})
+    source, listed = run.path("shard", "eigenvectors", 0), run.path("mask_list", 0)
+    paths = {entry.id: entry.path for entry in manifest.read(run.path("manifest"))}
+    with pytest.raises(RunError, match=rf"shard-00000.h5: expected k = {k} .* found 3"):
+        masks.run(source, paths, 0, tmp_path / "masks", listed, other)
+
+
+def test_a_shard_that_no_image_is_dealt_to_is_refused(photos, tmp_path):
+    run = Run(photos, tmp_path)
+    run.listing()
+    with pytest.raises(DatasetError, match=r"manifest.csv: lists no image of shard 7"):
+        run.stage("fused", 7)

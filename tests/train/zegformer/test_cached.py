@@ -104,7 +104,7 @@ def test_a_damaged_file_is_computed_again(pairs, backbone, tmp_path, caplog, dam
     (path,) = (tmp_path / "views").iterdir()
     path.write_bytes(damage(path.read_bytes()))
     assert torch.equal(cached[Draw(0, 0)]["features"]["res3"], known)
-    assert f"{path}" in caplog.text
+    assert str(path) in caplog.text
     assert torch.equal(cached[Draw(0, 0)]["features"]["res3"], known)
 
 
