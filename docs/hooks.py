@@ -144,7 +144,12 @@ def reference() -> str:
             if wanted(value):
                 where = f"{value.__module__}.{value.__qualname__}"
                 lines += [f"::: {where}", "    options:", f"      heading: es.{name}"]
-                lines += [f"      toc_label: {name}", ""]
+                lines += [f"      toc_label: {name}"]
+                if value.__module__.startswith("eigenshape."):
+                    # Defaults as values, not as the names that they come from. Of a package with
+                    # classes it would show their inherited members too.
+                    lines += ["      force_inspection: true"]
+                lines += [""]
     return "\n".join(lines)
 
 

@@ -81,8 +81,14 @@ def eigenvectors(
         Number of pairs; the constant eigenvector is the first of them unless `drop_trivial`.
     graph : GraphSpec, optional
         By default the dense patch graph, W = max(X X^T, 0) for unit feature rows X.
-    solver, tolerance, drop_trivial, seed
-        See `SolveSpec`.
+    solver : str
+        "auto", or the only one to try: see `SolveSpec`.
+    tolerance : float
+        Largest residual that is accepted.
+    drop_trivial : bool
+        Leave out the constant eigenvector and return the k after it.
+    seed : int
+        Of every random draw.
     max_patches : int
         An image of more patches is reduced first.
 
@@ -163,8 +169,14 @@ def eigenvectors_of(
         grid covers `size` exactly.
     graph : GraphSpec, optional
         How features become a graph; refused with an affinity.
-    solver, tolerance, drop_trivial, seed
-        See `SolveSpec`.
+    solver : str
+        "auto", or the only one to try: see `SolveSpec`.
+    tolerance : float
+        Largest residual that is accepted.
+    drop_trivial : bool
+        Leave out the constant eigenvector and return the k after it.
+    seed : int
+        Of every random draw.
 
     Raises
     ------
