@@ -59,6 +59,12 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
             raise
 
 
+def check_writable(folder: Path) -> None:
+    """Make a folder, and raise `OSError` where files cannot be written to it."""
+    with _claimed(folder / "check") as temporary:
+        _unlink(temporary)
+
+
 @contextlib.contextmanager
 def atomic_files(folder: Path, name: str) -> Iterator[Callable[[str, bytes], None]]:
     """Yield `write(file, content)`, which writes one of several small files to `folder`.

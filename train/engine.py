@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from data import weight_files
 from data.errors import DivergenceError, OutOfMemoryError, RunError, SettingError
+from data.files import check_writable
 from data.progress import Pace
 from train import checkpoint
 from train.distributed import World, average_batch_norm, named_end_of_others, unwrap_ddp, wrap_ddp
@@ -102,6 +103,8 @@ class Training:
         settings: Settings,
         world: World,
     ) -> None:
+        if world.is_first:
+            check_writable(settings.out)  # now, not after the first step
         if settings.channels_last:
             model = model.to(memory_format=torch.channels_last)
         self.settings, self.world = settings, world

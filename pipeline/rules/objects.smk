@@ -28,7 +28,7 @@ rule dataset_objects:
         LAYOUT.log("{dataset}", "objects"),
     conda:
         "jobs.yaml"
-    threads: 4
+    threads: max(4, PLAN.cores)
     resources:
         gpu=PLAN.gpus,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
@@ -50,7 +50,7 @@ rule dataset_segments:
         LAYOUT.log("{dataset}", "segments"),
     conda:
         "jobs.yaml"
-    threads: 4
+    threads: max(4, PLAN.cores)
     resources:
         gpu=PLAN.gpus,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from data.files import atomic_files, atomic_path, is_file_name, read_stamped, sha256
+from data.files import atomic_files, atomic_path, check_writable, is_file_name, read_stamped, sha256
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -153,6 +153,14 @@ def test_what_a_dead_writer_of_several_files_left_goes_when_they_are_made_next(t
     with atomic_files(tmp_path, "x") as write:
         write("a", b"3")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"3"}
+
+
+def test_whether_a_folder_can_be_written_is_found_without_writing_a_file(tmp_path):
+    check_writable(tmp_path / "new")
+    assert not list((tmp_path / "new").iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot write .*file/check"):
+        check_writable(tmp_path / "file")
 
 
 def test_many_writers_of_one_file(tmp_path):
