@@ -127,14 +127,16 @@ def _evaluate(settings: ZegFormerSettings, world: World, out: Path) -> dict[str,
     from data import weight_files
     from eval.zegformer.build import network
     from eval.zegformer.classes import text_dim, trained_classes
-    from train.zegformer.evaluate import evaluate
+    from train.zegformer.evaluate import evaluate, weights_facts
 
     path = Path(settings.MODEL.WEIGHTS).expanduser()
     checkpoint = weight_files.read(path) if path.is_file() else None
     trained = trained_classes(checkpoint)
     dim = text_dim(settings, trained)
     model = network(settings, dim, trained=True, checkpoint=checkpoint).to(world.device)
-    return evaluate(settings, model, world, trained=trained, out=out)
+    steps = checkpoint.recipe.get("trained_steps") if checkpoint else None
+    facts = weights_facts(path if checkpoint else "randomly initialised", steps)
+    return evaluate(settings, model, world, trained=trained, out=out, weights=facts)
 
 
 if __name__ == "__main__":

@@ -157,6 +157,7 @@ def write(
     vocabulary: Vocabulary,
     examples: Examples | None = None,
     about: Mapping[str, Any] | None = None,
+    tested: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the page.
 
@@ -165,6 +166,7 @@ def write(
     answers : name of a way of answering -> its figures in percent
     confusion : of the first answer, for the table of classes
     about : what to show as configuration
+    tested : what was scored, such as the weights and their training steps; None is "not recorded"
     """
     rows = [
         [text, *(_number(own.get(key)) for own in answers.values())]
@@ -172,6 +174,9 @@ def write(
         if any(key in own for own in answers.values())
     ]
     sections = [report.table("Scores", ["in percent", *answers], rows)]
+    if tested:
+        facts = [[k, "not recorded" if v is None else str(v)] for k, v in tested.items()]
+        sections.insert(0, report.table("What was tested", ["", ""], facts))
     iou, accuracy = class_figures(confusion)
     per_class = [
         [

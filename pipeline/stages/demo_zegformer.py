@@ -33,8 +33,9 @@ from eval.zegformer.scoring import Score, score
 from eval.zegformer.segmenter import Segmenter
 from models.zegformer.config import flat, load
 from models.zegformer.settings import ZegFormerSettings
-from train import distributed
+from train import checkpoint, distributed
 from train.zegformer import train as zegformer
+from train.zegformer.evaluate import weights_facts
 
 FOLD = 3
 CONFIG = Path(__file__).parents[2] / "configs" / "world" / "zegformer_R14_world.yaml"
@@ -84,8 +85,9 @@ def run(
     write_json(out / SUMMARY, without_nan(summary))
     confusion = scores["zegformer"].confusion
     title = "ZegFormer on the generated world"
+    tested = weights_facts(out / checkpoint.FINAL, settings.SOLVER.MAX_ITER)
     gzs_page.write(
-        out / PAGE, title, figures, confusion, classes.vocabulary, examples, flat(settings)
+        out / PAGE, title, figures, confusion, classes.vocabulary, examples, flat(settings), tested
     )
     return summary
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -48,6 +50,11 @@ def test_classes(
     return honest_split(named_classes(settings, set_name, "TEST"), trained)
 
 
+def weights_facts(path: str | Path, steps: int | None) -> dict[str, Any]:
+    """What a page says of weights: their file, and the steps that they were trained for."""
+    return {"weights": str(path), "training steps": steps}
+
+
 def selected_figure(settings: ZegFormerSettings) -> str:
     """The figure that marks the best weights: mIoU of the first test set; "" without test sets."""
     names = settings.DATASETS.TEST
@@ -61,6 +68,7 @@ def evaluate(
     *,
     trained: TrainedClasses | None = None,
     out: Path | None = None,
+    weights: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
     """Score every configured test set.
 
@@ -69,6 +77,7 @@ def evaluate(
     trained : what the checkpoint of `model` records about its classes, if anything
     out : folder for `scores.json`, `report.html` and the predictions; with TEST.AUG also those of
         augmented tests
+    weights : what the page says of them, see `weights_facts`
 
     Returns
     -------
@@ -91,7 +100,9 @@ def evaluate(
             log.warning("TEST.AUG has no effect on the per-pixel baseline")
         for suffix, predicts in segmenters.items():
             folder = None if out is None else out / f"inference{suffix}" / name
-            scores = _scored(settings, predicts, name, classes.vocabulary, world, folder)
+            scores = _scored(
+                settings, predicts, name, classes.vocabulary, world, weights or {}, folder
+            )
             prefix = f"{name}{suffix}/" if len(settings.DATASETS.TEST) > 1 or suffix else ""
             figures |= {prefix + key: value for key, value in scores.items()}
     return figures
@@ -103,6 +114,7 @@ def _scored(
     name: str,
     vocabulary: Vocabulary,
     world: World,
+    weights: Mapping[str, Any],
     folder: Path | None,
 ) -> dict[str, float]:
     pairs = pairs_of(settings, name)
@@ -140,6 +152,7 @@ def _scored(
             vocabulary,
             examples,
             flat(settings),
+            {**weights, "images": f"{whole.photos}, {len(whole.unread)} left out"},
         )
     if whole.unread:
         log.warning("%s: %d images could not be used and are left out", name, len(whole.unread))

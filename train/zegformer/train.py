@@ -32,7 +32,13 @@ from train.schedule import Schedule, poly
 from train.unread import Quarantine
 from train.zegformer.cached import CachedViews, stacked
 from train.zegformer.criterion import Criterion
-from train.zegformer.evaluate import evaluate, pairs_of, selected_figure, test_classes
+from train.zegformer.evaluate import (
+    evaluate,
+    pairs_of,
+    selected_figure,
+    test_classes,
+    weights_facts,
+)
 from train.zegformer.optimizer import adamw
 from train.zegformer.samples import Samples, Source, batches, labelled, targets
 
@@ -119,18 +125,21 @@ def train(
         return quarantine.sift(own(grouped=grouped, workers=workers))
 
     final: dict[str, float] = {}
+    facts = weights_facts(out / checkpoint.FINAL, settings.SOLVER.MAX_ITER)
 
     def figures_of(network: nn.Module) -> dict[str, float]:
         if training.step < settings.SOLVER.MAX_ITER:
             return evaluate(settings, network, world, trained=record)
-        final.update(evaluate(settings, network, world, trained=record, out=out))
+        final.update(evaluate(settings, network, world, trained=record, out=out, weights=facts))
         return final
 
     training.run(stream, figures_of if settings.DATASETS.TEST else None)
     quarantine.log_count(world)
     trained = training.eval_model
     # Resuming a run that had ended evaluates nothing.
-    return trained, final or evaluate(settings, trained, world, trained=record, out=out)
+    return trained, final or evaluate(
+        settings, trained, world, trained=record, out=out, weights=facts
+    )
 
 
 def _resume(training: Training, latest: Path) -> None:

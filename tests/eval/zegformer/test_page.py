@@ -28,8 +28,11 @@ def examples():
 
 def test_best_and_worst_are_chosen_among_all_images(examples, tmp_path):
     confusion = np.zeros((len(VOCABULARY) + 1,) * 2, np.int64)
-    page.write(tmp_path / "p.html", "t", {"net": {"mIoU": 1.0}}, confusion, VOCABULARY, examples)
+    tested = {"weights": "w.safetensors", "training steps": None}
+    figures = {"net": {"mIoU": 1.0}}
+    page.write(tmp_path / "p.html", "t", figures, confusion, VOCABULARY, examples, None, tested)
     html = (tmp_path / "p.html").read_text()
+    assert "w.safetensors" in html and "not recorded" in html
     best, worst = html.split("Best images</h2>")[1].split("Worst images</h2>")
     listed = worst.split("Images</h2>")
     order = [best, listed[0]]
