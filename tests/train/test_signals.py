@@ -91,7 +91,7 @@ def test_an_evaluation_that_was_broken_off_is_made_up_for(tmp_path, step):
     assert history.read(tmp_path / "whole") == history.read(tmp_path / "parts")
     best = [weight_files.read(tmp_path / part / checkpoint.BEST) for part in ("whole", "parts")]
     assert best[0].recipe == best[1].recipe
-    assert best[0].recipe["step"] == step
+    assert best[0].recipe["trained_steps"] == step
     tensors = [load_file(tmp_path / part / checkpoint.BEST) for part in ("whole", "parts")]
     assert all(torch.equal(tensors[0][key], tensors[1][key]) for key in tensors[0])
 
