@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -100,20 +102,25 @@ def start_processes(count: int, place: Sequence[str] = ("--standalone",), *, res
 
 
 def _first_cause(failures: dict, count: int, resume: str) -> str:
-    """What ended the run: a kill, else an error of a process that did not end for another one."""
-    for rank, failure in failures.items():
-        if failure.exitcode < 0:
-            return (
-                f"process {rank} of {count} was killed by {failure.signal_name()}, usually because "
-                f"the machine ran out of memory; {resume}"
-            )
-    causes = sorted(
-        failures.values(),
-        key=lambda failure: (OTHERS_ENDED in str(failure.message), failure.timestamp),
-    )
-    if not Path(causes[0].error_file).is_file():
-        return f"process {causes[0].local_rank} of {count} ended first; its message is above"
-    return causes[0].message
+    """What ended the run: a kill, else an error of a process that did not end for another one.
+
+    torchrun ends the processes that remain with SIGTERM, which therefore comes after errors.
+    """
+
+    def order(failure: Any) -> tuple[bool, bool, bool, float]:
+        killed, terminated = failure.exitcode < 0, failure.exitcode == -signal.SIGTERM
+        others = OTHERS_ENDED in str(failure.message)
+        return others, terminated, not killed, failure.timestamp
+
+    first = min(failures.values(), key=order)
+    if first.exitcode < 0:
+        return (
+            f"process {first.local_rank} of {count} was killed by {first.signal_name()}, usually "
+            f"because the machine ran out of memory; {resume}"
+        )
+    if not Path(first.error_file).is_file():
+        return f"process {first.local_rank} of {count} ended first; its message is above"
+    return first.message
 
 
 def hand_on(error: BaseException) -> None:

@@ -14,10 +14,12 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from data.errors import SettingError
+from data.errors import RunError, SettingError
 from tests.train.sazs import test_train as sazs_tests
 from train import checkpoint, distributed, history, launch
+from train.distributed import OTHERS_ENDED
 
 world = sazs_tests.world
 JOB = Path(__file__).with_name("parallel_train.py")
@@ -94,6 +96,30 @@ def test_an_error_of_all_processes_is_one_line(world, tmp_path):
     note, line = lines_of(output)
     assert note.startswith("--eig_dir has no effect")
     assert line.startswith("Error: --batch_size 4: expected a multiple of the 3 processes")
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ({0: (1, "no such folder"), 1: (-15, "")}, "no such folder"),
+        ({0: (1, f"stopped, {OTHERS_ENDED}"), 1: (-9, "")}, "process 1 of 3 was killed by SIGKILL"),
+        (
+            {0: (1, f"stopped, {OTHERS_ENDED}"), 2: (-15, "")},
+            "process 2 of 3 was killed by SIGTERM",
+        ),
+        ({0: (-15, ""), 1: (-9, ""), 2: (-15, "")}, "process 1 of 3 was killed by SIGKILL"),
+        ({0: (1, f"stopped, {OTHERS_ENDED}"), 1: (1, "disk full")}, "disk full"),
+    ],
+)
+def test_what_ended_first_is_told(monkeypatch, tmp_path, ends, expected):
+    failures = {}
+    for rank, (code, message) in ends.items():
+        file = tmp_path / f"{rank}.json"
+        if message:
+            monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(file))
+            launch.hand_on(RunError(message))
+        failures[rank] = ProcessFailure(rank, 100 + rank, code, str(file))
+    assert launch._first_cause(failures, 3, "resume").startswith(expected)
 
 
 @pytest.mark.slow
