@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Self
 
@@ -15,7 +16,7 @@ ALL_PARTS = 1 + len(STAGES)
 """The stem and the stages: what `freeze` can count."""
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """Normalised images (B, 3, H, W) -> {"res2": (B, d, H/4, W/4), ..., "res5"}.
 
     Attributes
@@ -33,9 +34,9 @@ class Backbone(nn.Module):
     sha256: str = ""
     _frozen_parts = 0
 
+    @abstractmethod
     def parts(self) -> Sequence[Sequence[nn.Module]]:
         """Modules of the stem and of each stage, in the order in which they run."""
-        raise NotImplementedError
 
     def freeze(self, count: int) -> Self:
         """Leave the stem and the first `count` - 1 stages as they are; 0 trains everything."""
@@ -56,8 +57,8 @@ class Backbone(nn.Module):
             module.eval()
         return self
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        raise NotImplementedError
+    @abstractmethod
+    def forward(self, images: Tensor) -> dict[str, Tensor]: ...
 
     def _frozen(self) -> list[nn.Module]:
         return [module for part in self.parts()[: self._frozen_parts] for module in part]

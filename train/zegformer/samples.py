@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,18 +40,18 @@ def labelled(pairs: Sequence[Pair], ignore: int) -> list[Pair]:
     return kept
 
 
-class Source(Dataset):
+class Source(Dataset, ABC):
     """What batches are drawn from, one sample per draw of an image and an epoch."""
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def __getitem__(self, draw: Draw) -> dict[str, Any]: ...
 
+    @abstractmethod
     def is_wide(self, item: int) -> bool:
         """Whether an image is wider than high, by its header; one that has none counts as high."""
-        raise NotImplementedError
 
 
 class Samples(Source):
