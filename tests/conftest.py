@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Several threads a process would wait for each other on a busy machine.
@@ -10,3 +11,18 @@ for library in ("OMP", "OPENBLAS", "MKL"):
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+@pytest.fixture
+def registries():
+    """Entries that an example makes are removed when its test ends."""
+    from eigen.extractors.registry import REGISTRY
+    from eigen.solvers.registry import SOLVERS
+    from eval.sazs import fusion
+
+    known = (REGISTRY, SOLVERS, fusion.METHODS, fusion.GRIDS)
+    before = [dict(registry) for registry in known]
+    yield
+    for registry, entries in zip(known, before, strict=True):
+        registry.clear()
+        registry.update(entries)

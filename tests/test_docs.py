@@ -49,6 +49,7 @@ def workplace(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda page: page.name)
+@pytest.mark.usefixtures("registries")
 def test_python_examples_run(page, workplace):
     """The blocks of a page in order, as one program."""
     exec(compile("\n".join(blocks(page)), page.name, "exec"), workplace)

@@ -12,13 +12,13 @@ from PIL import Image
 
 import eigenshape as es
 from eigen.extractors import contract
-from eigen.extractors.registry import REGISTRY
-from eigen.solvers.registry import SOLVERS
 from eigen.store.maps import EigenMaps
 from eval.sazs import fusion
 from tests.pictures import scene
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures("registries")
+
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 
 
@@ -33,17 +33,6 @@ def run(title):
     space = {"__name__": __name__}
     exec(compile(example(title), title, "exec"), space)
     return space
-
-
-@pytest.fixture(autouse=True)
-def registries():
-    """Entries that an example makes are removed when its test ends."""
-    known = (REGISTRY, SOLVERS, fusion.METHODS, fusion.GRIDS)
-    before = [dict(registry) for registry in known]
-    yield
-    for registry, entries in zip(known, before, strict=True):
-        registry.clear()
-        registry.update(entries)
 
 
 def test_an_extractor():
