@@ -1,8 +1,8 @@
 """Weight of colour
 
-A colour affinity, times `colour_weight`, is added to the similarity of features. Without it,
+`colour_weight` times a colour affinity is added to the similarity of features. Without it,
 eigenvectors follow the features alone; around 10 they are smoother within a colour and cut at its
-edges. Beyond that little changes: the colours alone decide. The features here are those of
+edges. Larger weights change little more, since colour then dominates. The features are those of
 EfficientNet-Lite2.
 """
 

@@ -1,16 +1,16 @@
 """Failures
 
-Where eigenvectors or words fail, so that you recognise it:
+Cases in which eigenvectors or words fail:
 
-- **Objects that repeat.** Coins resemble each other more than their surroundings, so they share a
-  vector, and no small number of vectors tells one from another.
-- **Noise.** An image without structure has no gap between eigenvalues; the vectors are any smooth
-  pattern, and certified all the same. A certificate says that the equation is solved, not that
-  the answer means something.
-- **Weights that were never trained.** A network with randomly initialised weights gives vectors
-  that follow nothing in the image, with residuals as small as any.
-- **A word for what is not there.** The packaged network answers "horse" on a photo of a cat with
-  most of the cat. Ask for what you see.
+- **Repeated objects.** Coins are more similar to each other than to their surroundings, so they
+  share an eigenvector, and a few eigenvectors do not separate one coin from another.
+- **Noise.** An image without structure has no gap between eigenvalues; its eigenvectors are
+  arbitrary smooth patterns, and yet certified. A certificate shows that the equation is solved, not
+  that the solution is meaningful.
+- **Untrained weights.** A network with randomly initialised weights gives eigenvectors
+  unrelated to the content of the image, with equally small residuals.
+- **Words for absent things.** Given the word "horse" and a photo of a cat, the bundled network
+  marks most of the cat. Give it the names of what you see.
 """
 
 import matplotlib.pyplot as plt
@@ -32,7 +32,7 @@ def main(width=270):
     noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     untrained = es.extractor("dino_vits16", weights="random:0")
     cases = (
-        ("objects that repeat", many, "lowlevel8"),
+        ("repeated objects", many, "lowlevel8"),
         ("noise", noise, "lowlevel8"),
         ("untrained network", cat, untrained),
     )
@@ -45,7 +45,7 @@ def main(width=270):
             axis.imshow(vector_rgb(vector, size=size))
     model = es.load(PACKAGED, device="cpu")
     axes[3, 0].imshow(cat)
-    axes[3, 0].set_ylabel("a word for what\nis not there", rotation=0, ha="right", va="center")
+    axes[3, 0].set_ylabel("words for\nabsent things", rotation=0, ha="right", va="center")
     for axis, word in zip(axes[3, 1:], ("cat", "horse", "bus"), strict=True):
         found = es.segment(cat, [word], model)
         axis.imshow(np.where(found[..., None] > 0, cat, cat // 4))

@@ -1,9 +1,8 @@
 """Fusion
 
-A segmenter's mask of "cat", and what eigenvectors change in it. The network is the one that comes
-with this software; its masks are coarse. With `eigenpairs`, the mask follows shapes that the
-image has. The third column of outlines uses the colours alone ([how](../fusion.md)). Red pixels
-were removed, green ones added.
+A mask of "cat" and how eigenvectors change it. The bundled network predicts a coarse mask; with
+`eigenpairs`, the mask follows the shapes in the image. The last column uses colour alone
+([how](../fusion.md)). Blue pixels are kept, red ones removed and green ones added.
 """
 
 import matplotlib.pyplot as plt
@@ -31,7 +30,7 @@ def main(width=300):
         "of EfficientNet-Lite2": es.segment(
             image, [WORD], model, eigenpairs=es.eigenvectors(image, "efficientnet_lite2", k=6)
         ),
-        "colours alone": es.refine(scores, image).argmax(0),
+        "colour alone": es.refine(scores, image).argmax(0),
     }
     figure, axes = plt.subplots(1, 2 + len(fused), figsize=(14, 2.6), layout="compressed")
     axes[0].imshow(image)
@@ -44,7 +43,7 @@ def main(width=300):
 
 
 def tinted(image, before, after):
-    """The mask in blue, what was added to it in green, what was removed in red."""
+    """Kept pixels in blue, added ones in green, removed ones in red."""
     tinted = image / 255 * 0.6
     tinted[before & after] += (0, 0.15, 0.4)
     tinted[~before & after] += (0, 0.4, 0)

@@ -1,9 +1,9 @@
 """Graphs
 
-The same features on four graphs: all pairs of patches; the 32 most similar patches of each; all
-pairs with colours added; and pixels, joined to their neighbours and to alike parts of the image.
-Fewer neighbours, or colours, make the vectors of patches smoother. The pixel graph has the sharpest
-borders, and follows small parts: the eyes here.
+The same features on four graphs: all pairs of patches; the 32 nearest neighbours of each patch; all
+pairs with colour added; and pixels, joined to their neighbours and to similar parts of the image.
+Fewer neighbours, or colour, make the eigenvectors of patches smoother. The pixel graph has the
+sharpest boundaries and follows small parts, such as the eyes.
 """
 
 import matplotlib.pyplot as plt
@@ -17,7 +17,7 @@ from eval.figures import vector_rgb
 GRAPHS = {
     "patches": es.GraphSpec(),
     "32 neighbours": es.GraphSpec(neighbours=32),
-    "colours added": es.GraphSpec(colour="knn", colour_weight=10),
+    "colour added": es.GraphSpec(colour="knn", colour_weight=10),
     "pixels": es.GraphSpec(kind="pixel", pixels=es.PixelSpec(step=2)),
 }
 

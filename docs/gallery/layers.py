@@ -2,14 +2,14 @@
 
 Eigenvectors 1 to 4 of one image, computed from the outputs of different stages of
 EfficientNet-Lite2 (trained on ImageNet), and from `lowlevel8`, which has no weights at all. Early
-stages follow colour and texture; late ones follow parts and objects, on coarser features. All
-stages side by side are the default of this extractor.
+stages follow colour and texture; late ones follow parts and objects, at a coarser resolution. By
+default this extractor concatenates three stages.
 
-Vision transformers have the same choice twice: `block` is the layer, and `facet` says whether
-keys, queries, values or tokens are read ([extractors](../extractors.md)). Their weights are not
-part of a Python package, so they are not drawn here; with a weight file at hand, put
-`es.extractor("dino_vits16", weights="dino_deitsmall16_pretrain.pth", facet="query", block=-2)`
-into `ROWS`.
+Vision transformers have two settings: `block` selects the layer, and `facet` selects keys,
+queries, values or tokens ([extractors](../extractors.md)). Their weights do not come in a Python
+package, so they are not shown here. If you have a weight file, add a row such as
+`{"name": "dino_vits16", "weights": "dino_deitsmall16_pretrain.pth", "facet": "query", "block": -2}`
+to `ROWS`.
 """
 
 import matplotlib.pyplot as plt

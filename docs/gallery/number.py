@@ -1,8 +1,8 @@
 """Number of eigenvectors
 
 Segments from the first 2, 4, 6 and 12 eigenvectors, and the eigenvalues. The largest gap between
-two eigenvalues is the usual hint at how many vectors to take. More segments are not better
-segments: past the gap they divide surfaces.
+two eigenvalues (dotted line) is the usual guide to the number of eigenvectors. More segments are
+not better segments: beyond the gap they divide surfaces.
 """
 
 import matplotlib.pyplot as plt

@@ -1,8 +1,9 @@
 """Resolution
 
-One image at three sizes, with patches of 16 and of 8 pixels. What matters is the number of
-patches on an object, not the number of pixels: an enlarged image with large patches gives nearly
-the vectors of a smaller one with small patches. The title of each row is the size of the grid.
+One image at three sizes, with patches of 16 and of 8 pixels. The number of
+patches on an object matters, not the number of pixels: an enlarged image with large patches gives
+nearly the eigenvectors of a smaller one with small patches. Each row is labelled with the width of
+the image and the size of the grid.
 """
 
 import matplotlib.pyplot as plt

@@ -1,9 +1,9 @@
 """Solvers
 
-Time and residual of each solver on the two kinds of graph of one image. Every solver is held to
-the same tolerance, 1e-5; one that cannot reach it raises an error, and its bar is missing. `auto`
-takes the first that suits the graph ([which and why](../solvers.md)). Times are those of the
-machine that built this page, once each, and only their order of magnitude means anything.
+Time and residual of each solver on the two kinds of graph of one image. Every solver must reach
+the same tolerance, 1e-5; one that does not raises an error and has no bar. `auto`
+uses the first solver that suits the graph ([which and why](../solvers.md)). Times are single
+measurements on the machine that built this page; only their order of magnitude is meaningful.
 """
 
 import time

@@ -1,9 +1,9 @@
 """From image to mask
 
-One image on its way: the graph, seen from one patch (how similar every patch is to the one with
-the cross); the smallest eigenvalues of its Laplacian; the first eigenvector that is not constant;
-and the mask where that vector is above 0. What the steps mean is explained in [the
-eigenproblem](../eigenproblem.md).
+The steps for one image: the graph, shown for one patch (the similarity of every patch to the one
+with the cross); the smallest eigenvalues of its Laplacian; the first eigenvector that is not
+constant; and the mask where that eigenvector is above 0. [The eigenproblem](../eigenproblem.md)
+explains these steps.
 """
 
 import matplotlib.pyplot as plt
