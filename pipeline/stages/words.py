@@ -2,12 +2,14 @@
 
     python -m pipeline.stages.words --voc VOC2012 --coco COCO --texts DIR --out words.safetensors
     python -m pipeline.stages.words --voc VOC2012 --coco COCO --texts DIR --hold-out cat
+    python -m pipeline.stages.words --voc VOC2012 --coco COCO --texts DIR --checkpoint FILE
 
 VOC needs `JPEGImages`, `SegmentationClassAug` and lists in `ImageSets/Segmentation`; COCO needs
 `annotations/instances_{train,val}2017.json`; images that are missing are left out. DIR holds
 tables of CLIP ViT-B/16 text embeddings: `clip_vitb16_voc20.npy`, `clip_vitb16_coco_stuff171.npy`
 and `clip_vitb16_ade150.npy`. With `--hold-out` images that show these classes are left out of the
-training, and the classes are scored on VOC's validation images, each class of an image once.
+training. Then the held-out classes and the others are scored on VOC's validation images, each class
+of an image once; with `--checkpoint` those of a head that was trained before.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import click
 import numpy as np
@@ -24,11 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from data import weight_files
-from data.errors import SettingError
+from data.errors import SettingError, WeightsError
 from data.pictures import read_label, write_png
 from data.sazs.benchmark import Benchmark
 from data.sazs.folds import Fold, Item
-from data.sazs.options import Recipe, Running
+from data.sazs.options import Autocast, Recipe, Running
 from data.sazs.splits import IGNORE
 from data.text.embeddings import load_embeddings
 from data.text.vocabulary import builtin
@@ -37,10 +40,13 @@ from eval.sazs.fusion import method
 from eval.sazs.metrics import Tally
 from eval.sazs.scoring import count_answers
 from eval.sazs.segmenter import SazsSegmenter
+from eval.sazs.words import has_words
 from models.sazs.lite import BACKBONE
+from models.sazs.load import load
 from models.sazs.stored import open_store
 from pipeline.commands import one_line_errors
 from train import distributed
+from train.checkpoint import LATEST
 from train.sazs.train import LITE, train
 
 log = logging.getLogger(__name__)
@@ -209,10 +215,18 @@ def write(path: Path, model: nn.Module, words: Words, trained: list[str], about:
     help="Folder of stored features, label maps and the training run.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="File of the trained head.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(exists=True, path_type=Path),
+    help="Score this head, with the classes held out that it names; train none.",
+)
 @click.option("--hold-out", default="", help='Classes of VOC, as "cat, dog".')
 @click.option("--epochs", default=LITE["epochs"], show_default=True)
 @click.option("--absent", default=0.0, show_default=True)
 @click.option("--seed", default=0, show_default=True)
+@click.option("--autocast", type=click.Choice(get_args(Autocast)), default="none")
+@click.option("--channels-last", is_flag=True)
+@click.option("--resume", is_flag=True, help="Resume the training run in --work, if there is one.")
 @click.option("--device", default="auto", show_default=True)
 def main(
     voc_root: Path,
@@ -220,29 +234,56 @@ def main(
     texts: Path,
     work: Path,
     out: Path | None,
+    checkpoint: Path | None,
     hold_out: str,
     epochs: int,
     absent: float,
     seed: int,
+    autocast: Autocast,
+    channels_last: bool,
+    resume: bool,
     device: str,
 ) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with one_line_errors(), distributed.start(device) as world:
         trained, words = read_words(texts)
-        held_out = _ids(hold_out, trained.names[:20])
+        head = weight_files.read(checkpoint) if checkpoint else None
+        if head and not has_words(head):
+            raise WeightsError(f"{checkpoint}: expected a head with words, written by this command")
+        unseen = head.recipe["held_out"] if head else hold_out.split(",")
+        held_out = _ids(unseen, trained.names[:20])
         fold = open_words(voc_root, coco_root, trained.names, held_out, work / "labels")
-        settings = {**LITE, "epochs": epochs, "absent": absent, "seed": seed}
-        recipe = Recipe(arch=ARCH, init="none", **settings)
         table = torch.from_numpy(np.concatenate([np.zeros_like(trained.rows[:1]), trained.rows]))
-        running = Running(features=work / "features", workers=0)
-        model = train(recipe, fold, table, work / "run", world, running=running, input_side=None)
-        if out is not None:
-            about = {
-                "recipe": recipe.model_dump(),
-                "held_out": [trained.names[c] for c in held_out],
-            }
-            write(out, model, words, [trained.names[c] for c in fold.seen], about)
-            log.info("wrote %s", out)
+        if head:
+            model = load(head)[0].to(world.device)
+        else:
+            settings = {**LITE, "epochs": epochs, "absent": absent, "seed": seed}
+            recipe = Recipe(arch=ARCH, init="none", **settings)
+            running = Running(
+                features=work / "features",
+                workers=0,
+                autocast=autocast,
+                channels_last=channels_last,
+            )
+            run = work / "run"
+            latest = run / LATEST
+            model = train(
+                recipe,
+                fold,
+                table,
+                run,
+                world,
+                running=running,
+                input_side=None,
+                resume=latest if resume and latest.is_file() else None,
+            )
+            if out is not None:
+                about = {
+                    "recipe": recipe.model_dump(),
+                    "held_out": [trained.names[c] for c in held_out],
+                }
+                write(out, model, words, [trained.names[c] for c in fold.seen], about)
+                log.info("wrote %s", out)
         store = open_store(model, work / "features", side=None)
         segmenter = SazsSegmenter(model, side=None, store=store)
         for what, items in (("unseen", fold.test), ("seen", fold.seen_test)):
@@ -250,8 +291,8 @@ def main(
                 _log_scores(what, score(items, segmenter, table), trained.names)
 
 
-def _ids(hold_out: str, names: list[str]) -> list[int]:
-    unseen = [name.strip() for name in hold_out.split(",") if name.strip()]
+def _ids(hold_out: Sequence[str], names: list[str]) -> list[int]:
+    unseen = [name.strip() for name in hold_out if name.strip()]
     unknown = [name for name in unseen if name not in names]
     if unknown:
         raise SettingError(
