@@ -31,6 +31,8 @@ class EigenUse:
     agreement : IoU with a query's mask from which an eigen segment refines it
     weight : share of the eigen segment in a refined mask, of the smooth map in a smoothed one
     smallest : proposals cover at least this share of the image
+    gamma : subtracted from the scores of seen classes where proposals are added, which raise all
+        scores; None: what the scoring says. `calibration.matched` chooses it
 
     Raises
     ------
@@ -41,6 +43,7 @@ class EigenUse:
     agreement: float = 0.6
     weight: float = 0.5
     smallest: float = 0.01
+    gamma: float | None = None
 
     def __post_init__(self) -> None:
         unknown = set(self.ways) - set(WAYS)

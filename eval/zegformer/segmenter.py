@@ -198,7 +198,7 @@ class Segmenter:
         (found,) = self.segments([image], None if eigen is None else [eigen])
         best, labels = self.best(found, size)
         seen = ~self.classes.unseen.to(labels.device)
-        return gzs.uncalibrated(best, labels, seen=seen, gamma=self.scoring.gamma), labels
+        return gzs.uncalibrated(best, labels, seen=seen, gamma=self._gamma(found)), labels
 
     def _candidates(self, maps: EigenMaps) -> Tensor:
         found = eigen_queries.eigen_segments(maps, smallest=self.eigen_use.smallest)
@@ -219,7 +219,10 @@ class Segmenter:
             scores = gzs.class_scores(none, logits, self.classes.unseen, mode="image")
         # A proposal counts next to all queries that cover its pixels.
         return Segments(
-            torch.cat([found.scores, scores]), torch.cat([found.masks, masks]), found.size
+            torch.cat([found.scores, scores]),
+            torch.cat([found.masks, masks]),
+            found.size,
+            self.eigen_use.gamma,
         )
 
     @torch.inference_mode()
@@ -256,7 +259,10 @@ class Segmenter:
     def bands(self, found: Segments, size: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
         """Calibrated score maps at `size`, some rows at a time; see `segments.score_bands`."""
         seen = ~self.classes.unseen
-        return segments.score_bands(found, size, seen=seen, gamma=self.scoring.gamma)
+        return segments.score_bands(found, size, seen=seen, gamma=self._gamma(found))
+
+    def _gamma(self, found: Segments) -> float:
+        return self.scoring.gamma if found.gamma is None else found.gamma
 
     def maps(self, found: Segments, size: tuple[int, int]) -> Tensor:
         """Calibrated score maps at `size`, (K, H, W)."""

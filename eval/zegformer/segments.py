@@ -31,11 +31,14 @@ class Segments:
         Logits at the padded size.
     size : (int, int)
         Height and width of the image without padding.
+    gamma : float or None
+        What seen classes lose at each pixel; None: what the segmenter's scoring says.
     """
 
     scores: Tensor
     masks: Tensor
     size: tuple[int, int]
+    gamma: float | None = None
 
 
 def enlarged(masks: Tensor, size: tuple[int, int]) -> Tensor:

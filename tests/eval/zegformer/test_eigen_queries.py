@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from data.errors import SettingError
+from data.pictures import read_image, write_png
+from data.text.vocabulary import Vocabulary
+from data.zegformer.sets import Pair
 from eigen.store.maps import EigenMaps
 from eval.zegformer import eigen_queries
+from eval.zegformer.calibration import matched
 from eval.zegformer.eigen_queries import EigenUse
+from eval.zegformer.scoring import score
 from eval.zegformer.segmenter import Segmenter
 from tests.eval.zegformer.test_segmenter import photos, segmenter  # noqa: F401 (a fixture)
 
@@ -90,3 +98,64 @@ def test_each_way_changes_the_result_and_none_leaves_it(segmenter):  # noqa: F81
 def test_unknown_ways_are_refused():
     with pytest.raises(SettingError, match=r"\['sharpen'\] unknown; choose refine"):
         EigenUse(("sharpen",))
+
+
+def test_proposals_are_calibrated_by_their_own_gamma(segmenter):  # noqa: F811
+    photo, maps, size = photos()[0], squares(), (40, 70)
+    seen = ~segmenter.classes.unseen
+
+    def proposing(gamma: float | None) -> Segmenter:
+        use = EigenUse(("propose",), gamma=gamma)
+        return Segmenter(segmenter.model, segmenter.classes, clip=segmenter.clip, eigen_use=use)
+
+    (same,), (own,) = (proposing(g).segments([photo], [maps]) for g in (None, 0.7))
+    plain, lower = proposing(None).maps(same, size), proposing(0.7).maps(own, size)
+    expected = (0.7 - segmenter.scoring.gamma) * seen[:, None, None].float()
+    torch.testing.assert_close(plain - lower, expected.expand_as(plain))
+    scores, labels = proposing(0.7).named(photo, size, maps)
+    assert torch.equal(labels, lower.argmax(dim=0))
+    undone = lower + 0.7 * seen[:, None, None].float()
+    torch.testing.assert_close(scores, undone.gather(0, labels[None])[0])
+    # Without proposals the setting has no part.
+    assert torch.equal(
+        proposing(0.7).predict([photo], [size])[0], segmenter.predict([photo], [size])[0]
+    )
+
+
+class _Squares:
+    """In place of a folder of eigenvectors."""
+
+    def maps(self, _: str, size: tuple[int, int]) -> EigenMaps:
+        return squares(*size)
+
+
+def test_the_matched_calibration_keeps_the_share_of_unseen_classes(segmenter, tmp_path):  # noqa: F811
+    rng, pairs, eigen = np.random.default_rng(0), [], _Squares()
+    for name in "abc":
+        image, label = tmp_path / f"{name}.png", tmp_path / f"{name}_label.png"
+        write_png(image, rng.integers(0, 256, (40, 72, 3), dtype=np.uint8))
+        write_png(label, np.full((40, 72), 255, np.uint8))
+        pairs.append(Pair(name, image, label))
+    unseen = segmenter.classes.unseen
+    vocabulary = Vocabulary("five", tuple("abcde"), frozenset(unseen.nonzero()[:, 0].tolist()))
+    sizes = {"short": 40, "longest": 80}
+
+    def share(model: Segmenter, maps: _Squares | None) -> float:
+        labels: list[np.ndarray] = []
+        keep = lambda *found: labels.append(found[-1])  # noqa: E731
+        score(model, pairs, vocabulary, **sizes, eigen=maps, on_photo=keep)
+        return float(unseen.numpy()[np.stack(labels)].mean())
+
+    plain, use = copy(segmenter), EigenUse(("propose",))
+    (found,) = plain.segments([torch.from_numpy(read_image(pairs[0].image)).permute(2, 0, 1)])
+    maps = plain.maps(replace(found, gamma=0.0), found.size)
+    lead = maps[~unseen].amax(dim=0) - maps[unseen].amax(dim=0)
+    plain.scoring = replace(segmenter.scoring, gamma=float(lead.median()))
+    gamma = matched(plain, use, pairs, vocabulary, eigen, **sizes)
+    before = share(plain, None)
+    assert 0.2 < before < 0.8
+    proposing = copy(plain)
+    proposing.eigen_use = use
+    assert abs(share(proposing, eigen) - before) > 0.1  # calibrated as without
+    proposing.eigen_use = replace(use, gamma=gamma)
+    assert share(proposing, eigen) == pytest.approx(before, abs=0.03)
