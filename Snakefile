@@ -39,14 +39,14 @@ for dataset in DATASETS.values():
 
 
 rule demo:
-    """The whole pipeline and both segmenters on data that needs no download"""
+    """The whole pipeline and both segmenters on data that need no download"""
     input:
         PLAN.targets(*generated()),
         LAYOUT.demo_page(),
 
 
 rule demo_page:
-    """First page of the demo, with links to its other pages"""
+    """Start page of the demo, with links to its other pages"""
     input:
         [LAYOUT.report(name) for name in generated()],
         PLAN.pages,

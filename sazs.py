@@ -1,7 +1,7 @@
 """SAZS from the command line: `python sazs.py train ...`, `python sazs.py test ...`.
 
-The options of the published scripts, and ours. Options that have no effect, there or here, are
-accepted and reported.
+It has the options of the published scripts, and additional ones. Options without effect, in the
+published scripts or here, are accepted and reported.
 """
 
 from __future__ import annotations

@@ -28,19 +28,23 @@ if TYPE_CHECKING:
     "--config-file",
     required=True,
     type=click.Path(path_type=Path),
-    help="A YAML file of configs/.",
+    help="YAML file, such as those in configs/.",
 )
-@click.option("--num-gpus", default=1, show_default=True, help="Processes on this machine.")
-@click.option("--num-machines", default=1, show_default=True)
-@click.option("--machine-rank", default=0, show_default=True, help="Number of this machine.")
-@click.option("--dist-url", default="", help="tcp://HOST:PORT of machine 0, for several machines.")
-@click.option("--resume", is_flag=True, help="Continue from the checkpoint in OUTPUT_DIR.")
-@click.option("--extend", is_flag=True, help="Resume with another SOLVER.MAX_ITER.")
-@click.option("--eval-only", is_flag=True, help="Score MODEL.WEIGHTS on DATASETS.TEST.")
+@click.option(
+    "--num-gpus", default=1, show_default=True, help="Processes on this machine, one per GPU."
+)
+@click.option("--num-machines", default=1, show_default=True, help="Number of machines.")
+@click.option("--machine-rank", default=0, show_default=True, help="Rank of this machine, from 0.")
+@click.option("--dist-url", default="", help="tcp://HOST:PORT of machine 0, if there are several.")
+@click.option("--resume", is_flag=True, help="Resume from the checkpoint in OUTPUT_DIR.")
+@click.option("--extend", is_flag=True, help="Resume with a different SOLVER.MAX_ITER.")
+@click.option(
+    "--eval-only", is_flag=True, help="Score MODEL.WEIGHTS on DATASETS.TEST, without training."
+)
 @click.option(
     "--fit-gpus",
     is_flag=True,
-    help="Batch, rate and iterations for these GPUs by a rule of thumb: 4 images per GPU.",
+    help="Scale batch size, learning rate and iterations to the number of GPUs (4 images per GPU).",
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.argument("opts", nargs=-1)
@@ -57,7 +61,7 @@ def main(
     debug: bool,
     opts: tuple[str, ...],
 ) -> None:
-    """Train or score ZegFormer. OPTS: KEY VALUE ... override the configuration."""
+    """Train or score ZegFormer. OPTS are KEY VALUE pairs that override the configuration."""
     _log_to_terminal()
     with one_line_errors(debug=debug):
         if num_gpus * num_machines > 1 and "LOCAL_RANK" not in os.environ:

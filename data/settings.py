@@ -130,29 +130,30 @@ def _changed(field: str, value: Any) -> tuple[str, Any]:
     return field, value
 
 
-_TYPES = {"string": "text", "integer": "a whole number", "number": "a number"}
-_BOUNDS = (
-    ("minimum", "from {}"),
-    ("exclusiveMinimum", "above {}"),
-    ("maximum", "to {}"),
-    ("exclusiveMaximum", "below {}"),
-)
+_TYPES = {"string": "text", "integer": "an integer", "number": "a number"}
+_BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
 
 def expected(schema: Mapping[str, Any]) -> str:
     """What a JSON schema of one setting admits, in words.
 
     >>> expected({"anyOf": [{"type": "integer", "minimum": 2}, {"type": "null"}]})
-    'a whole number from 2, or null'
+    'an integer >= 2, or null'
+    >>> expected({"type": "number", "exclusiveMinimum": 0, "maximum": 1})
+    'a number > 0 and <= 1'
     """
     if "anyOf" in schema:
         return ", or ".join(expected(part) for part in schema["anyOf"])
     if "enum" in schema:
         return f"one of {', '.join(schema['enum'])}"
     if "pattern" in schema:
-        return f"text of the form {schema['pattern']}"
+        return schema.get("form", f"text that matches {schema['pattern']}")
     kind = schema.get("type", "a value")
     if kind in ("boolean", "null"):
         return {"boolean": "true or false", "null": "null"}[kind]
-    bounds = [text.format(schema[bound]) for bound, text in _BOUNDS if bound in schema]
-    return " ".join([_TYPES.get(kind, kind), *bounds])
+    if {"minimum", "maximum"} <= schema.keys():
+        bounds = f" from {schema['minimum']} to {schema['maximum']}"
+    else:
+        signs = [f" {sign} {schema[name]}" for name, sign in _BOUNDS.items() if name in schema]
+        bounds = " and".join(signs)
+    return _TYPES.get(kind, kind) + bounds

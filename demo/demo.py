@@ -1,6 +1,7 @@
 #!/usr/bin/env python
-"""Segment photos, videos or camera frames in your words, with a trained ZegFormer or SAZS.
+"""Segment photos, videos or camera frames by words, with a trained ZegFormer or SAZS.
 
+\b
 python demo/demo.py --checkpoint model_final.safetensors --input a.jpg photos/ "more/*.png" \\
     --output out/ --classes "cat, sofa"
 python demo/demo.py --config-file configs/coco-stuff/zegformer_R50_..._gzss_eval.yaml \\
@@ -260,13 +261,13 @@ def _writer(path: Path, capture: Any, frame: Any) -> Any:
 
 
 @click.command(cls=DemoCommand, help=__doc__, context_settings=HELP)
-@click.option("--input", "inputs", multiple=True, help="Images, folders of images, or globs.")
-@click.option("--video-input", "video", type=click.Path(path_type=Path), help="A video file.")
-@click.option("--webcam", is_flag=True, help="Camera 0; stop with Ctrl-C or Esc.")
+@click.option("--input", "inputs", multiple=True, help="Photos, folders of photos, or globs.")
+@click.option("--video-input", "video", type=click.Path(path_type=Path), help="Video file.")
+@click.option("--webcam", is_flag=True, help="Segment frames of camera 0; stop with Ctrl-C or Esc.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    help=f"Folder, or file for one image or a video. Default: {DEFAULT_OUTPUT}.",
+    help=f"Output folder, or output file for one photo or a video. Default: {DEFAULT_OUTPUT}.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @model_options

@@ -1,4 +1,4 @@
-"""Options that the two demos share: which network to open, and in which words."""
+"""Options that the two demos share: the network to open, and the words."""
 
 from __future__ import annotations
 
@@ -58,19 +58,21 @@ class DemoCommand(click.Command):
 _OPTIONS = (
     click.option(
         "--checkpoint",
-        help="Weights of ZegFormer or SAZS. Default: MODEL.WEIGHTS, else the packaged network.",
+        help="ZegFormer or SAZS checkpoint. Default: MODEL.WEIGHTS, otherwise the bundled network.",
     ),
     click.option(
         "--config-file",
         "config",
-        help=f"ZegFormer's. Default: the one in the checkpoint, else {DEFAULT_CONFIG}.",
+        help=f"ZegFormer configuration. Default: that of the checkpoint, otherwise"
+        f" {DEFAULT_CONFIG}.",
     ),
-    click.option("--classes", help='"cat, sofa", or a file of names (.txt, .json).'),
+    click.option("--classes", help='Names to look for: "cat, sofa", or a file (.txt, .json).'),
     click.option(
-        "--seen", help="Which of --classes had masks in training. Default: matched by name."
+        "--seen",
+        help="Those of --classes that had masks in training. Default: matched by name.",
     ),
-    click.option("--embeddings", help="Table of text embeddings (.npy) in place of CLIP."),
-    click.option("--arch", help="Network of a SAZS checkpoint that does not record it."),
+    click.option("--embeddings", help="Table of text embeddings (.npy), used instead of CLIP."),
+    click.option("--arch", help="SAZS: network, if the checkpoint does not record it."),
     click.option(
         "--input-side",
         type=click.IntRange(min=0),
@@ -83,7 +85,7 @@ _OPTIONS = (
         "threshold",
         type=float,
         default=-float("inf"),
-        help="Pixels with a lower score stay unnamed.",
+        help="Leave pixels with a lower score unnamed.",
     ),
     click.option("--debug", is_flag=True, help="Show the traceback of an error."),
     click.option(
@@ -91,7 +93,7 @@ _OPTIONS = (
         "overrides",
         multiple=True,
         metavar="KEY VALUE ...",
-        help="Settings of ZegFormer's configuration; must come last.",
+        help="Override settings of ZegFormer's configuration; must come last.",
     ),
 )
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env python
-"""A page on this machine: a photo and words in, its label map and eigenvectors out.
+"""Local web page that segments a photo by words and shows its eigenvectors.
 
+\b
 python demo/web.py --checkpoint model_final.safetensors
 python demo/web.py --checkpoint model_best.safetensors --embeddings table.npy --classes names.txt
 
-The page is served on 127.0.0.1 only, to requests of its own, and loads nothing from elsewhere. What
-is uploaded is at most 64 MB and is removed from the disk when the page ends.
+The page is served on 127.0.0.1 only, accepts requests from itself only, and loads nothing from
+elsewhere. Uploads of up to 64 MB are accepted; they are removed when the server stops.
 """
 
 from __future__ import annotations
@@ -339,9 +340,9 @@ class _Policy:
 
 
 @click.command(cls=DemoCommand, help=__doc__, context_settings=HELP)
-@click.option("--port", type=int, help="Default: the first free one from 7860.")
+@click.option("--port", type=int, help="Port. Default: the first free one from 7860.")
 @click.option(
-    "--extractor", default="lowlevel8", show_default=True, help="Features of the eigenvectors."
+    "--extractor", default="lowlevel8", show_default=True, help="Extractor for the eigenvectors."
 )
 @model_options
 def main(port: int | None, extractor: str, options: Options, seen: str | None) -> None:

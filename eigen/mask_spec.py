@@ -14,9 +14,9 @@ class MaskSpec(Spec):
 
     method: Literal["zero", "otsu", "kmeans", "components"] = Field(
         "zero",
-        description="How a mask is cut from an eigenvector, see docs/graphs.md; zero (v > 0) as"
-        " published.",
+        description="Method that thresholds an eigenvector into a mask (docs/graphs.md); the"
+        " published one is zero (v > 0).",
     )
     upsampling: Literal["bilinear", "guided"] = Field(
-        "bilinear", description="How an eigenvector is brought to the image's size."
+        "bilinear", description="Method that upsamples an eigenvector to the size of the image."
     )

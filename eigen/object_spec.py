@@ -21,34 +21,34 @@ class ObjectSpec(Spec):
     """
 
     method: Annotated[str, OneOf(lambda: METHODS)] = Field(
-        "frame", description="Rule by which eigenvectors become objects, see docs/objects.md."
+        "frame", description="Rule that turns eigenvectors into objects (docs/objects.md)."
     )
     count: int = Field(
         1,
         ge=1,
-        description="Most objects per image.",
+        description="Largest number of objects per image.",
         json_schema_extra=only_with(method=list(SEVERAL)),
     )
     pairs: int = Field(
         6,
         ge=3,
-        description="Eigenpairs that the method frame uses, the constant one among them.",
+        description="Number of eigenpairs for the method frame, including the constant one.",
         json_schema_extra=only_with(method="frame"),
     )
     threshold: float | None = Field(
         None,
         ge=-1,
         le=1,
-        description="Cosine similarity from which two patches count as alike; null takes the"
+        description="Cosine similarity above which two patches are joined; null means the"
         " published 0.2 (tokencut) or 0.15 (maskcut).",
         json_schema_extra=only_with(method=["tokencut", "maskcut"]),
     )
     least_area: float = Field(
-        0.01, ge=0, le=1, description="Smaller shares of the image are no objects."
+        0.01, ge=0, le=1, description="Smallest object, as a share of the image."
     )
     least_score: float = Field(
-        0.05, ge=0, le=1, description="Objects of lower confidence are left out."
+        0.05, ge=0, le=1, description="Objects with lower confidence are left out."
     )
     refine: bool = Field(
-        True, description="Move masks to the edges of the image by diffusion on the pixel graph."
+        True, description="Refine masks to the edges of the image by diffusion on the pixel graph."
     )

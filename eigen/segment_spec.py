@@ -21,13 +21,14 @@ class SegmentSpec(Spec):
         None,
         ge=1,
         le=MOST_SEGMENTS,
-        description="Segments per image; null takes the largest gap between the eigenvalues.",
+        description="Segments per image; null determines it from the largest eigengap.",
     )
     features: Annotated[str, OneOf(lambda: FEATURES)] = Field(
         "extractor",
-        description="Features stored of each segment, for clusters: the mean of the extractor's, or"
-        " the mean class probabilities of the ImageNet classifier (classes).",
+        description="Features stored per segment, for clustering: the mean of the extractor's"
+        " features, or the mean class probabilities of the ImageNet classifier"
+        " (classes).",
     )
     method: Annotated[str, OneOf(lambda: METHODS)] = Field(
-        "rotation", description="How eigenvectors become segments, see docs/objects.md."
+        "rotation", description="Method that divides an image into segments (docs/objects.md)."
     )

@@ -34,13 +34,15 @@ class MachineSpec(Spec):
     """Settings that decide speed and rounding, and are no part of a result's identity."""
 
     device: Annotated[str, StringConstraints(pattern=DEVICE)] = Field(
-        "auto", description="auto, cpu, cuda or cuda:N. auto takes a GPU where there is one."
+        "auto",
+        description="Device of the networks; auto uses a GPU if there is one.",
+        json_schema_extra={"form": "auto, cpu, cuda or cuda:N"},
     )
     batch_size: int = Field(
         16,
         ge=1,
-        description="Images of one size that go through the network at once on a GPU. On the CPU"
-        " it is one.",
+        description="Images of the same size that pass through the network at once on a GPU;"
+        " on the CPU always one.",
     )
 
 
@@ -49,22 +51,23 @@ class Config(Spec):
 
     datasets_root: str = Field(
         "datasets",
-        description="Folder of the data sets; VOC2012/ and COCO2014/ are in it, and the masks go"
-        " there.",
+        description="Folder of the data sets, with VOC2012/ and COCO2014/; masks are written"
+        " there too.",
     )
     results_root: str = Field("results", description="Folder for all other results.")
     folder: str | None = Field(
-        None, description="A folder of your own images, for the target `folder`."
+        None, description="Folder of your own images, for the target `folder`."
     )
     photos: Literal["all", "listed"] = Field(
         "all",
-        description="Take every image of the data set's folders, or only those that its lists or"
-        " masks name.",
+        description="Use all images of the data set, or only those that its lists or masks name.",
     )
     shard_size: int = Field(
         256, ge=1, le=100_000, description="Images per shard; a shard is one job."
     )
-    strict: bool = Field(False, description="Fail at the end if an image was quarantined.")
+    strict: bool = Field(
+        False, description="Fail at the end of the run if an image was quarantined."
+    )
     path: Literal["fused", "staged"] = Field(
         "fused",
         description="fused keeps features and graphs in memory; staged writes them to temporary"
@@ -73,15 +76,16 @@ class Config(Spec):
     extractor: ExtractorSpec = ExtractorSpec()
     demo_extractor: str | None = Field(
         None,
-        description="Extractor for the data sets of the demo, which runs with nothing downloaded."
-        " null: lowlevel8 for the generated world, efficientnet_lite2 for scikit-image's photos"
-        " (lowlevel8 if its package is not installed).",
+        description="Extractor for the data sets of the demo, which downloads nothing. null:"
+        " lowlevel8 for the generated world, efficientnet_lite2 for scikit-image's"
+        " photos (lowlevel8 if its package is not installed).",
     )
     max_patches: int = Field(
         MAX_PATCHES,
         ge=16,
         le=100_000,
-        description="Patches per image; a larger image is reduced before features are extracted.",
+        description="Largest number of patches per image; larger images are reduced before"
+        " features are extracted.",
     )
     machine: MachineSpec = MachineSpec()
     graph: GraphSpec = GraphSpec()
@@ -89,15 +93,19 @@ class Config(Spec):
     masks: MaskSpec = MaskSpec()
     overwrite_masks: bool = Field(
         False,
-        description="Overwrite masks that another program wrote, or a run with other settings from"
+        description="Overwrite masks written by another program, or with other settings from"
         " another results folder.",
     )
     objects: ObjectSpec = ObjectSpec()
     segments: SegmentSpec = SegmentSpec()
     clusters: ClusterSpec = ClusterSpec()
     names: NameSpec = NameSpec()
-    report_photos: int = Field(200, ge=1, le=2000, description="Most images that the report shows.")
-    world_photos: int = Field(560, ge=20, le=100_000, description="Images of the generated world.")
+    report_photos: int = Field(
+        200, ge=1, le=2000, description="Largest number of images in the report."
+    )
+    world_photos: int = Field(
+        560, ge=20, le=100_000, description="Number of images in the generated world."
+    )
 
     @field_validator("datasets_root", "results_root", "folder")
     @classmethod
@@ -334,14 +342,14 @@ def markdown() -> str:
 
 _HEADER = """# Configuration
 
-Keys of `config/config.yaml`, of `--config KEY=VALUE` and (with dashes) of
-`python -m pipeline STAGE`. A key that does not exist is refused by name, and so is a setting that
-has no effect with the others (`neighbours` with `graph=pixel`). Values mean what YAML means by
-them: `strict=true`, `weights=null`. Snakemake's `--config` refuses keys of one letter: write
-`top_k=7` for `k` there.
+These are the keys of `config/config.yaml`, of `--config KEY=VALUE` and (with dashes) of
+`python -m pipeline STAGE`. An unknown key is an error, and so is a setting that has no effect in
+combination with the others (`neighbours` with `graph=pixel`). Values are parsed as YAML:
+`strict=true`, `weights=null`. Snakemake's `--config` does not accept keys of one letter: write
+`top_k=7` instead of `k`.
 
-This page is written by `python -m pipeline config --markdown > docs/configuration.md`, from the
-settings of the library; `python -m pipeline config --schema` writes them as a JSON schema.
+This page is generated from the settings of the library by `python -m pipeline config --markdown >
+docs/configuration.md`; `python -m pipeline config --schema` writes a JSON schema.
 
 | key | meaning | values |
 |---|---|---|"""

@@ -12,6 +12,12 @@ from models.zegformer.config import load
 
 SETS = ("ade20k-full-847-freq", "coco-stuff", "pascal_voc")
 _EVALUATION = "_gzss_eval"
+_DATA = {
+    "coco": ("COCO-Stuff", "coco-stuff"),
+    "pascal": ("PASCAL VOC", "voc"),
+    "ade20k": ("ADE20K-Full", "ade20k-full"),
+}
+"""First word of a data set's name -> its title, and what `pipeline prepare` calls it."""
 
 
 def targets(results_root: str, configs: str | Path = "configs") -> dict[str, str]:
@@ -32,3 +38,31 @@ def targets(results_root: str, configs: str | Path = "configs") -> dict[str, str
                 result = f"inference/{tested}/scores.json"
             files[path.stem] = f"{results_root}/zegformer/{folder}/{path.stem}/{result}"
     return files
+
+
+def description(name: str, configs: str | Path = "configs") -> str:
+    """What the target `name` does, on which data, and what it needs; for `snakemake --list`."""
+    (path,) = Path(configs).glob(f"*/{name}.yaml")
+    settings = load(path)
+    model = f"ZegFormer (ResNet-{settings.MODEL.RESNETS.DEPTH})"
+    classes = settings.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    steps, images = settings.SOLVER.MAX_ITER, settings.SOLVER.IMS_PER_BATCH
+    trained, prepared = _data(settings.DATASETS.TRAIN)
+    budget = f"{steps:,} steps of {images} images"
+    if _EVALUATION not in name:
+        weights = settings.MODEL.WEIGHTS.rpartition("/")[2]
+        return (
+            f"Train {model} on the {classes} seen classes of {trained}, {budget}; "
+            f"needs data from `prepare {prepared}`, {weights} and CLIP ViT-B/16"
+        )
+    tested, prepared = _data(settings.DATASETS.TEST)
+    source = f"trained for {budget}" if tested == trained else f"trained on {trained}"
+    return (
+        f"Score {model}, {source}, on all {classes} classes of {tested}, with CLIP on the crops; "
+        f"trains first if there are no weights; needs data from `prepare {prepared}` and CLIP "
+        "ViT-B/16"
+    )
+
+
+def _data(sets: tuple[str, ...]) -> tuple[str, str]:
+    return _DATA[sets[0].partition("_")[0]]

@@ -15,6 +15,7 @@ from data.errors import SettingError
 
 Mode = Literal["corrected", "reference"]
 Autocast = Literal["none", "bf16", "fp16"]
+_AUTOCAST: Any = Field(default="none", description="Precision of the network's products.")
 
 
 @dataclass(frozen=True)
@@ -52,53 +53,54 @@ class DataOptions(Options):
         default=Path("datasets"), description="Folder of the data sets."
     )
     benchmark: Literal["pascal", "coco"] | None = Field(
-        default=None, description="Default: the checkpoint's, else pascal."
+        default=None, description="Benchmark. Default: that of the checkpoint, otherwise pascal."
     )
     fold: int | None = Field(
         default=None,
         ge=0,
         le=3,
-        description="Fold of classes held out. Default: the checkpoint's, else 0.",
+        description="Fold of held-out classes. Default: that of the checkpoint, otherwise 0.",
     )
     hold_out: str | None = Field(
         default=None,
-        description='Classes held out instead of a fold, as "cat, dog". Default: the '
-        "checkpoint's, if any.",
+        description='Classes to hold out instead of a fold, as "cat, dog". Default: those of '
+        "the checkpoint, if any.",
     )
     leave_out_unseen: bool = Field(
         default=False,
-        description="Do not train on images that show a held-out class; published: they stay, "
-        "with it as background.",
+        description="Do not train on images that show a held-out class. As published, they are"
+        " used, with the class as background.",
     )
     out: Annotated[Path, Flag("--filename")] = Field(
         default=Path("output"), description="Folder of the results."
     )
     names: Path | None = Field(
         default=None,
-        description="Class names, one per line, in class-id order. Default: the checkpoint's.",
+        description="Class names, one per line, in class-id order. Default: those of the"
+        " checkpoint.",
     )
     embeddings: str | None = Field(
         default=None,
-        description="CLIP by name or file, or a table (.npy ...). Default: the checkpoint's table, "
-        "else ViT-B/32.",
+        description="CLIP, by name or file, or a table of embeddings (.npy ...). Default: the"
+        " table in the checkpoint, otherwise ViT-B/32.",
     )
     lists: Path | None = Field(
-        default=None, description="Lists of (image, class): our JSON, or a published folder."
+        default=None, description="Lists of (image, class): our JSON file, or the published folder."
     )
     validation_share: float = Field(
         default=0.1,
         ge=0,
         lt=1,
-        description="Share of training images held back to choose weights by.",
+        description="Share of training images held out to select the best weights.",
     )
     mode: Mode = Field(
-        default="corrected", description="As mended, or as published: docs/protocols.md."
+        default="corrected", description="Corrected, or as published (docs/protocols.md)."
     )
     input_side: int | None = Field(
         default=None,
         ge=0,
-        description="Side of the square that test images are resized to; 0: none. Default: the "
-        "checkpoint's, else 512, and 0 for lite2 networks.",
+        description="Side of the square that test images are resized to; 0 keeps their size."
+        " Default: that of the checkpoint, otherwise 512, or 0 for lite2 networks.",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
@@ -107,15 +109,13 @@ class _Recipe(Options):
     """Settings that determine the weights and whose defaults suit every network and benchmark."""
 
     arch: str = Field(
-        default="vitl16_384", description="Network; `python sazs.py archs` lists them."
+        default="vitl16_384", description="Network; `python sazs.py archs` lists all."
     )
-    pretrained: str = Field(default="", description="Weights of a whole network to start from.")
-    accumulate: int = Field(
-        default=1, ge=1, description="Batches whose mean gradient makes a step."
-    )
-    lr_mode: Literal["poly", "step"] = "poly"
+    pretrained: str = Field(default="", description="Initial weights of the whole network.")
+    accumulate: int = Field(default=1, ge=1, description="Batches to accumulate per step.")
+    lr_mode: Literal["poly", "step"] = Field(default="poly", description="Learning rate schedule.")
     step: int = Field(default=200, ge=1, description="Epochs between decays of --lr-mode step.")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="Of sgd.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd.")
     scale: Annotated[float, Flag("--random-scale")] = Field(
         default=2.0, ge=0, description="Largest factor of random scaling."
     )
@@ -123,18 +123,21 @@ class _Recipe(Options):
         default=10, ge=0, le=180, description="Largest angle of random rotation, in degrees."
     )
     reduce: int = Field(
-        default=1, ge=1, description="Factor that images are reduced by before the crop."
+        default=1, ge=1, description="Factor by which images are reduced before cropping."
     )
-    shape_loss: Literal["none", "reference", "fixed"] = "none"
+    shape_loss: Literal["none", "reference", "fixed"] = Field(
+        default="none", description="Shape loss (docs/protocols.md)."
+    )
     regressor: str = Field(
-        default="", description="distance_measures_regressor.pth, for --shape-loss."
+        default="", description="Path of distance_measures_regressor.pth, for --shape-loss."
     )
     absent: float = Field(
         default=0.0,
         ge=0,
-        description="Weight of a loss of seen classes that are not in the image; published: none.",
+        description="Weight of a loss on seen classes that the image does not show; 0 as"
+        " published.",
     )
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, description="Seed of all random numbers.")
 
 
 class Recipe(_Recipe):
@@ -174,29 +177,32 @@ class RecipeOptions(_Recipe):
 
     init: str | None = Field(
         default=None,
-        description="Start of the backbone: hub (default where there is one), a file, or none.",
+        description="Initial weights of the backbone: hub (the default if available), a file,"
+        " or none.",
     )
     epochs: int | None = Field(
-        default=None, ge=1, description="Default: as published for network and benchmark."
+        default=None, ge=1, description="Epochs. Default: as published for network and benchmark."
     )
     batch_size: Annotated[int | None, Flag("--batch_size")] = Field(
         default=None,
         ge=1,
-        description="Samples per step, of all processes together. Default: 6, as published.",
+        description="Samples per step, over all processes. Default: 6, as published.",
     )
     optimizer: Literal["sgd", "adamw"] | None = Field(
-        default=None, description="Default: sgd, as published."
+        default=None, description="Optimizer. Default: sgd, as published."
     )
     lr: float | None = Field(
-        default=None, gt=0, description="Default: as published for network and benchmark."
+        default=None,
+        gt=0,
+        description="Learning rate. Default: as published for network and benchmark.",
     )
     backbone_rate: float | None = Field(
         default=None,
         gt=0,
-        description="Learning rate of the backbone of lite2, as a factor of --lr. Default: 0.1.",
+        description="Learning rate of the backbone of lite2, relative to --lr. Default: 0.1.",
     )
     weight_decay: Annotated[float | None, Flag("--weight-decay", "--wd")] = Field(
-        default=None, ge=0, description="Default: 0.0001, as published."
+        default=None, ge=0, description="Weight decay. Default: 0.0001, as published."
     )
     crop: Annotated[int | None, Flag("-s", "--crop-size")] = Field(
         default=None,
@@ -207,7 +213,7 @@ class RecipeOptions(_Recipe):
         default=None, ge=0, lt=1, description="Channel dropout; the ViT networks have none."
     )
     overlap: float | None = Field(
-        default=None, ge=0, description="Weight of a Dice loss; for few images. Default: 0."
+        default=None, ge=0, description="Weight of a Dice loss, for small data sets. Default: 0."
     )
 
     def completed(self, **published: Any) -> Recipe:
@@ -222,30 +228,34 @@ class Running(Options):
     processes: int | None = Field(
         default=None,
         ge=1,
-        description="Processes of the run, on this machine. Default: one per visible GPU, or one "
-        "on the CPU.",
+        description="Training processes on this machine. Default: one per visible GPU, or one"
+        " on the CPU.",
     )
     workers: Annotated[int, Flag("-j", "--workers")] = Field(
         default=2,
         ge=0,
-        description="Processes that read samples, for each process of the run; 0 reads in it.",
+        description="Processes that read samples, per training process; 0 reads in the"
+        " training process.",
     )
     features: Path | None = Field(
         default=None,
-        description="Folder of the stored features of a frozen backbone, which runs may share. "
-        "Default: features, in the folder of the results.",
+        description="Folder for the stored features of a frozen backbone, which runs may"
+        " share. Default: features, in the folder of the results.",
     )
-    autocast: Autocast = "none"
-    channels_last: bool = False
-    compile: bool = Field(default=False, description="torch.compile the network.")
+    autocast: Autocast = _AUTOCAST
+    channels_last: bool = Field(default=False, description="Use the channels-last memory format.")
+    compile: bool = Field(default=False, description="Compile the network with torch.compile.")
     ema: float = Field(
-        default=0.0, ge=0, lt=1, description="Decay of the averaged weights; 0 keeps none."
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Decay of the exponential moving average of the weights; 0: no average.",
     )
     save_every: int = Field(
-        default=0, ge=0, description="Steps between checkpoints; 0: every epoch."
+        default=0, ge=0, description="Steps between checkpoints; 0: one per epoch."
     )
     validation_items: int = Field(
-        default=400, ge=0, description="Largest number of items scored after an epoch."
+        default=400, ge=0, description="Largest number of items to score after each epoch."
     )
 
 
@@ -256,7 +266,9 @@ class StartOptions(Options):
         default=None,
         description="Checkpoint to resume from. Default: the one in the folder, if any.",
     )
-    restart: bool = Field(default=False, description="Start over: ignore the folder's checkpoint.")
+    restart: bool = Field(
+        default=False, description="Start over, ignoring the checkpoint in the folder."
+    )
     eig_dir: Annotated[Path | None, Flag("--eig_dir")] = Field(
         default=None, description="Has no effect on training."
     )
@@ -265,40 +277,41 @@ class StartOptions(Options):
 class ScoringOptions(Options):
     """Settings of a test."""
 
-    arch: str | None = Field(default=None, description="Network, if the weights do not record it.")
+    arch: str | None = Field(
+        default=None, description="Network, if the checkpoint does not record it."
+    )
     weights: Annotated[Path | None, Flag("--resume", "--pretrained")] = Field(
-        default=None, description="Weights to test."
+        default=None, description="Checkpoint to test."
     )
     untrained: bool = Field(
-        default=False, description="Test randomly initialised weights of --arch, as a baseline."
+        default=False, description="Test --arch with randomly initialised weights, as a baseline."
     )
     eig_dir: Annotated[Path | None, Flag("--eig_dir")] = Field(
-        default=None, description="Eigenvectors: shards, or published PNGs."
+        default=None, description="Folder of eigenvectors: shards, or published PNGs."
     )
     fusion: str = Field(
         default="auto",
-        description="agreement, voting, projection, diffusion, or auto: that of the last two which"
-        " is better on seen classes.",
+        description="Fusion rule: agreement, voting, projection, diffusion, or auto, whichever"
+        " of the last two is better on seen classes.",
     )
     missing_eig: Literal["error", "network"] = Field(
         default="error",
-        description="Images without eigenvectors: stop, or take the network's mask.",
+        description="For images without eigenvectors, stop or use the network's mask.",
     )
     allow_missing: bool = Field(
         default=False,
-        description="Score without the test images whose files are missing, and count them.",
+        description="Leave out test images whose files are missing, and report their number.",
     )
-    seen: bool = Field(
-        default=False, description="Score the seen classes of the tested images too."
-    )
+    seen: bool = Field(default=False, description="Also score the seen classes of the test images.")
     pictures: int = Field(
-        default=6, ge=0, description="Number of best and of worst cases shown on the page."
+        default=6, ge=0, description="Number of best and of worst cases on the page."
     )
     features: Path | None = Field(
         default=None,
-        description="Folder of the stored features of a frozen backbone. Default: none are stored.",
+        description="Folder for the stored features of a frozen backbone. Default: do not"
+        " store them.",
     )
-    autocast: Autocast = "none"
+    autocast: Autocast = _AUTOCAST
     workers: Annotated[int, Flag("-j", "--workers")] = Field(
-        default=2, ge=0, description="No effect."
+        default=2, ge=0, description="Has no effect."
     )

@@ -118,7 +118,7 @@ def adopt_grid(network: Any, state: State) -> None:
 def _without_unused(state: State, wanted: Mapping[str, torch.Tensor]) -> State:
     unused = [key for key in state if key.startswith(UNUSED) and key not in wanted]
     if unused:
-        logger.info("left out weights that features do not need: %s", ", ".join(unused))
+        logger.debug("left out weights that features do not need: %s", ", ".join(unused))
     return {key: value for key, value in state.items() if key not in unused}
 
 

@@ -44,49 +44,52 @@ class ExtractorSpec(Spec):
 
     name: str = Field(
         "dino_vits16",
-        description="Feature extractor, see docs/extractors.md; `lowlevel` needs no weights.",
+        description="Feature extractor (docs/extractors.md); `lowlevel` needs no weights.",
     )
     weights: Annotated[str | None, BeforeValidator(_path)] = Field(
         None,
-        description="File of the extractor's weights (.pth, .safetensors), or random:SEED for"
-        " randomly initialised ones; null takes them from the hub.",
+        description="Weight file of the extractor (.pth, .safetensors), or random:SEED for"
+        " randomly initialised weights; null uses the published weights, from the"
+        " hub or a Python package.",
     )
     facet: Literal["key", "query", "value", "token"] = Field(
         "key",
-        description="Vision transformer: what is read from the attention block; token is the"
-        " block's output.",
+        description="Vision transformer: feature taken from the attention block; token is the"
+        " output of the block.",
     )
     block: int = Field(
-        -1, description="Vision transformer: which block is read; negative counts from the last."
+        -1,
+        description="Vision transformer: block that features are taken from; negative numbers"
+        " count from the last.",
     )
     stages: Annotated[str | None, BeforeValidator(_joined)] = Field(
         None,
-        description="Convolutional network: modules whose outputs are read, such as"
-        " layer3,layer4; null takes those published with it, or the last stage.",
+        description="Convolutional network: modules whose outputs are the features, such as"
+        " layer3,layer4; null uses the default of the extractor, or the last stage.",
     )
     patch: int | None = Field(
         None,
         ge=1,
         description="Convolutional network: side in pixels of the cells that its outputs are"
-        " resampled to; null takes 16.",
+        " resampled to; null means 16.",
     )
     enlargement: float | None = Field(
         None,
         gt=0,
         le=16,
-        description="Convolutional network: factor by which the image is enlarged first; null"
+        description="Convolutional network: factor by which the image is first enlarged; null"
         " enlarges until a cell of the coarsest stage covers one patch.",
     )
     centring: float | None = Field(
         None,
         ge=0,
         lt=1,
-        description="Convolutional network: share of the image's mean that is subtracted from the"
-        " rows of each stage; null takes 0.99.",
+        description="Convolutional network: share of the image's mean that is subtracted from"
+        " the rows of each stage; null means 0.99.",
     )
     autocast: Autocast = Field(
         "none",
-        description="Precision of the network's products; features are float32 either way."
+        description="Precision of the network's products; features are always float32."
         " bfloat16 and float16 are accepted for bf16 and fp16.",
     )
 

@@ -20,25 +20,27 @@ class PixelSpec(Spec):
     max_nodes: int = Field(
         500_000,
         ge=1,
-        description="Pixel graph: most nodes; a larger image gets the smallest step that keeps to"
-        " them.",
+        description="Pixel graph: largest number of nodes; for larger images the step is"
+        " increased.",
     )
     colour_width: float = Field(
         5.0,
         gt=0,
         description="Pixel graph: colour difference in CIELAB units at which a weight falls to"
-        " exp(-1/2); smaller cuts at fainter edges. 2.3 units are a just noticeable difference.",
+        " exp(-1/2); smaller values cut at fainter edges. 2.3 units are a just"
+        " noticeable difference.",
     )
     feature_power: float = Field(
         2.0,
         ge=0,
-        description="Pixel graph: exponent of the features' cosine similarity; 0 leaves features"
-        " out of the weights.",
+        description="Pixel graph: exponent of the cosine similarity of features; 0 ignores"
+        " features.",
     )
     links: int = Field(
         30,
         ge=0,
-        description="Pixel graph: blocks that each block is linked to; 0 for neighbours only.",
+        description="Pixel graph: number of blocks that each block is linked to; 0 joins"
+        " neighbours only.",
     )
 
 
@@ -50,25 +52,25 @@ class GraphSpec(Spec):
     """
 
     kind: Literal["patch", "pixel"] = Field(
-        "patch", description="What the nodes are: the extractor's patches, or pixels."
+        "patch", description="Nodes of the graph: the extractor's patches, or pixels."
     )
     neighbours: int | None = Field(
         None,
         ge=2,
-        description="Patch graph: largest similarities kept per row, the node's own included;"
-        " null keeps all.",
+        description="Patch graph: number of largest similarities kept per row, including that"
+        " of the node itself; null keeps all.",
         json_schema_extra=only_with(kind="patch"),
     )
     colour: Literal["none", "knn", "random_walk"] = Field(
         "none",
-        description="Patch graph: colour affinity that is added, weighted by colour_weight.",
+        description="Patch graph: colour affinity to add, weighted by colour_weight.",
         json_schema_extra=only_with(kind="patch"),
     )
     colour_weight: float = Field(
         0.0,
         ge=0,
-        description="Patch graph: weight (lambda) of the colour affinity, above 0 where there is"
-        " one; the largest feature similarity is 1.",
+        description="Patch graph: weight (lambda) of the colour affinity, which must be above"
+        " 0 if there is one; the largest feature similarity is 1.",
         json_schema_extra=only_with(colour=["knn", "random_walk"]),
     )
     pixels: PixelSpec = Field(PixelSpec(), json_schema_extra=only_with(kind="pixel"))

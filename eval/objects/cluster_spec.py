@@ -14,18 +14,18 @@ class ClusterSpec(Spec):
         21,
         ge=1,
         le=255,
-        description="Clusters of the segments of a data set (stage clusters), the background's"
-        " among them.",
+        description="Number of clusters of the segments of a data set, including the"
+        " background cluster.",
     )
     dimension: int = Field(
         32,
         ge=0,
         le=4096,
-        description="Principal components to which the features of segments are reduced and"
-        " half whitened; 0 clusters the features themselves.",
+        description="Number of half-whitened principal components that the features of"
+        " segments are reduced to; 0 clusters the features themselves.",
     )
     background: bool = Field(
         True,
-        description="Put the segments that lie closer to the frame of the image than to its"
-        " objects into cluster 0, and cluster the others.",
+        description="Put segments closer to the frame of the image than to its objects into"
+        " cluster 0, and cluster the others.",
     )

@@ -17,8 +17,9 @@ class NameSpec(Spec):
 
     namer: Annotated[str, OneOf(lambda: NAMERS)] = Field(
         "imagenet",
-        description="imagenet: a classifier whose weights come in a Python package; clip: CLIP's"
-        " image tower; checkpoint: a trained SAZS or ZegFormer.",
+        description="Model that names masks. imagenet: a classifier whose weights come in a"
+        " Python package; clip: CLIP's image encoder; checkpoint: a trained SAZS or"
+        " ZegFormer.",
     )
     classifier: Literal["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"] = Field(
         "efficientnet_lite2",
@@ -27,29 +28,30 @@ class NameSpec(Spec):
     )
     view: Annotated[str, OneOf(lambda: VIEWS)] = Field(
         "map",
-        description="How the ImageNet classifier reads masks: map averages its class probabilities"
-        " over them, from one pass over the image; crops runs it on two crops of each.",
+        description="How the ImageNet classifier is applied. map: class probabilities from one"
+        " pass over the image, averaged over each mask; crops: two crops of each"
+        " mask are classified.",
         json_schema_extra=only_with(namer="imagenet"),
     )
     weights: str | None = Field(
         None,
-        description="File of the namer's weights. null: for clip the published ViT-B/16, for"
-        " checkpoint the network that comes with this software.",
+        description="Weight file of the namer. null: the published ViT-B/16 for clip, the"
+        " bundled network for checkpoint.",
         json_schema_extra=only_with(namer=["clip", "checkpoint"]),
     )
     words: str | None = Field(
         None,
-        description="Names to choose from, separated by commas, or a file of them (.txt, .json);"
+        description="Candidate names, separated by commas, or a file of names (.txt, .json);"
         " null: the 20 classes of VOC.",
     )
     object_weight: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="How much less segments score that lie close to the frame of the image: the"
-        " score is multiplied by 1 - w + w * (share of the segment far from the frame). Masks of"
-        " other origin keep theirs.",
+        description="Weight w that reduces the scores of segments close to the frame of the"
+        " image: they are multiplied by 1 - w + w * (share of the segment far from"
+        " the frame). Masks of other origin keep their scores.",
     )
     least_score: float = Field(
-        0.15, ge=0, le=1, description="Masks whose best class scores lower stay without a name."
+        0.15, ge=0, le=1, description="Masks whose best score is lower remain unnamed."
     )

@@ -2,7 +2,7 @@
 
 
 rule fused:
-    """Eigenvectors of one shard of images, with nothing written in between"""
+    """Eigenvectors of one shard of images, without intermediate files"""
     input:
         PLAN.photos,
         request=PLAN.request("shard"),

@@ -103,7 +103,7 @@ rule dataset_names:
 
 
 rule dataset_discovery:
-    """Page of objects, named segments and joint graphs of one data set"""
+    """Page with objects, named segments and joint graphs of one data set"""
     input:
         request=PLAN.request("discovery"),
         manifest=LAYOUT.manifest("{dataset}"),

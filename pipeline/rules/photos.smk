@@ -2,7 +2,7 @@
 
 
 rule photos:
-    """The images of a data set that the pipeline makes itself, such as the generated world"""
+    """Images of a data set that the pipeline makes itself, such as the generated world"""
     input:
         request=PLAN.request("photos"),
     output:

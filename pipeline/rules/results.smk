@@ -2,7 +2,7 @@
 
 
 rule masks:
-    """Masks of one shard, as PNG files under their published names"""
+    """Masks of one shard, as PNG files with the published names"""
     input:
         request=PLAN.request("masks"),
         shard_request=PLAN.request("shard"),
@@ -26,7 +26,7 @@ rule masks:
 
 
 rule index:
-    """Check that every image is accounted for; quarantine.csv and provenance.json"""
+    """Check that every image is accounted for; write quarantine.csv and provenance.json"""
     input:
         request=PLAN.request("index"),
         manifest=LAYOUT.manifest("{dataset}"),
@@ -47,7 +47,7 @@ rule index:
 
 
 rule report:
-    """One HTML page: images, eigenvectors, masks, residuals, failures"""
+    """HTML page with images, eigenvectors, masks, residuals and failures"""
     input:
         request=PLAN.request("report"),
         manifest=LAYOUT.manifest("{dataset}"),
@@ -72,7 +72,7 @@ rule report:
 
 
 rule audit:
-    """Prove that a results folder is whole"""
+    """Check that a results folder is complete and consistent"""
     input:
         PLAN.results,
         request=PLAN.request("audit"),

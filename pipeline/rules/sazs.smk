@@ -31,7 +31,7 @@ rule sazs_train:
 
 
 rule sazs_test:
-    """Score SAZS on the classes that were held out, with and without eigenvectors"""
+    """Score SAZS on the held-out classes, with and without eigenvectors"""
     input:
         weights=f"{CONFIG.results_root}/{{benchmark}}/sazs/{{arch}}/fold{{fold}}/model_best.safetensors",
         eigenvectors=LAYOUT.index("{benchmark}"),

@@ -2,7 +2,7 @@
 
 
 rule words:
-    """Page of images segmented by words that are in them, by the packaged network"""
+    """Page of images segmented by words, with the bundled network"""
     input:
         request=PLAN.request("words"),
         manifest=LAYOUT.manifest("{dataset}"),

@@ -1,6 +1,6 @@
 # ZegFormer: weights and scores, by the name of a published configuration.
 #   snakemake zegformer_R50_bs32_60k_vit16_coco-stuff                (trains)
-#   snakemake zegformer_R50_bs32_60k_vit16_coco-stuff_gzss_eval      (trains if need be, and scores)
+#   snakemake zegformer_R50_bs32_60k_vit16_coco-stuff_gzss_eval      (trains if there are no weights, then scores)
 #   snakemake results/world/zegformer/report.html                    (generated, a few minutes)
 from pipeline import published
 
@@ -12,14 +12,11 @@ for name, target in published.targets(CONFIG.results_root).items():
         input:
             target,
 
-    work = "Train and score" if "_gzss_eval" in name else "Train"
-    workflow.get_rule(name).docstring = (
-        f"{work} ZegFormer by the published configuration of this name"
-    )
+    workflow.get_rule(name).docstring = published.description(name)
 
 
 rule zegformer_train:
-    """Train ZegFormer by a published configuration"""
+    """Train ZegFormer with a published configuration"""
     input:
         config="configs/{set}/{config}.yaml",
     output:
@@ -44,7 +41,7 @@ rule zegformer_train:
 
 
 rule zegformer_score:
-    """Score ZegFormer by a published configuration"""
+    """Score ZegFormer with a published configuration"""
     input:
         config="configs/{set}/{config}_gzss_eval{variant}.yaml",
         weights=f"{CONFIG.results_root}/zegformer/{{set}}/{{config}}/model_final.safetensors",
