@@ -1,16 +1,12 @@
 """Outputs of a frozen backbone, computed once per image and kept in a folder.
 
-A file is named by everything that decides its content: the SHA-256 of the weights, the stages, and
-the size and pixels of the image. So features of other weights, or of an image that
-has changed, are never taken for those wanted; a file that is damaged, or was moved to another name,
-is refused and computed again.
+A file is named by the SHA-256 of the weights, the stages, and the size and pixels of the image.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data import weight_files
-from data.errors import WeightsError
+from data import stored_features
 from models.sazs.lite import STAGES, STRIDE, LiteSegmenter, LiteStages
 from models.sazs.networks import normalised
-
-log = logging.getLogger(__name__)
 
 
 def stored_as(folder: Path, key: str) -> Path:
@@ -39,12 +32,8 @@ def read_stages(folder: Path, key: str) -> list[Tensor]:
     WeightsError
         There are none, or the file is damaged or holds those of another key; names it.
     """
-    path = stored_as(folder, key)
-    file = weight_files.read(path)
-    found = file.recipe.get("key")
-    if found != key:
-        raise WeightsError(f"{path}: expected the features of {key}, found those of {found}")
-    return [file.tensors[name] for name in STAGES]
+    tensors = stored_features.read(stored_as(folder, key))
+    return [tensors[name] for name in STAGES]
 
 
 class StageStore:
@@ -79,14 +68,8 @@ class StageStore:
         """Store the features of an image unless they are there; return their key."""
         key = self.key(image)
         path = stored_as(self.folder, key)
-        if path.is_file():
-            try:
-                read_stages(self.folder, key)
-                return key
-            except WeightsError as error:
-                log.warning("%s: computed again", error)
-        maps = dict(zip(STAGES, self._computed(image), strict=True))
-        weight_files.write_safetensors(path, maps, {"key": key})
+        if stored_features.read_if_whole(path) is None:
+            stored_features.write(path, dict(zip(STAGES, self._computed(image), strict=True)))
         return key
 
     def __call__(self, image: np.ndarray) -> list[Tensor]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data import coco_results, weight_files
+from data import coco_results, stored_features, weight_files
 from data.errors import EigenshapeError
 from data.pictures import read_label
 from data.png import mask_origin
@@ -24,14 +24,12 @@ from data.sealed import read_json, read_table
 from eigen.store import packed, shards
 from eigen.store.maps import read_mask
 from eval.sazs.words import PACKAGED
-from models.sazs.stored import read_stages
 from pipeline import chain, manifest, mask_files, origins, records, requests
 from pipeline.stages import index
 from pipeline.stages.segments import SegmentReader
 from tests.fault import material, watchdog
 from tests.fault.table import Row
 from train import checkpoint, history, unread
-from train.zegformer.cached import read_view
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "version1"
 LIMIT = 60.0
@@ -116,11 +114,7 @@ def _answer(path: Path) -> Any:
 
 
 def _stored(path: Path) -> Any:
-    return material.as_json(read_stages(path.parent, path.stem))
-
-
-def _view(path: Path) -> Any:
-    return material.as_json(read_view(path))
+    return material.as_json(stored_features.read(path))
 
 
 def _quarantine_of_training(path: Path) -> Any:
@@ -167,7 +161,6 @@ KINDS = (
     Kind("record of a stage", "results/folder/records/masks-00000.json", _answer),
     Kind("packaged words", "words.safetensors", _weights),
     Kind("stored features", f"{material.STORED}.safetensors", _stored),
-    Kind("stored view", "view.safetensors", _view),
     Kind("lists of a benchmark", "lists.json", lambda path: vars(Lists.load(path))),
     Kind("scores", "scores.json", lambda path: read_json(path, EigenshapeError)),
 )

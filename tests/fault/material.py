@@ -11,19 +11,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data import weight_files
+from data import stored_features, weight_files
 from data.pictures import write_png
 from data.sazs.splits import BENCHMARKS, ROLES, Lists
 from data.sealed import write_json
-from data.weight_files import write_safetensors
 from models.sazs.lite import STAGES as LITE_STAGES
-from models.sazs.stored import stored_as
-from models.zegformer.backbone import STAGES as BACKBONE_STAGES
 from pipeline import cli, manifest
 from pipeline.config import options, resolve
 from tests.pictures import scene
 from train import checkpoint, history, unread
-from train.zegformer.cached import write_view
 
 SETTINGS = {"extractor": "lowlevel8", "k": 3, "shard_size": 3}
 STAGES = ("manifest", "fused", "masks", "index", "report")
@@ -93,13 +89,10 @@ STORED = "0123456789abcdef" * 4
 
 
 def write_stored(folder: Path) -> None:
-    """Features of an image and of a view, as the training runs store them."""
+    """Features of an image, as the training runs store them."""
     draw = torch.Generator().manual_seed(0)
     maps = {name: torch.randn(4, 3, 5, generator=draw).half() for name in LITE_STAGES}
-    write_safetensors(stored_as(folder, STORED), maps, {"key": STORED})
-    label = np.arange(48, dtype=np.uint8).reshape(6, 8)
-    stages = [torch.randn(4, 3, 5, generator=draw).half().numpy() for _ in BACKBONE_STAGES]
-    write_view(folder / "view.safetensors", [label, *stages])
+    stored_features.write(folder / f"{STORED}.safetensors", maps)
 
 
 def write_weights(folder: Path) -> None:

@@ -19,6 +19,7 @@ KINDS_OF = {
     "data/png.py": ("mask",),
     "data/pictures.py": ("label map",),
     "data/sazs/splits.py": ("lists of a benchmark",),
+    "data/stored_features.py": ("stored features",),
     "data/trees/coco_masks.py": ("label map",),
     "data/weight_files.py": ("weights",),
     "data/zegformer/prepare.py": ("label map",),
@@ -27,7 +28,6 @@ KINDS_OF = {
     "eigen/store/shards.py": ("eigenvector shard", "shard manifest.json"),
     "eval/sazs/scores.py": ("scores",),
     "models/clip/text.py": ("weights",),
-    "models/sazs/stored.py": ("stored features",),
     "pipeline/cli.py": ("scores",),
     "pipeline/manifest.py": ("manifest.csv",),
     "pipeline/records.py": ("record",),
@@ -46,7 +46,6 @@ KINDS_OF = {
     "train/engine.py": ("checkpoint", "weights"),
     "train/history.py": ("history of a training run",),
     "train/unread.py": ("quarantine of a training run",),
-    "train/zegformer/cached.py": ("stored view",),
     "train/zegformer/evaluate.py": ("scores",),
 }
 """Kinds of files that a module writes, of `tests.fault.damage`."""

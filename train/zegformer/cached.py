@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import weight_files
-from data.errors import WeightsError
+from data import stored_features
 from models.zegformer.backbone import STAGES, Backbone
 from models.zegformer.network import normalised_batch
 from train.sampling import Draw
@@ -64,14 +63,13 @@ class CachedViews(Source):
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         view = Draw(draw.epoch % self.views, draw.item)
         path, unread = self._path(view), list[Any]()
-        arrays = _read(path)
-        if arrays is None:
-            arrays, unread = self._compute(view)
+        tensors = stored_features.read_if_whole(path)
+        if tensors is None:
+            tensors, unread = self._compute(view)
             if not unread:  # else it is another image's, and every run is to name the unread one
-                write_view(path, arrays)
-        label, *maps = arrays
-        features = {s: torch.from_numpy(m) for s, m in zip(STAGES, maps, strict=True)}
-        return {**self.samples.truth(label), "features": features, KEY: unread}
+                stored_features.write(path, tensors)
+        features = {stage: tensors[stage] for stage in STAGES}
+        return {**self.samples.truth(tensors[_LABEL].numpy()), "features": features, KEY: unread}
 
     def _path(self, view: Draw) -> Path:
         if view not in self._paths:
@@ -83,43 +81,12 @@ class CachedViews(Source):
             self._paths[view] = self.folder / name
         return self._paths[view]
 
-    def _compute(self, view: Draw) -> tuple[list[np.ndarray], list[Any]]:
+    def _compute(self, view: Draw) -> tuple[dict[str, Tensor], list[Any]]:
         """Label map and stages of a view, and what could not be read."""
         image, label, unread = self.samples.view(view)
         maps = _features(self.backbone, torch.from_numpy(image.transpose(2, 0, 1).copy()))
-        return [label, *(maps[stage].half().cpu().numpy() for stage in STAGES)], unread
-
-
-def read_view(path: Path) -> list[np.ndarray]:
-    """Label map and stages of a view.
-
-    Raises
-    ------
-    WeightsError
-        There are none, or the file is damaged or holds those of another view; names it.
-    """
-    file = weight_files.read(path)
-    if (found := file.recipe.get("view")) != path.stem:
-        raise WeightsError(f"{path}: expected the view {path.stem}, found {found}")
-    return [file.tensors[name].numpy() for name in (_LABEL, *STAGES)]
-
-
-def write_view(path: Path, arrays: list[np.ndarray]) -> None:
-    """Write what `read_view` reads."""
-    tensors = map(torch.from_numpy, map(np.ascontiguousarray, arrays))
-    named = dict(zip((_LABEL, *STAGES), tensors, strict=True))
-    weight_files.write_safetensors(path, named, {"view": path.stem})
-
-
-def _read(path: Path) -> list[np.ndarray] | None:
-    """As `read_view`; None where there is no such file, or a damaged one."""
-    if not path.is_file():
-        return None
-    try:
-        return read_view(path)
-    except WeightsError as error:
-        log.warning("%s; computed again", error)
-        return None
+        stages = {stage: maps[stage].half().cpu() for stage in STAGES}
+        return {_LABEL: torch.from_numpy(np.ascontiguousarray(label)), **stages}, unread
 
 
 @torch.no_grad()
