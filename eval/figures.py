@@ -128,9 +128,9 @@ def outlines(
 
 
 AGREEMENT: dict[str, RGB] = {
-    "object, or found": (0, 114, 178),
-    "false alarm": (213, 94, 0),
-    "missed": (240, 228, 66),
+    "true, or true positive": (0, 114, 178),
+    "false positive": (213, 94, 0),
+    "false negative": (240, 228, 66),
 }
 """Colours of `agreement`, told apart by colour-blind readers too."""
 
@@ -197,8 +197,8 @@ def label_overlay(
 ) -> np.ndarray:
     """Lay a label map over its image, and write each class's name inside its largest region.
 
-    A thin white line parts neighbouring classes, whose colours may be alike. A class that covers
-    less than `SPECK` of the image is coloured and not named.
+    A thin white line separates neighbouring classes, whose colours may be similar. A class that
+    covers less than `SPECK` of the image is coloured but not named.
 
     Parameters
     ----------
@@ -222,7 +222,8 @@ def label_overlay(
     blend = (1 - opacity) * image + opacity * fill
     drawn = np.where(shown[..., None], np.rint(blend).astype(np.uint8), image)
     drawn[_between(labels, shown)] = 255
-    size = max(11, min(image.shape[:2]) // 22)
+    # By the width, which a page fixes: thumbnails of all images have letters of one size.
+    size = max(11, min(image.shape[1] // 20, 40))
     present, areas = np.unique(labels[shown], return_counts=True)
     for label in present[areas >= SPECK * labels.size].tolist():
         if names and label in names:

@@ -182,5 +182,5 @@ def confusion_section(
 ) -> Section:
     """The picture of `confusion_rgb`, at its own size."""
     uri = thumbnails.picture_uri(confusion_rgb(table, classes, class_of_cluster))
-    caption = "Percent of the pixels of each class (row) that lie in each cluster (column)."
+    caption = "Percentage of the pixels of each class (row) in each cluster (column)."
     return Section(title, fill("figure.html", uri=uri, alt=title, caption=caption))

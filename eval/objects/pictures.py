@@ -224,8 +224,8 @@ def joint_section(
     nodes = sum(pairs.grid[0] * pairs.grid[1] for pairs in joint.images)
     caption = (
         f"Eigenvectors of one graph over all {len(images)} images ({nodes:,} patches, solver "
-        f"{joint.solver}, largest residual {joint.residual.max():.1e}). A colour means the same in "
-        "every image of a column."
+        f"{joint.solver}, largest residual {joint.residual.max():.1e}). A colour has the same "
+        "meaning in every image of a column."
     )
     return report.pictures(title, columns, rows, caption=caption)
 

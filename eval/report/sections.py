@@ -213,8 +213,13 @@ def table(
     return Section(title, content, filterable=bool(noun and rows))
 
 
+def facts(title: str, named: Mapping[str, str]) -> Section:
+    """A table of named facts in two columns; long paths in it wrap."""
+    return Section(title, fill("facts.html", facts=named))
+
+
 def _cell(cell: str | float | None, digits: int) -> tuple[str, bool]:
-    """Text of a cell, and whether it is set as a number."""
+    """Text of a cell, and whether it is aligned as a number."""
     if cell is None:
         return UNKNOWN, True
     if isinstance(cell, str):

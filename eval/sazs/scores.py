@@ -179,7 +179,7 @@ def text_table(results: Mapping[str, Any]) -> str:
 
 
 def scope(results: Mapping[str, Any]) -> str:
-    """What the figures were computed on: items, and images that were left out."""
+    """What the scores were computed on: items, and images that were left out."""
     text = f"{results['items']} items"
     if results["left_out"]:
         first, reason = results["left_out"][0]
@@ -196,7 +196,7 @@ def write_page(
     *,
     pictures: int,
 ) -> None:
-    """Scores, scores per class, and images of the items that tell most, as one HTML file."""
+    """Scores, scores per class, and images of the best and worst items, as one HTML file."""
     network = counts.item_iou("network")
     answer = counts.item_iou("fused") if subject.eigen else network
     cases = {"Best cases": -answer, "Worst cases": answer}
@@ -206,21 +206,22 @@ def write_page(
     sections = [_tested(results), *_score_grids(results), _class_table(results)]
     columns = ["image", "truth", "network"]
     if subject.eigen:
-        columns += ["fused", "mask the oracle takes"]
+        columns += ["fused", "choice of the oracle"]
     for title, rank in cases.items():
         scored = [i for i in np.argsort(rank, kind="stable") if counts.scored[i]]
         chosen = [subject.fold.test[int(i)] for i in scored[:pictures]]
         rows = _picture_rows(subject, chosen, fuse)
         sections.append(report.pictures(title, columns, rows, legend=AGREEMENT))
     sections.append(report.configuration({k: results[k] for k in ("fusion", "about")}))
-    title = f"SAZS on {_data(results)}, fold {results['fold']}"
-    report.write(path, sections, title=title)
+    report.write(path, sections, title=f"SAZS on {_data(results)}, {_held_out(results)}")
 
 
 def provenance(weights: str | Path) -> dict[str, Any]:
-    """What a page says of weights: their file, and the recipe in it without names and tables."""
+    """What a page shows about weights: their file, and its recipe without names and tables."""
     recipe = weight_files.read(weights).recipe
     shown = {key: value for key, value in recipe.items() if key not in ("names", "texts")}
+    if "names" in recipe and "held_out" in recipe:
+        shown["held_out_names"] = [recipe["names"][c] for c in recipe["held_out"]]
     return {"weights": str(weights), "recipe": shown}
 
 
@@ -233,28 +234,44 @@ def _tested(results: Mapping[str, Any]) -> report.Section:
         "weights": about.get("weights"),
         "network": recipe.get("arch"),
         "trained on": trained_on,
-        "classes held out in training": f"fold {recipe['fold']}" if "fold" in recipe else None,
+        "classes held out in training": _trained_without(recipe),
         "training steps": recipe.get("trained_steps"),
-        "tested on": f"fold {results['fold']} of {_data(results)}; {scope(results)}",
+        "tested on": f"{_data(results)}, {_held_out(results)}: {scope(results)}",
         "unseen classes": ", ".join(results["unseen"]),
     }
-    rows = [
-        [name, "not recorded in the file" if fact is None else str(fact)]
-        for name, fact in facts.items()
-    ]
-    return report.table("What was tested", ["", ""], rows)
+    shown = {k: "not recorded in the file" if v is None else str(v) for k, v in facts.items()}
+    return report.facts("What was tested", shown)
+
+
+def _held_out(results: Mapping[str, Any]) -> str:
+    """The held-out classes: a fold, or those that were named."""
+    if results["fold"] is not None:
+        return f"fold {results['fold']}"
+    return f"{', '.join(results['unseen'])} held out"
+
+
+def _trained_without(recipe: Mapping[str, Any]) -> str | None:
+    """What the checkpoint records of the classes that were held out; None if nothing."""
+    if recipe.get("fold") is not None:
+        return f"fold {recipe['fold']}"
+    held_out = recipe.get("held_out_names")
+    return ", ".join(held_out) if held_out else None
 
 
 def _data(results: Mapping[str, Any]) -> str:
     """The data set; the generated one has the layout of PASCAL's benchmark."""
-    return results["about"].get("data", results["benchmark"])
+    benchmark = results["benchmark"]
+    return results["about"].get("data", TITLES.get(benchmark, benchmark))
+
+
+TITLES = {"pascal": "PASCAL VOC", "coco": "COCO"}
 
 
 GRIDS = {"miou": "mIoU", "fb_iou": "FB-IoU", "boundary_f": "Boundary F"}
 
 
 def _score_grids(results: Mapping[str, Any]) -> Iterator[report.Section]:
-    """A table for each figure, narrow enough for a telephone: countings below, answers across."""
+    """A table per metric, narrow enough for a phone: countings down, answers across."""
     for key, title in GRIDS.items():
         rows: list[list[str | float | None]] = []
         for protocol, countings in results["scores"].items():
@@ -269,7 +286,7 @@ def _class_table(results: Mapping[str, Any]) -> report.Section:
     answers = results["scores"]["one_pass"]["corrected"]
     names = answers["network"]["class_iou"]
     rows = [[name, *(answers[a]["class_iou"][name] for a in answers)] for name in names]
-    caption = "IoU in percent, each item once, void pixels left out."
+    caption = "IoU in percent, one pass, corrected counting."
     columns = ["class", *(name.replace("_", " ") for name in answers)]
     return report.table("Classes", columns, rows, caption=caption)
 
@@ -288,7 +305,7 @@ def _picture_rows(
         ious = (f"IoU {_iou(mask, truth, void):.1f}" for mask in masks.values())
         note = subject.names[item.class_id]
         if subject.eigen:
-            note += f"; the oracle takes {'the network' if index < 0 else f'mask {index}'}"
+            note += f"; the oracle chooses {'the network' if index < 0 else f'mask {index}'}"
         yield report.PictureRow(item.photo, [image, *drawn], note, captions=["", "", *ious])
 
 

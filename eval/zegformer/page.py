@@ -1,4 +1,4 @@
-"""GZS3 scores as one page: figures, classes, and example images with truth and prediction."""
+"""GZS3 scores as one page: metrics, classes, and example images with truth and prediction."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ from eval.figures import AGREEMENT, agreement, label_overlay
 from eval.report import thumbnails
 from eval.zegformer.metrics import class_figures, confusion
 
-LEGEND = {"right": AGREEMENT["object, or found"], "wrong": AGREEMENT["false alarm"]}
-"""Colours of the last picture of a case, told apart by colour-blind readers too."""
+LEGEND = {
+    "correct": AGREEMENT["true, or true positive"],
+    "wrong": AGREEMENT["false positive"],
+}
+"""Colours of the last image of a case, which colour-blind readers can distinguish too."""
 
 FIGURES = {
-    "mIoU": "mIoU (divided by labelled or predicted classes, as published)",
-    "mIoU_labelled": "mIoU (divided by labelled classes)",
+    "mIoU": "mIoU over labelled or predicted classes (as published)",
+    "mIoU_labelled": "mIoU over labelled classes",
     "seen_IoU": "IoU of seen classes",
     "unseen_IoU": "IoU of unseen classes",
-    "hIoU": "harmonic mean of the two",
+    "hIoU": "harmonic mean of seen and unseen IoU",
     "pACC": "pixel accuracy",
     "mACC": "mean accuracy",
     "fwIoU": "frequency-weighted IoU",
@@ -114,11 +117,11 @@ class Examples:
 
     def sections(self) -> Iterator[report.Section]:
         """Best and worst images, and the scores of all, the lowest first."""
-        columns = ["image", "truth", "prediction", "right and wrong"]
+        columns = ["image", "truth", "prediction", "correct and wrong"]
         for title, heap in (("Best images", self._best), ("Worst images", self._worst)):
             rows = [row for *_, row in sorted(heap, key=lambda kept: kept[:2], reverse=True)]
             yield report.pictures(title, columns, rows, legend=LEGEND)
-        caption = "In percent, over the classes that an image holds or was given; lowest first."
+        caption = "In percent, over the classes labelled or predicted in the image; lowest first."
         scores: list[list[str | float | None]] = [
             [found.id, found.miou, found.accuracy]
             for found in sorted(self.scores, key=lambda found: found.miou)
@@ -173,10 +176,10 @@ def write(
         for key, text in FIGURES.items()
         if any(key in own for own in answers.values())
     ]
-    sections = [report.table("Scores", ["in percent", *answers], rows)]
+    sections = [report.table("Scores", ["metric", *answers], rows, caption="In percent.")]
     if tested:
-        facts = [[k, "not recorded" if v is None else str(v)] for k, v in tested.items()]
-        sections.insert(0, report.table("What was tested", ["", ""], facts))
+        facts = {k: "not recorded" if v is None else str(v) for k, v in tested.items()}
+        sections.insert(0, report.facts("What was tested", facts))
     iou, accuracy = class_figures(confusion)
     per_class = [
         [
@@ -187,7 +190,8 @@ def write(
         ]
         for c, name in enumerate(vocabulary.names)
     ]
-    sections.append(report.table("Classes", ["class", "", "IoU", "accuracy"], per_class))
+    columns = ["class", "in training", "IoU", "accuracy"]
+    sections.append(report.table("Classes", columns, per_class, caption="In percent."))
     if examples is not None and examples.scores:
         sections += examples.sections()
     if about:

@@ -1,4 +1,4 @@
-"""The first page of the demo: what was made, in a picture and a sentence each, with links."""
+"""Start page of the demo: a link, an image and a sentence for each page that was made."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _PAGES = (
      "Eigenvectors, spectrum, masks and residuals of scikit-image's photos.",
      "eigenvector 1 of chelsea"),
     ("samples/discovery.html", "Objects, segments and names",
-     "Boxes and masks of objects, segments named by a classifier, and several photos as one graph.",
+     "Boxes and masks of objects, segments named by a classifier, and joint graphs of photos.",
      "objects of coffee"),
     ("samples/words.html", "Photos segmented by words",
-     "The network that comes with this software, given words for what is in each photo.",
+     "The bundled network, given words for what each photo shows.",
      "network and eigenvectors of chelsea"),
     ("world/report.html", "Eigenvectors of a generated world",
-     "The same pipeline on scenes of shapes, made without a download.",
+     "The same pipeline on generated scenes of shapes.",
      "eigenvector 1 of world_000000"),
     ("world/sazs/report.html", "SAZS", "Trained on the generated world.", "fused of "),
     ("world/zegformer/report.html", "ZegFormer", "Trained on the generated world.",

@@ -33,9 +33,9 @@ JOINT_PATCHES = 800
 """Most patches of each image of a joint graph, whose size is their sum."""
 _COLUMNS = ("image", "objects", "segments")
 _CAPTION = (
-    "Nothing was trained for these images. Objects have an outline, a box and a confidence from 0"
-    " to 1. Segments are as many as the largest eigengap suggests, and are named by the packaged"
-    " ImageNet classifier, out of its 1000 classes, where its probability is {least} or more."
+    "No training was involved. Objects have an outline, a box and a confidence from 0 to 1. The"
+    " largest eigengap determines the number of segments. An ImageNet classifier names them with"
+    " one of its 1000 classes if the probability is at least {least}."
 )
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Stage `words`: scikit-image's photos segmented by words that are in them, on one page."""
+"""Stage `words`: one page with scikit-image's photos segmented by words for what they show."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ FUSION = "diffusion"
 _COLOURS = np.array([0, 6, 5])  # class ids whose colours, teal and purple, these photos lack
 _COLUMNS = ("image", "network", "network and eigenvectors")
 _CAPTION = (
-    "The network is the small one that comes with this software (models/sazs/words.md). It is given"
-    " the image and words for what is in it; pixels that no word fits stay as they are. Diffusion"
-    " on a graph of the pixels, which knows the colours and the eigenvectors, then moves the border"
-    " of each mask and keeps its area. Percentages are of the image, by the network."
+    "The small bundled network (models/sazs/words.md) is given each image and words for what it"
+    " shows; pixels that match no word are left as they are. Diffusion on a pixel graph weighted by"
+    " colours and eigenvectors then refines the boundary of each mask and keeps its area."
+    " Percentages are shares of the image, as predicted by the network."
 )
 
 log = logging.getLogger(__name__)
