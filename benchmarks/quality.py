@@ -276,6 +276,9 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
+_EXISTING: Any = {"multiple": True, "type": click.Path(exists=True, path_type=Path)}
+
+
 @click.command(help=__doc__.split("\n\n|")[0])
 @click.option("--voc", "voc_root", type=click.Path(exists=True, path_type=Path))
 @click.option("--coco", "coco_root", type=click.Path(exists=True, path_type=Path))
@@ -296,19 +299,9 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     default=("patch", "patch + colour", "pixel"),
     show_default=True,
 )
+@click.option("--shards", "folders", help="Measure stored eigenvectors of VOC images.", **_EXISTING)
 @click.option(
-    "--shards",
-    "folders",
-    multiple=True,
-    type=click.Path(exists=True, path_type=Path),
-    help="Measure these stored vectors, of VOC's images, instead of computing any.",
-)
-@click.option(
-    "--add",
-    "earlier",
-    multiple=True,
-    type=click.Path(exists=True, path_type=Path),
-    help="quality.json of another run, of other extractors, graphs or sets.",
+    "--add", "earlier", help="Add the rows of quality.json from another run.", **_EXISTING
 )
 @click.option("--k", "ks", multiple=True, type=int, default=(5, 10, 20), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/benchmarks"))

@@ -7,9 +7,9 @@
 >>> model = es.load("model_final.safetensors")                      # doctest: +SKIP
 >>> labels = es.segment("cat.jpg", ["cat", "sofa"], model)          # doctest: +SKIP
 
-Importing this package is cheap: each name is loaded at its first use. All errors raised on purpose
+Importing this package is cheap: each name is loaded on first use. All errors raised deliberately
 derive from `EigenshapeError`. docs/api.md lists the names with examples, docs/extending.md
-shows how to add an extractor, a solver, a data set and a fusion rule.
+shows how to add an extractor, a solver, a data set or a fusion rule.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The functions of the public interface that find objects and several images' common segments."""
+"""Public functions for objects, and for joint eigenvectors of several images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def objects(
     *,
     eigenpairs: Eigenpairs | None = None,
 ) -> list[ImageObject]:
-    """Find the objects of an image, the most confident first; none in an image of one colour.
+    """Find the objects of an image, most confident first; a uniform image has none.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def objects(
     spec : ObjectSpec, optional
         Method, number of objects, refinement.
     eigenpairs : Eigenpairs, optional
-        Of this image and extractor, so that they are not computed again.
+        Precomputed eigenpairs of this image and extractor.
 
     Returns
     -------
@@ -45,9 +45,9 @@ def objects(
     Raises
     ------
     SettingError
-        Eigenpairs of another image, extractor or kind of graph.
+        The eigenpairs belong to another image, extractor or kind of graph.
     GraphError
-        The image has fewer patches than eigenpairs are needed.
+        The image has fewer patches than the number of eigenpairs needed.
     """
     return eigen.objects.find.objects(
         as_image(image), the_extractor(extractor), spec, pairs=eigenpairs
@@ -62,18 +62,18 @@ def joint_eigenvectors(
     Parameters
     ----------
     images : sequence of images, as in `eigenvectors`
-        Of any sizes; the frames of a video, for example.
+        Images of any sizes, for example the frames of a video.
     extractor : Extractor or str
     k : int
     **options
-        As `eigen.joint.joint_eigenvectors`.
+        As in `eigen.joint.joint_eigenvectors`.
 
     Raises
     ------
     SettingError, ImageError
-        No image, or one that cannot be read.
+        There is no image, or one cannot be read.
     GraphError
-        Fewer patches than pairs.
+        There are fewer patches than pairs.
     eigen.solvers.solution.ConvergenceError
         No solver reached the tolerance.
     """

@@ -1,4 +1,4 @@
-"""The public functions that need no trained segmenter."""
+"""Public functions that do not need a trained segmenter."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ _SOLVE = SolveSpec()
 
 
 def extractor(name: str, *, weights: str | Path | None = None, **options: Any) -> Extractor:
-    """The extractor of that name; built once per process and then reused.
+    """Build an extractor by name, or return the one already built in this process.
 
     Parameters
     ----------
     name : str
         Such as "dino_vits16" or "lowlevel" (which needs no weights); docs/extractors.md lists them.
     weights : path or "random:SEED", optional
-        File of the weights; by default they are found by name. A file that changed on disk is read
-        again.
+        Weight file; by default the published weights of that name. A file that changed on disk is
+        read again.
     **options
         `facet`, `block`, `device`, `autocast`: see `eigen.extractors.extractor`.
 
     Raises
     ------
     SettingError
-        Unknown name or option.
+        The name or an option is unknown.
     WeightsError
-        Weights that are missing, unreadable or of another network.
+        The weights are missing, unreadable or of another network.
     """
     path = Path(weights).expanduser() if weights is not None else None
     stamp = None
@@ -78,19 +78,19 @@ def eigenvectors(
     extractor : Extractor or str
         An extractor, or the name of one, which is built once per process.
     k : int
-        Number of pairs; the constant eigenvector is the first of them unless `drop_trivial`.
+        Number of eigenpairs, including the constant one unless `drop_trivial`.
     graph : GraphSpec, optional
-        By default the dense patch graph, W = max(X X^T, 0) for unit feature rows X.
+        Graph to build; by default the dense patch graph, W = max(X X^T, 0) for unit feature rows X.
     solver : str
-        "auto", or the only one to try: see `SolveSpec`.
+        "auto", or the name of the only solver to try; see `SolveSpec`.
     tolerance : float
-        Largest residual that is accepted.
+        Largest accepted residual.
     drop_trivial : bool
-        Leave out the constant eigenvector and return the k after it.
+        Leave out the constant eigenvector and return the next k.
     seed : int
-        Of every random draw.
+        Seed of all random numbers.
     max_patches : int
-        An image of more patches is reduced first.
+        Largest number of patches; larger images are reduced first.
 
     Returns
     -------
@@ -100,9 +100,9 @@ def eigenvectors(
     Raises
     ------
     SettingError, ImageError, WeightsError
-        `image` is no image or cannot be read, or the extractor cannot be built.
+        `image` is not an image or cannot be read, or the extractor cannot be built.
     GraphError
-        The features form no valid graph, or it has fewer than `k` nodes.
+        The features do not form a valid graph, or it has fewer than `k` nodes.
     eigen.solvers.solution.ConvergenceError
         No solver reached the tolerance.
 
@@ -127,7 +127,7 @@ _named = extractor  # several functions have an argument of that name
 
 
 def the_extractor(extractor: Extractor | str) -> Extractor:
-    """The extractor itself, or the one of that name."""
+    """Return the extractor itself, or build the one of that name."""
     return _named(extractor) if isinstance(extractor, str) else extractor
 
 
@@ -146,42 +146,34 @@ def eigenvectors_of(
     drop_trivial: bool = _SOLVE.drop_trivial,
     seed: int = _SOLVE.seed,
 ) -> Eigenpairs:
-    """Eigenpairs from features, or from an affinity, computed elsewhere.
+    """Compute eigenpairs from your own features or affinity.
 
     Parameters
     ----------
     source : ndarray, sparse array or operator
-        Features, one row per node in row-major order: (h*w, d) or (h, w, d); rows are scaled to
+        Features, one row per node in row-major order: (h*w, d) or (h, w, d); rows are normalised to
         unit length. Or an affinity (h*w, h*w): symmetric, non-negative, without a zero row, as an
         ndarray, a sparse array, or an object with `shape`, `dtype` and `matmat`.
     grid : (h, w)
         Nodes per column and per row.
-    k : int
-        Number of pairs.
     kind : {"auto", "features", "affinity"}
         "auto" treats a symmetric (h*w, h*w) array as an affinity.
     image : as in `eigenvectors`, optional
-        Required by a `graph` that uses colours or pixels.
+        Required if `graph` uses colours or pixels.
     size : (H, W), optional
-        Size of the image in pixels; by default that of `image`, else `grid`.
+        Size of the image in pixels; by default that of `image`, otherwise `grid`.
     cells : Cells, optional
-        Where the nodes lie in the image, such as `eigen.pairs.Cells.of_patches(16)`; by default the
-        grid covers `size` exactly.
+        Positions of the nodes in the image, such as `eigen.pairs.Cells.of_patches(16)`; by default
+        the grid covers `size` exactly.
     graph : GraphSpec, optional
-        How features become a graph; refused with an affinity.
-    solver : str
-        "auto", or the only one to try: see `SolveSpec`.
-    tolerance : float
-        Largest residual that is accepted.
-    drop_trivial : bool
-        Leave out the constant eigenvector and return the k after it.
-    seed : int
-        Of every random draw.
+        Graph to build from features; not allowed with an affinity.
+    k, solver, tolerance, drop_trivial, seed
+        As in `eigenvectors`.
 
     Raises
     ------
     GraphError
-        The source does not fit the grid or is no valid graph; names the node.
+        The source does not fit the grid or is not a valid graph; the message names the node.
     SettingError
         `kind` is unknown, or `graph` contradicts the source or needs an image.
     """
@@ -241,12 +233,14 @@ def _graph_of_features(
             f"grid of {grid[0]} x {grid[1]} nodes, found {features.shape}"
         )
     if image is None and (spec.kind == "pixel" or spec.colour != "none"):
-        raise SettingError("image: expected the image of the features, which this graph uses")
+        raise SettingError(
+            "image: expected the image of the features, which this kind of graph needs"
+        )
     length = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     bad = np.flatnonzero(~np.isfinite(length[:, 0]) | (length[:, 0] == 0))
     if bad.size:
         raise GraphError(
-            f"features: expected finite rows other than zero, found {bad.size} bad ones, first row "
+            f"features: expected finite, non-zero rows; found {bad.size} others, first row "
             f"{bad[0]} (node {bad[0] // grid[1]}, {bad[0] % grid[1]})"
         )
     unit = (features / length).astype(np.float32)

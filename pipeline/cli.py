@@ -1,4 +1,4 @@
-"""The stages as commands, which the rules of the Snakefile run and which also run by hand.
+"""The stages as commands, for the rules of the Snakefile and for use by hand.
 
 Heavy imports are inside the commands, so that `--help` is immediate.
 """
@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from data.datasets import DATASETS, downloaded, generated
+from data.datasets import generated
 from data.errors import RunError
-from pipeline import discovery
+from pipeline import data_commands, discovery
 from pipeline.commands import one_line_errors
 from pipeline.config import MACHINE, STAGE_KEYS, Config
 from pipeline.identity import answering, manifest_request, stage_request, state_of
@@ -41,12 +41,13 @@ class _OneLineErrors(click.Group):
 
 @click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.option("--quiet", is_flag=True, help="Warnings and errors only.")
+@click.option("--quiet", is_flag=True, help="Show only warnings and errors.")
 def main(debug: bool, quiet: bool) -> None:
-    """Images to certified eigenvectors, stage by stage.
+    """Compute certified eigenvectors of images, stage by stage.
 
-    The stages of a data set, in order: manifest, fused (or features, laplacian and eigenvectors,
-    with files in between), masks, index, report. Snakemake runs them all: `snakemake pascal_k5`.
+    The stages of a data set are, in order: manifest, fused (or features, laplacian and
+    eigenvectors, with intermediate files), masks, index, report. Snakemake runs them all:
+    `snakemake pascal_k5`.
     """
     level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
@@ -115,7 +116,7 @@ def _shard_command(*keys: str) -> Callable[[Callable[..., None]], Callable[..., 
 
 @_shard_command(*STAGE_KEYS["fused"], *MACHINE)
 def fused(config: Config, dataset: str, shard: int, **processes: Any) -> None:
-    """Images to eigenvectors, without intermediate files."""
+    """Compute eigenvectors of images, without intermediate files."""
     from pipeline import gpu
     from pipeline.stages import shard as stage
 
@@ -126,7 +127,7 @@ def fused(config: Config, dataset: str, shard: int, **processes: Any) -> None:
 
 @_shard_command(*STAGE_KEYS["features"], *MACHINE)
 def features(config: Config, dataset: str, shard: int, **processes: Any) -> None:
-    """Images to features."""
+    """Extract features of images."""
     from pipeline import gpu
     from pipeline.stages import shard as stage
 
@@ -137,7 +138,7 @@ def features(config: Config, dataset: str, shard: int, **processes: Any) -> None
 
 @_shard_command(*STAGE_KEYS["laplacian"])
 def laplacian(config: Config, dataset: str, shard: int, **processes: Any) -> None:
-    """Features to affinities, the stored form of the Laplacian."""
+    """Turn features into affinities, the stored form of the Laplacian."""
     from pipeline.stages import shard as stage
 
     job = _shard_job(config, dataset, shard, "laplacian", **processes)
@@ -146,7 +147,7 @@ def laplacian(config: Config, dataset: str, shard: int, **processes: Any) -> Non
 
 @_shard_command(*STAGE_KEYS["eigenvectors"])
 def eigenvectors(config: Config, dataset: str, shard: int, **processes: Any) -> None:
-    """Affinities to eigenvectors."""
+    """Compute eigenvectors of affinities."""
     from pipeline.stages import shard as stage
 
     layout = Layout.of(config)
@@ -161,7 +162,7 @@ def eigenvectors(config: Config, dataset: str, shard: int, **processes: Any) -> 
 @config_options(*STAGE_KEYS["masks"])
 @workers_option
 def masks(config: Config, dataset: str, shard: int, workers: int) -> None:
-    """Eigenvectors to masks (PNG) under their published names."""
+    """Turn eigenvectors into masks (PNG) with the published names."""
     from pipeline.stages import masks as stage
     from pipeline.stages.manifest import entries_of_shard
 
@@ -205,7 +206,7 @@ def index(config: Config, dataset: str) -> None:
         )
 
 
-for command in discovery.COMMANDS:
+for command in (*discovery.COMMANDS, *data_commands.COMMANDS):
     main.add_command(command)
 
 
@@ -213,7 +214,7 @@ for command in discovery.COMMANDS:
 @dataset_option
 @config_options(*STAGE_KEYS["report"])
 def report(config: Config, dataset: str) -> None:
-    """One HTML page: images, eigenvectors, masks, residuals, quarantine, configuration."""
+    """Write an HTML page: images, eigenvectors, masks, residuals, quarantine, configuration."""
     from pipeline import manifest as listed
     from pipeline import records
     from pipeline.stages import report as stage
@@ -235,41 +236,23 @@ def report(config: Config, dataset: str) -> None:
         )
 
 
-@main.command("check-data")
-@click.argument(
-    "datasets", nargs=-1, type=click.Choice([d for d in DATASETS if d not in generated()])
-)
-@config_options("datasets_root", "folder", "photos")
-def check_data(config: Config, datasets: tuple[str, ...]) -> None:
-    """Report which parts of the data sets are present, and where the missing ones belong."""
-    from pipeline.stages.manifest import tree_for
-
-    complete = True
-    for dataset in datasets or downloaded():
-        click.secho(dataset, bold=True)
-        for finding in tree_for(dataset, config, Layout.of(config)).check():
-            complete &= finding.level != "missing"
-            click.echo(f"  {finding}")
-    sys.exit(0 if complete else 1)
-
-
 @main.command()
 @click.argument("shards", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--images",
     multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of the images, if they were moved since the run; may be repeated.",
+    help="Folder of the images, if they were moved since the run; can be repeated.",
 )
 @click.option(
     "--sample", type=click.IntRange(min=1), default=20, show_default=True, help="Number of images."
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the sample.")
-@click.option("--weights", help="File of the weights, if it was moved.")
+@click.option("--weights", help="Weight file of the extractor, if it was moved.")
 def verify(
     shards: Path, images: tuple[Path, ...], sample: int, seed: int, weights: str | None
 ) -> None:
-    """Recompute residuals from the images, for a random sample of the folder SHARDS."""
+    """Recompute the residuals of a random sample of the images in the folder SHARDS."""
     from pipeline.stages import verify as stage
 
     failed = count = 0
@@ -294,13 +277,15 @@ def verify(
 @main.command()
 @click.argument("results", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--full", is_flag=True, help="Read every byte of the shards and every mask.")
-@click.option("--masks", type=click.Path(path_type=Path), help="Folder of the masks, if moved.")
 @click.option(
-    "--further/--no-further", default=True, help="Objects, segments, clusters, names, words too."
+    "--masks", type=click.Path(path_type=Path), help="Folder of the masks, if they were moved."
+)
+@click.option(
+    "--further/--no-further", default=True, help="Also audit objects, segments, clusters, names."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write the findings to this file.")
 def audit(results: Path, full: bool, masks: Path | None, further: bool, out: Path | None) -> None:
-    """Prove that a results folder such as results/pascal is whole; exit status 1 if it is not."""
+    """Check that a results folder, such as results/pascal, is complete; if not, exit with 1."""
     from pipeline.audit import audit as run
 
     findings = run(results, full=full, masks=masks, further=further)
@@ -309,7 +294,7 @@ def audit(results: Path, full: bool, masks: Path | None, further: bool, out: Pat
         for problem in finding.problems[:5]:
             click.echo(f"    {problem}")
     if sum(len(finding.problems) for finding in findings):
-        raise RunError(f"{results}: the audit failed; give the command that made it again")
+        raise RunError(f"{results}: the audit failed; repeat the command that made these results")
     if out is not None:
         _write_audit(results, out, {"full": full, "checks": {f.check: f.count for f in findings}})
 
@@ -322,74 +307,6 @@ def _write_audit(results: Path, out: Path, content: dict[str, Any]) -> None:
     shards = [shard_name(n) for n in listed.shards(listed.read(layout.manifest(results.name)))]
     with answering(stage_request("audit", Config()), layout, results.name, shards=shards):
         write_json(out, content)
-
-
-@main.command()
-@click.option(
-    "--dataset",
-    type=click.Choice([d.name for d in DATASETS.values() if d.benchmark is not None]),
-    required=True,
-    help="Name of the data set.",
-)
-@config_options("datasets_root", "results_root")
-@workers_option
-def lists(config: Config, dataset: str, workers: int) -> None:
-    """Write the lists of PASCAL-5i or COCO-20i from masks, and compare them with the published."""
-    from data.datasets import open_tree
-    from pipeline.stages import lists as stage
-
-    output = Path(config.results_root) / dataset / "lists.json"
-    for finding in stage.write_lists(
-        open_tree(dataset, config.datasets_root), output, workers=workers
-    ):
-        click.echo(f"{finding}")
-    click.echo(f"lists -> {output}")
-
-
-@main.command("coco-masks")
-@config_options("datasets_root")
-@workers_option
-def coco_masks(config: Config, workers: int) -> None:
-    """Draw COCO's label maps from the official instances_*.json."""
-    from data.trees.coco import CocoTree
-    from pipeline.stages import lists as stage
-
-    stage.write_coco_masks(CocoTree(config.datasets_root), workers=workers)
-
-
-@main.command()
-@click.argument("name", type=click.Choice(("coco-stuff", "voc", "ade20k-full")))
-@config_options("datasets_root")
-@workers_option
-def prepare(config: Config, name: str, workers: int) -> None:
-    """Write ZegFormer's label maps from a data set's official files; resumes where it stopped."""
-    from data.zegformer.prepare_sets import prepare as run
-
-    failed, findings = run(name, Path(config.datasets_root), workers=workers)
-    for finding in findings:
-        click.echo(f"{finding}")
-    if failed:
-        raise RunError(f"{len(failed)} label maps could not be read; the log above names them")
-
-
-@main.command("centre-embeddings")
-@click.argument("table", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option("--vocabulary", required=True, help="Built-in name (voc) or file of class names.")
-def centre_embeddings(table: Path, out: Path, vocabulary: str) -> None:
-    """Write the text embeddings in TABLE, minus the mean of seen classes, to OUT (.npy)."""
-    import numpy as np
-
-    from data.files import atomic_path
-    from data.text.embeddings import centred, load_embeddings
-    from data.text.vocabulary import builtin, from_file
-
-    path = Path(vocabulary)
-    classes = from_file(path) if path.suffix else builtin(vocabulary)
-    rows = centred(load_embeddings(table, classes), classes)
-    with atomic_path(out) as temporary, temporary.open("wb") as file:
-        np.save(file, rows)
-    click.echo(f"{len(rows)} rows -> {out}")
 
 
 @main.command("config")

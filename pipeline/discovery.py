@@ -1,8 +1,9 @@
-"""Commands on top of eigenvectors: objects, segments, clusters of segments, names."""
+"""Commands that use eigenvectors: objects, segments, clusters, names, and pages of them."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -16,23 +17,24 @@ from pipeline.options import config_options, dataset_option, workers_option
 from pipeline.requests import Photo
 
 
+def _run(stage: str, run: Callable[..., None], config: Config, dataset: str, workers: int) -> None:
+    """Run a stage that reads the shards of a data set, and record which request it answered."""
+    layout = Layout.of(config)
+    output = {"objects": layout.objects, "segments": layout.segments}[stage](dataset)
+    with answering(stage_request(stage, config), layout, dataset):
+        shards = Path(layout.index(dataset)).parent
+        run(Path(layout.manifest(dataset)), shards, Path(output), config, workers=workers)
+
+
 @click.command()
 @dataset_option
 @config_options(*STAGE_KEYS["objects"], *MACHINE)
 @workers_option
 def objects(config: Config, dataset: str, workers: int) -> None:
-    """Eigenvectors to objects: boxes, masks and confidences in COCO's results format."""
+    """Turn eigenvectors into objects: boxes, masks and confidences in COCO's results format."""
     from pipeline.stages import objects as stage
 
-    layout = Layout.of(config)
-    with answering(stage_request("objects", config), layout, dataset):
-        stage.run(
-            Path(layout.manifest(dataset)),
-            Path(layout.index(dataset)).parent,
-            Path(layout.objects(dataset)),
-            config,
-            workers=workers,
-        )
+    _run("objects", stage.run, config, dataset, workers)
 
 
 @click.command()
@@ -40,25 +42,17 @@ def objects(config: Config, dataset: str, workers: int) -> None:
 @config_options(*STAGE_KEYS["segments"], *MACHINE)
 @workers_option
 def segments(config: Config, dataset: str, workers: int) -> None:
-    """Eigenvectors to segments: a label map per image, and the features of all segments."""
+    """Turn eigenvectors into segments: a label map per image, and the features of all segments."""
     from pipeline.stages import segments as stage
 
-    layout = Layout.of(config)
-    with answering(stage_request("segments", config), layout, dataset):
-        stage.run(
-            Path(layout.manifest(dataset)),
-            Path(layout.index(dataset)).parent,
-            Path(layout.segments(dataset)),
-            config,
-            workers=workers,
-        )
+    _run("segments", stage.run, config, dataset, workers)
 
 
 @click.command()
 @dataset_option
 @config_options(*STAGE_KEYS["clusters"])
 def clusters(config: Config, dataset: str) -> None:
-    """Segments of the whole data set to clusters, scored where there are labels."""
+    """Cluster the segments of a data set; scored if there are labels."""
     from pipeline.stages import clusters as stage
     from pipeline.stages.manifest import tree_for
 
@@ -69,7 +63,7 @@ def clusters(config: Config, dataset: str) -> None:
 
 
 def _truth(dataset: str, tree: Tree) -> tuple[Photo, ...]:
-    """Label maps that a score depends on, but for those that an earlier stage makes."""
+    """Label maps that a score depends on, except those that an earlier stage makes."""
     return () if DATASETS[dataset].generator is not None else truth_of(tree)
 
 
@@ -79,10 +73,10 @@ def _truth(dataset: str, tree: Tree) -> tuple[Photo, ...]:
 @click.option(
     "--masks",
     type=click.Path(path_type=Path),
-    help="Masks to name: COCO JSON, a folder of SAM's files or of label PNGs. [segments]",
+    help="Masks to name: COCO JSON, or a folder of SAM's files or label PNGs. Default: segments.",
 )
 def names(config: Config, dataset: str, masks: Path | None) -> None:
-    """Masks to names; scored on VOC."""
+    """Name masks; scored on VOC."""
     from pipeline.stages import names as stage
     from pipeline.stages.manifest import tree_for
 
@@ -106,7 +100,7 @@ def names(config: Config, dataset: str, masks: Path | None) -> None:
 )
 @config_options(*STAGE_KEYS["words"], *MACHINE)
 def words(config: Config, dataset: str) -> None:
-    """Images segmented by words that are in them, as one HTML page."""
+    """Write an HTML page of images segmented by words."""
     from pipeline import manifest
     from pipeline.stages import words_page as stage
 
@@ -124,7 +118,7 @@ def words(config: Config, dataset: str) -> None:
 @dataset_option
 @config_options(*STAGE_KEYS["discovery"], *MACHINE)
 def discovery(config: Config, dataset: str) -> None:
-    """One HTML page: objects, named segments, and images that share one graph."""
+    """Write an HTML page with objects, named segments and joint graphs of images."""
     from pipeline import manifest
     from pipeline.stages import discovery_page as stage
 
@@ -143,7 +137,7 @@ def discovery(config: Config, dataset: str) -> None:
 @click.command("demo-page")
 @config_options("results_root")
 def demo_page(config: Config) -> None:
-    """One HTML page with links to all pages of the demo."""
+    """Write the start page of the demo, with links to its other pages."""
     from pipeline.stages import demo_page as stage
 
     stage.run(Path(config.results_root), Path(Layout.of(config).demo_page()))

@@ -50,9 +50,9 @@ _EARLIER = {
 DISCOVERY = {
     "objects": "Objects: boxes, masks and confidences as COCO JSON",
     "segments": "Segments: a label map per image, and features",
-    "clusters": "Clusters of segments, scored where there are labels",
+    "clusters": "Clusters of segments, scored if there are labels",
     "names": "Names of segments",
-    "discovery": "Page of objects, named segments and joint graphs",
+    "discovery": "Page with objects, named segments and joint graphs",
 }
 """Targets on top of eigenvectors, with a description."""
 

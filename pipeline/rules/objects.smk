@@ -11,7 +11,7 @@ for stage, about in DISCOVERY.items():
             PLAN.discovered(stage),
 
     workflow.get_rule(stage).docstring = (
-        f"{about}, of your folder or of all data sets present"
+        f"{about}; of your folder, or of all data sets present"
     )
 
 

@@ -14,13 +14,13 @@ from PIL import Image
 
 import eigenshape as es
 from data import weight_files
-from data.zegformer.prepare_sets import prepare
 from data.zegformer.sets import Pair
 from data.zegformer.transforms import Augmentation
 from models.zegformer.backbone import STAGES
 from models.zegformer.config import load
 from models.zegformer.efficientnet import EfficientNetLite
 from models.zegformer.network import PIXEL_MEAN, PIXEL_STD, normalised_batch
+from tests.train.zegformer import small_voc
 from train.distributed import World
 from train.sampling import Draw
 from train.unread import KEY
@@ -118,23 +118,12 @@ def test_an_unread_image_is_named_by_every_run(pairs, backbone, tmp_path):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """Four images in VOC's layout and a table of text embeddings."""
-    root = tmp_path_factory.mktemp("datasets")
-    voc, rng = root / "VOC2012", np.random.default_rng(0)
-    for folder in ("JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation"):
-        (voc / folder).mkdir(parents=True)
-    for i, label in enumerate((1, 5, 16, 3)):
-        mask = np.zeros((50, 60), np.uint8)
-        mask[10:40, 5:45] = label
-        image = rng.integers(0, 60, (50, 60, 3), dtype=np.uint8)
-        image[mask > 0] += np.uint8(7 * label)
-        Image.fromarray(mask).save(voc / f"SegmentationClassAug/p{i}.png")
-        Image.fromarray(image).save(voc / f"JPEGImages/p{i}.jpg")
-    (voc / "ImageSets/Segmentation/trainaug.txt").write_text("p0\np1\np3\n")
-    (voc / "ImageSets/Segmentation/val.txt").write_text("p2\np3\n")
-    prepare("voc", root, workers=1)
-    np.save(root / "text.npy", rng.standard_normal((20, 16)).astype(np.float32))
-    return root
+    return small_voc.write(
+        tmp_path_factory.mktemp("datasets"),
+        (1, 5, 16, 3),
+        {"trainaug": (0, 1, 3), "val": (2, 3)},
+        wider=5,
+    )
 
 
 def configured(root: Path, out: Path, **changes):

@@ -22,7 +22,6 @@ from data import weight_files
 from data.errors import DatasetError, SettingError, VocabularyError, WeightsError
 from data.pictures import read_label
 from data.text.vocabulary import builtin
-from data.zegformer.prepare_sets import prepare
 from data.zegformer.sets import Pair
 from data.zegformer.transforms import Augmentation
 from eval.zegformer import build as zegformer_build
@@ -31,6 +30,7 @@ from eval.zegformer.page import text_table
 from eval.zegformer.scoring import outline_matches
 from models.zegformer.config import load
 from models.zegformer.network import ZegFormer
+from tests.train.zegformer import small_voc
 from train.distributed import World
 from train.zegformer import evaluate as evaluation
 from train.zegformer import samples as zegformer_data
@@ -65,25 +65,14 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """Six photos in VOC's layout, two of four to train on upright; a colour tells the class."""
-    root = tmp_path_factory.mktemp("datasets")
-    voc, rng = root / "VOC2012", np.random.default_rng(0)
-    for folder in ("JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation"):
-        (voc / folder).mkdir(parents=True)
-    for i, label in enumerate((1, 5, 9, 16, 20, 3)):
-        size = (60, 50) if i in UPRIGHT else (50, 60)
-        mask = np.zeros(size, np.uint8)
-        mask[10:40, 5 : 30 + 4 * i] = label
-        image = rng.integers(0, 60, (*size, 3), dtype=np.uint8)
-        image[mask > 0] += np.uint8(7 * label)
-        Image.fromarray(mask).save(voc / f"SegmentationClassAug/p{i}.png")
-        Image.fromarray(image).save(voc / f"JPEGImages/p{i}.jpg")
-    (voc / "ImageSets/Segmentation/trainaug.txt").write_text("p0\np1\np2\np5\n")
-    (voc / "ImageSets/Segmentation/val.txt").write_text("p3\np4\np2\n")
-    prepare("voc", root, workers=1)
-    table = np.random.default_rng(1).standard_normal((20, 16)).astype(np.float32)
-    np.save(root / "text.npy", table)
-    return root
+    """Six images, two of the four to train on upright."""
+    return small_voc.write(
+        tmp_path_factory.mktemp("datasets"),
+        (1, 5, 9, 16, 20, 3),
+        {"trainaug": (0, 1, 2, 5), "val": (3, 4, 2)},
+        upright=UPRIGHT,
+        wider=4,
+    )
 
 
 def options(root: Path, out: Path, **changes) -> list[str]:
