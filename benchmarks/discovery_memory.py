@@ -23,6 +23,7 @@ from PIL import Image
 
 from benchmarks import _harness
 from data.files import sha256
+from pipeline.commands import help_text
 from pipeline.layout import Layout
 
 SIZE = (64, 96)
@@ -78,7 +79,7 @@ def measure(count: int, stages: tuple[str, ...]) -> dict[str, object]:
         return {**row, "same bytes": str(sha256(path) == before)}
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.option("--images", "counts", type=int, multiple=True, default=(100, 1000))
 @click.option("--stage", "stages", type=click.Choice(STAGES), multiple=True, default=STAGES)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/benchmarks"))

@@ -22,6 +22,7 @@ from data.pictures import read_image
 from eigen.extractors import Extractor
 from eigen.upsample import upsample_pairs
 from eval.figures import mosaic, vector_rgb
+from pipeline.commands import help_text
 
 GRAPHS = (
     ("patch", eigen.GraphSpec(), 4),
@@ -51,10 +52,10 @@ def row(image: np.ndarray, extractor: Extractor, width: int) -> tuple[list, list
     return tiles, captions
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.argument("photos", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--extractor", "name", default="lowlevel8", show_default=True)
-@click.option("--width", default=150, show_default=True, help="Of a tile, in pixels.")
+@click.option("--width", default=150, show_default=True, help="Width of a tile, in pixels.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help=".jpg or .png")
 def main(photos: tuple[Path, ...], name: str, width: int, out: Path) -> None:
     extractor = eigen.extractor(name)

@@ -30,6 +30,7 @@ from eigen.pairs import Cells, Eigenpairs
 from eigen.picture import from_graph
 from eigen.solvers.spec import SolveSpec
 from eigen.upsample import upsample_pairs
+from pipeline.commands import help_text
 
 IGNORE, BACKGROUND = 255, 0
 LEAST_AREA = 1000
@@ -182,12 +183,14 @@ def border_figures(counts: np.ndarray) -> dict[str, float]:
     return {"F": float(f[best]), "precision": float(precision[best]), "recall": float(recall[best])}
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.option("--voc", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--bsds", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--photos", default=60, show_default=True, help="Of each set, evenly spaced.")
+@click.option("--photos", default=60, show_default=True, help="Images per data set, evenly spaced.")
 @click.option("--extractor", "name", default="lowlevel8", show_default=True)
-@click.option("--k", default=6, show_default=True, help="Eigenvectors, the constant one included.")
+@click.option(
+    "--k", default=6, show_default=True, help="Number of eigenvectors, including the constant one."
+)
 @click.option("--only", multiple=True, help="Only variants whose name contains this.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/benchmarks"))
 def main(

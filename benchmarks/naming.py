@@ -1,4 +1,4 @@
-r"""Clusters and names of several ways to divide images, on the same features: a table of each.
+r"""Clusters and names with several methods to divide images, on the same features: one table each.
 
     python -m benchmarks.naming --set .../voc_mini --split val --tune trainaug
     python -m benchmarks.naming --set .../coco_mini --split val2017 \
@@ -49,6 +49,7 @@ from eval.objects.name_spec import NameSpec
 from eval.objects.names import ImagenetNamer, mask_means, voc_synsets
 from eval.objects.segment_clusters import cluster_segments
 from models.imagenet import ImagenetClassifier
+from pipeline.commands import help_text
 
 CLASSES, VOID = 21, 255
 STEP = 2
@@ -369,24 +370,26 @@ def _patch_tables(images: Sequence[Image], kind: str) -> np.ndarray:
     return np.stack(tables)
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.option("--set", "root", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--split", required=True)
-@click.option("--tune", help="Split on which thresholds are chosen.")
+@click.option("--tune", help="Split to choose thresholds on.")
 @click.option(
     "--thresholds",
     "reuse",
     type=click.Path(exists=True, path_type=Path),
-    help="Take the thresholds of an earlier run, from its JSON file, instead.",
+    help="Use the thresholds of an earlier run, from its JSON file.",
 )
-@click.option("--tune-photos", type=int, default=60, show_default=True, help="Evenly spaced.")
+@click.option(
+    "--tune-photos", type=int, default=60, show_default=True, help="Images to choose thresholds on."
+)
 @click.option("--extractor", "name", default="efficientnet_lite2", show_default=True)
-@click.option("--photos", type=int, default=110, show_default=True, help="Evenly spaced.")
+@click.option("--photos", type=int, default=110, show_default=True, help="Images to score.")
 @click.option(
     "--cache",
     type=click.Path(path_type=Path),
     default=Path("results/benchmarks/cache"),
-    help="Folder of the features, so that a run that was stopped continues.",
+    help="Folder for the features, so that an interrupted run resumes.",
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/benchmarks"))
 def main(

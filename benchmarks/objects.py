@@ -1,4 +1,4 @@
-"""Objects of several methods on the same features: one table per data set.
+"""Objects found by several methods on the same features: one table per data set.
 
     python -m benchmarks.objects --set .../voc_mini --split val --set .../coco_mini --split val2017
     python -m benchmarks.objects --set .../voc_mini --split val --speed 5
@@ -6,13 +6,14 @@
 CorLoc: share of the images in which the first object's box has an IoU of 0.5 or more with a true
 box. First IoU: best IoU of the first object's mask with a true mask. The papers' methods are
 written from the papers and use the same features; *whole image* and *centre box* (two thirds of
-either side) see no features. *Chance* is `frame` against the truth of the next image. Intervals are
-95 %, over 1000 resamples of the images. Seconds are those after the features.
+either side) use no features. *Chance* is `frame` against the truth of the next image. Intervals are
+95 %, over 1000 resamples of the images. Seconds exclude feature extraction.
 
-`--speed` runs the published ways and ours in turns, on as many images: MaskCut's rounds (the whole
-dense problem solved again for each of three objects), TokenCut's dense problem, and ncut-pytorch's
-`kway_ncut` on the same eight eigenvectors as our rotation. Seconds are per image, after the
-features; agreement is the IoU of the first, second and third masks, or the adjusted Rand index.
+`--speed` runs the published methods and ours alternately, on that many images: MaskCut's rounds
+(the whole dense problem solved again for each of three objects), TokenCut's dense problem, and
+ncut-pytorch's `kway_ncut` on the same eight eigenvectors as our rotation. Seconds are per image,
+after the features; agreement is the IoU of the first, second and third masks, or the adjusted Rand
+index.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from eigen.objects.graph import FLOOR, thresholded
 from eigen.objects.rounds import rounds
 from eigen.segments.discretise import discretise
 from eval.objects.scores import Found, ObjectScores, mask_iou
+from pipeline.commands import help_text
 
 COUNT = 3
 SEGMENTS = 8
@@ -220,14 +222,16 @@ SIDE_BY_SIDE: dict[str, tuple[str, Callable, Callable]] = {
 """What both sides get, the published way, and ours."""
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.option(
     "--set", "roots", type=click.Path(exists=True, path_type=Path), multiple=True, required=True
 )
-@click.option("--split", "splits", multiple=True, required=True, help="One for each set.")
+@click.option(
+    "--split", "splits", multiple=True, required=True, help="Split of the data set, one per --set."
+)
 @click.option("--extractor", "name", default="lowlevel8", show_default=True)
-@click.option("--photos", type=int, help="Images of each set, evenly spaced; all by default.")
-@click.option("--speed", "timed", type=int, help="Time MaskCut on so many images instead.")
+@click.option("--photos", type=int, help="Images per data set, evenly spaced. Default: all.")
+@click.option("--speed", "timed", type=int, help="Time MaskCut on this many images instead.")
 @click.option("--only", multiple=True, help="Only these methods.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/benchmarks"))
 def main(

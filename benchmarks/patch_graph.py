@@ -1,8 +1,8 @@
-"""Patch graphs on the CPU: ours against the published way, and against ncut-pytorch.
+"""Patch graphs on the CPU: ours against the published code, and against ncut-pytorch.
 
 `python -m benchmarks.patch_graph` prints tables and writes JSON and a plot to --out.
 
-The published way (Melas-Kyriazi et al., CVPR 2022; written from its description): similarities
+The published code (Melas-Kyriazi et al., CVPR 2022; written from its description): similarities
 clipped at 0, divided by their maximum, colour affinity added, degrees on a dense diagonal, and
 SciPy's shift-invert `eigsh(D - W, M=D, sigma=0)`, all in float32. ncut-pytorch gets the same
 affinity through its `affinity_fn`; above 8,192 nodes it uses its Nystrom approximation.
@@ -39,6 +39,7 @@ from eigen.solvers.solution import Solution, certify
 from eigen.solvers.solve import solve
 from eigen.solvers.spec import SolveSpec
 from eigen.threads import one_pool
+from pipeline.commands import help_text
 
 K = 5
 LAMBDA = 10.0
@@ -408,7 +409,7 @@ ROWS: dict[str, Callable[[int], Row]] = {
 GRIDS = {"65k": (217, 300), "240k": (400, 600), "1m": (870, 1150)}
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.option("--only", multiple=True, type=click.Choice([*ROWS, "scaling", *GRIDS]))
 @click.option("--turns", default=5, help="Paired runs of each row.")
 @click.option(
@@ -418,8 +419,10 @@ GRIDS = {"65k": (217, 300), "240k": (400, 600), "1m": (870, 1150)}
     help="What 240k and 1M are measured by: one pass over all pairs (5 minutes, 1.2 hours of two "
     "cores), or as many as bring the residual to 1e-5 (15 minutes, 4 hours).",
 )
-@click.option("--device", default="cpu", help="Where the certified products of 65k and more run.")
-@click.option("--peers/--no-peers", default=True, help="ncut-pytorch at 65k and more, on the CPU.")
+@click.option("--device", default="cpu", help="Device of the certified products from 65k on.")
+@click.option(
+    "--peers/--no-peers", default=True, help="Include ncut-pytorch from 65k on, on the CPU."
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/benchmarks"))
 def main(
     only: tuple[str, ...], turns: int, reference: str, device: str, peers: bool, out: Path

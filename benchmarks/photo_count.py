@@ -23,6 +23,7 @@ from PIL import Image
 from benchmarks import _harness
 from data.synthetic.samples import write_photos
 from pipeline import manifest
+from pipeline.commands import help_text
 from pipeline.config import resolve
 from pipeline.stages.shard import Job, fused
 
@@ -85,7 +86,7 @@ def plot(rows: list[dict[str, float]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.option("--count", "counts", multiple=True, default=(100, 300, 1000, 3000, 10_000))
 @click.option("--workers", default=2, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/benchmarks"))

@@ -30,6 +30,7 @@ from eigen.picture import from_graph
 from eigen.solvers import solve
 from eigen.solvers.problem import NormalizedProblem
 from eigen.solvers.spec import SolveSpec
+from pipeline.commands import help_text
 
 TOLERANCE = 1e-4
 SPEC = eigen.GraphSpec(kind="pixel")
@@ -151,7 +152,7 @@ def _peak_mib(size: tuple[int, int], k: int) -> float:
     return _harness.peak_memory_mib()
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.option("--k", default=6, show_default=True)
 @click.option("--turns", default=3, show_default=True, help="Paired runs; medians are reported.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/benchmarks"))

@@ -1,16 +1,16 @@
-"""How well eigenvectors of several extractors and graphs follow objects and borders: one table.
+"""How well eigenvectors of several extractors and graphs follow objects and boundaries.
 
     python -m benchmarks.quality --voc .../VOC2012 --coco .../coco_mini --bsds .../bsds500
     python -m benchmarks.quality --voc .../VOC2012 --shards results/pascal/eigenvectors
 
 | column | data | meaning |
 |---|---|---|
-| foreground | VOC | IoU of all objects together with the best side of any of the K eigenvectors |
+| foreground | VOC | IoU of all objects together with the best side of any of the K vectors |
 | first | VOC | the same with the first non-constant eigenvector alone |
 | region | VOC, COCO | IoU of each class (VOC) or instance (COCO) with the best side of any |
 | CorLoc | VOC, COCO | share of images in which the box of the first vector's object, its largest \
 piece on the side that touches less of the frame, meets a true box at IoU 0.5 |
-| F | BSDS500 | of the vectors' summed gradients, at the one threshold best for the set |
+| F | BSDS500 | boundary F of the summed gradients, at the best threshold for the data set |
 | covering | BSDS500 | mean over people of each segment's best IoU with 8 k-means segments of the \
 vectors, weighted by its area |
 
@@ -49,6 +49,7 @@ from eigen.graphs.pixels import PixelSpec
 from eigen.store import shards
 from eigen.upsample import upsample_pairs
 from eval.sazs.fusion import embed_segments
+from pipeline.commands import help_text
 
 SEGMENTS = 8
 TRIVIAL = 1e-6  # eigenvalues below belong to constant vectors
@@ -279,11 +280,11 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 _EXISTING: Any = {"multiple": True, "type": click.Path(exists=True, path_type=Path)}
 
 
-@click.command(help=__doc__.split("\n\n|")[0])
+@click.command(help=help_text(__doc__))
 @click.option("--voc", "voc_root", type=click.Path(exists=True, path_type=Path))
 @click.option("--coco", "coco_root", type=click.Path(exists=True, path_type=Path))
 @click.option("--bsds", "bsds_root", type=click.Path(exists=True, path_type=Path))
-@click.option("--photos", default=60, show_default=True, help="Of each set, evenly spaced.")
+@click.option("--photos", default=60, show_default=True, help="Images per data set, evenly spaced.")
 @click.option(
     "--extractor",
     "names",

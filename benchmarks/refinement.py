@@ -1,16 +1,16 @@
-"""Gain and cost of refining masks by shape: many ways, several networks, paired over images.
+"""Gain and cost of refining masks by shape: many methods, several networks, paired over images.
 
     python -m pipeline.stages.words ... --hold-out "dog, horse, ..." --seed 0 --out f2-0.safetensors
     python -m benchmarks.refinement measure --voc .../VOC2012 --checkpoint f2-0.safetensors ...
     python -m benchmarks.refinement table
     python -m benchmarks.refinement times --voc .../VOC2012 --checkpoint f2-0.safetensors
 
-`measure` fuses each class of each validation image, against all the rest, as SAZS is scored, in
-every way of `benchmarks.fusion_ways`, and keeps the counts per image: a run that was stopped
-continues. `table` splits the images: the way to fuse is chosen on the first `--choose` of them by
+`measure` fuses each class of each validation image, against all the rest, as SAZS is scored, by
+every method of `benchmarks.fusion_ways`, and keeps the counts per image: an interrupted run
+resumes. `table` splits the images: the method is chosen on the first `--choose` of them by
 seen classes alone, as the one whose gain has the highest lower bound; gains are reported on the
 others. Networks with the same classes held out are seeds of one fold, and their gains are averaged.
-Intervals hold 95 % of 500 bootstrap draws of the images. F is the boundary F-measure, as SAZS
+Intervals hold 95 % of 500 bootstrap resamples of the images. F is the boundary F-measure, as SAZS
 reports it.
 """
 
@@ -41,6 +41,7 @@ from eval.sazs.segmenter import SazsSegmenter, label_map
 from eval.sazs.words import texts_of
 from models.sazs.load import load
 from models.sazs.networks import normalised
+from pipeline.commands import help_text
 
 TOGETHER = "diffusion, colours and 5 of efficientnet_lite2, mu 0.1"
 """The way with which all classes of an image are fused at once."""
@@ -183,7 +184,7 @@ def images_of(voc: Path, first: int, last: int) -> list[str]:
     return list(np.random.default_rng(1).permutation(listed))[first:last]
 
 
-@click.group(help=__doc__)
+@click.group(help=help_text(__doc__))
 def main() -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -206,9 +207,11 @@ COUNTS = click.option(
 @VOC
 @CHECKPOINTS
 @COUNTS
-@click.option("--first", default=0, show_default=True, help="Of the images, in random order.")
+@click.option(
+    "--first", default=0, show_default=True, help="First image to measure, in random order."
+)
 @click.option("--last", default=10_000, show_default=True)
-@click.option("--without", multiple=True, help="Ways whose names contain this are left out.")
+@click.option("--without", multiple=True, help="Leave out methods whose names contain this.")
 def measure(
     voc: Path, checkpoints: list[Path], counts: Path, first: int, last: int, without: list[str]
 ) -> None:
@@ -249,7 +252,9 @@ def reported_on(counts: Path, choose: int) -> list[Path]:
 
 @main.command()
 @COUNTS
-@click.option("--choose", default=120, show_default=True, help="Images that the way is chosen on.")
+@click.option(
+    "--choose", default=120, show_default=True, help="Number of images to choose the method on."
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/benchmarks"))
 def table(counts: Path, choose: int, out: Path) -> None:
     """Gains in mIoU and F by fold, on seen and on unseen classes."""

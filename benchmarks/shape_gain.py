@@ -20,6 +20,7 @@ from scipy.stats import spearmanr
 from benchmarks import _harness
 from benchmarks.item_counts import DRAWS, ItemCounts, joined
 from benchmarks.refinement import COUNTS, reported_on
+from pipeline.commands import help_text
 
 VARIABLES = ("share of the image", "compactness", "parts", "IoU of the network")
 BINS = 4
@@ -98,13 +99,13 @@ def draw(points: dict[str, Points], path: Path) -> None:
     plt.close(figure)
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @COUNTS
-@click.option("--choose", default=120, show_default=True, help="Images left out: see refinement.")
+@click.option("--choose", default=120, show_default=True, help="Images left out, as in refinement.")
 @click.option(
-    "--answer", "answers", multiple=True, required=True, help="Drawn is the first of them."
+    "--answer", "answers", multiple=True, required=True, help="Fusions; the first one is plotted."
 )
-@click.option("--picture", type=click.Path(path_type=Path), help="PNG to draw.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Write a plot to this PNG file.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/benchmarks"))
 def main(
     counts: Path, choose: int, answers: tuple[str, ...], picture: Path | None, out: Path

@@ -32,6 +32,7 @@ from eigen.graphs import cosine
 from eigen.solvers.solve import solve
 from eigen.store import shards
 from pipeline import chain, manifest, streaming
+from pipeline.commands import help_text
 from pipeline.config import Config, resolve
 from pipeline.stages.shard import Job, fused
 from pipeline.workers import run_ordered
@@ -122,7 +123,7 @@ def stages(entries: list[manifest.Entry], config: Config, workers: int) -> dict[
     return {"decode": decoding, "features": extracting, "solve": solving}
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.option("--photos", default=200, show_default=True)
 @click.option("--baseline-photos", default=8, show_default=True)
 @click.option("--size", default="375x500", show_default=True, help="HxW in pixels.")
@@ -130,7 +131,7 @@ def stages(entries: list[manifest.Entry], config: Config, workers: int) -> dict[
 @click.option("--device", default="auto", show_default=True)
 @click.option("--autocast", type=click.Choice(["none", "bf16", "fp16"]), default="none")
 @click.option("--batch-size", default=32, show_default=True)
-@click.option("--workers", default=2, show_default=True, help="Processes that decode.")
+@click.option("--workers", default=2, show_default=True, help="Decoding processes.")
 @click.option("--out", default="results/benchmarks", type=click.Path(path_type=Path))
 def main(
     photos: int,

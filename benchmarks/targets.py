@@ -1,4 +1,4 @@
-"""Time and disk that the targets `pascal_k5` and `coco_k5` need: measured on a few, extrapolated.
+"""Time and disk space of the targets `pascal_k5` and `coco_k5`, extrapolated from a few images.
 
     python -m benchmarks.targets
     python -m benchmarks.targets --target pascal_k5 --images datasets/VOC2012/JPEGImages --count 50
@@ -27,6 +27,7 @@ from data.progress import duration
 from data.synthetic.samples import write_photos
 from eigen.threads import one_pool
 from pipeline import manifest
+from pipeline.commands import help_text
 from pipeline.config import Config, resolve
 from pipeline.stages import masks as masks_stage
 from pipeline.stages.shard import Job, fused
@@ -91,13 +92,13 @@ def row(target: str, extractor: str, measured: int, one: Cost, cores: int) -> di
     }
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.option(
     "--target", "targets", multiple=True, type=click.Choice(list(TARGETS)), default=tuple(TARGETS),
     show_default=True,
 )  # fmt: skip
 @click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--count", default=12, show_default=True, help="Images of --images.")
+@click.option("--count", default=12, show_default=True, help="Number of images to measure.")
 @click.option("--cores", default=8, show_default=True, help="Cores to extrapolate to.")
 @click.option(
     "--extractor", "extractors", multiple=True, default=("dino_vits16", "lowlevel8"),

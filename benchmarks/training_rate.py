@@ -25,6 +25,7 @@ from benchmarks._harness import peak_memory_mib, report
 from eigen.device import torch_device
 from models.sazs import networks as sazs
 from models.zegformer.network import ZegFormer, normalised_batch
+from pipeline.commands import help_text
 from train.distributed import World
 from train.engine import Settings, Training
 from train.sazs.losses import JointLoss
@@ -116,10 +117,10 @@ def measured(system: str, size: int, steps: int, device: torch.device, **how: An
     return row | {"images/s": images / seconds, "peak_mib": round(peak)}
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.option("--system", "systems", multiple=True, type=click.Choice([*SYSTEMS]))
 @click.option("--size", default=0, show_default=True, help="Side in pixels; 0: as published.")
-@click.option("--steps", default=10, show_default=True, help="Steps that are counted.")
+@click.option("--steps", default=10, show_default=True, help="Steps to time.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--autocast", type=click.Choice(["none", "bf16", "fp16"]), default="none")
 @click.option("--channels-last", is_flag=True)

@@ -28,6 +28,7 @@ from eval.zegformer.gain import PhotoCounts, gain
 from eval.zegformer.scoring import score
 from models.zegformer.config import load, replaced
 from models.zegformer.settings import ZegFormerSettings
+from pipeline.commands import help_text
 from train.checkpoint import FINAL
 
 # Of labelled classes: small sets lack some, and the published means are then no number.
@@ -99,7 +100,7 @@ def row(name: str, figures: dict[str, float], *more: str) -> str:
     return "| " + " | ".join([name, *cells, *more]) + " |"
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.option("--run", "folder", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--eig_dir", "eigenvectors", type=click.Path(path_type=Path), required=True)
 @click.option("--unseen-set", default="pascal_voc_val_unseen_sem_seg", show_default=True)

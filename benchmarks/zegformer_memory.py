@@ -22,6 +22,7 @@ from benchmarks._harness import peak_memory_mib, report
 from eval.zegformer.segmenter import Classes, Scoring, Segmenter
 from eval.zegformer.tta import Augmented
 from models.zegformer.network import ZegFormer
+from pipeline.commands import help_text
 
 SIZES = (1200, 400, 500, 600, 700, 800, 900)
 LONGEST = 4000
@@ -51,7 +52,7 @@ def peak(classes: int, sizes: int) -> dict[str, float]:
     }
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.option("--out", default="results/benchmarks", show_default=True, type=Path)
 def main(out: Path) -> None:
     rows = []

@@ -37,6 +37,7 @@ from models.clip.clip import PIXEL_MEAN as CLIP_MEAN
 from models.clip.clip import PIXEL_STD as CLIP_STD
 from models.clip.weights import to_half
 from models.zegformer.network import ZegFormer, normalised_batch
+from pipeline.commands import help_text
 
 
 def pictures(count: int, short: int) -> list[Tensor]:
@@ -100,14 +101,16 @@ def ours(segmenter: Segmenter, photos: list[Queries]) -> list[Tensor]:
     return [segmenter.labels(s, photo.size) for s, photo in zip(scores, photos, strict=True)]
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.option("--photos", "count", default=2, show_default=True)
-@click.option("--short", default=640, show_default=True, help="Shorter side of the photos.")
-@click.option("--depth", default=101, show_default=True, help="Of the ResNet.")
+@click.option(
+    "--short", default=640, show_default=True, help="Shorter side of the images, in pixels."
+)
+@click.option("--depth", default=101, show_default=True, help="Depth of the ResNet.")
 @click.option("--queries", default=100, show_default=True)
 @click.option("--classes", default=171, show_default=True)
 @click.option("--empty", default=0.5, show_default=True, help="Share of empty masks.")
-@click.option("--layers", default=12, show_default=True, help="Of CLIP's image tower.")
+@click.option("--layers", default=12, show_default=True, help="Layers of CLIP's image encoder.")
 @click.option("--half", is_flag=True, help="Ours with MODEL.CLIP_HALF, which changes the result.")
 @click.option("--device", default="cpu", show_default=True)
 def main(

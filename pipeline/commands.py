@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 
 import click
@@ -30,3 +31,8 @@ def one_line_errors(*, debug: bool = False) -> Iterator[None]:
             hand_on(error)
             raise SystemExit(1) from error
         raise click.ClickException(message(error)) from error
+
+
+def help_text(docstring: str | None) -> str:
+    """A docstring as the help text of a command: its examples and tables keep their lines."""
+    return re.sub(r"\n\n(?=    |\|)", "\n\n\b\n", docstring or "")

@@ -141,8 +141,8 @@ def test_cells_lie_where_the_caller_places_them(kind):
     ("source", "options", "message"),
     [
         (np.ones((7, 3)), {}, r"expected shape \(6, d\) or \(2, 3, d\)"),
-        (np.zeros((6, 3)), {}, r"other than zero.* row 0 \(node 0, 0\)"),
-        (np.full((6, 3), np.nan), {}, "expected finite rows"),
+        (np.zeros((6, 3)), {}, r"non-zero.* row 0 \(node 0, 0\)"),
+        (np.full((6, 3), np.nan), {}, "expected finite, non-zero rows"),
         (np.array([["a"]] * 6), {}, "expected an array of numbers"),
         (sp.csr_array((5, 5)), {}, r"affinity: expected shape \(6, 6\)"),
         (np.zeros((6, 6)), {}, "isolated|no neighbour|zero|row"),

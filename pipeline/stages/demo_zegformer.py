@@ -33,6 +33,7 @@ from eval.zegformer.scoring import Score, score
 from eval.zegformer.segmenter import Segmenter
 from models.zegformer.config import flat, load
 from models.zegformer.settings import ZegFormerSettings
+from pipeline.commands import help_text
 from train import checkpoint, distributed
 from train.zegformer import train as zegformer
 from train.zegformer.evaluate import weights_facts
@@ -134,7 +135,7 @@ def _score(settings: ZegFormerSettings, model: Any, classes: Any, **more: Any) -
     )
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.option("--data-dir", type=click.Path(path_type=Path), required=True)
 @click.option("--eig_dir", "eigenvectors", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True)

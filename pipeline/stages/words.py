@@ -44,7 +44,7 @@ from eval.sazs.words import has_words
 from models.sazs.lite import BACKBONE
 from models.sazs.load import load
 from models.sazs.stored import open_store
-from pipeline.commands import one_line_errors
+from pipeline.commands import help_text, one_line_errors
 from train import distributed
 from train.checkpoint import LATEST
 from train.sazs.train import LITE, train
@@ -203,7 +203,7 @@ def write(path: Path, model: nn.Module, words: Words, trained: list[str], about:
     weight_files.write_safetensors(path, tensors, recipe)
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.option("--voc", "voc_root", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--coco", "coco_root", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--texts", type=click.Path(exists=True, path_type=Path), required=True)

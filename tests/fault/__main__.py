@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from pipeline.commands import help_text
 from tests.fault.table import formatted
 
 COUNT = {"kill": 500, "damage": 100_000, "disk": 200, "hostile": 200}
@@ -37,7 +38,7 @@ class Duration(click.ParamType):
         return float(match[1]) * _UNITS[match[2]]
 
 
-@click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(help=help_text(__doc__), context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("fault", type=click.Choice(list(COUNT)))
 @click.option("--budget", type=Duration(), default="10m", show_default=True, help="Time at most.")
 @click.option("--count", type=click.IntRange(min=1), help="Cases at most.")

@@ -15,6 +15,7 @@ from types import ModuleType
 
 import click
 
+from pipeline.commands import help_text
 from tests import parity
 from tests.parity.case import Case
 
@@ -29,7 +30,7 @@ def families() -> dict[str, ModuleType]:
     return {m.__name__.rsplit(".", 1)[-1]: m for m in modules if hasattr(m, "cases")}
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--family", "chosen", multiple=True, help="Only this family; may be repeated.")
 def main(folder: Path, chosen: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from data.errors import message
 from pipeline.cli import main
-from pipeline.commands import one_line_errors
+from pipeline.commands import help_text, one_line_errors
 
 
 def run(*words):
@@ -130,3 +130,14 @@ def test_a_missing_tree_is_reported_with_the_expected_paths(tmp_path):
     answer = run("check-data", "pascal", "--datasets-root", str(tmp_path))
     assert answer.exit_code == 1
     assert "VOC2012/JPEGImages" in answer.output
+
+
+def test_examples_in_help_texts_keep_their_lines():
+    """click wraps a paragraph to the width of the terminal unless it is told not to."""
+    docstring = (
+        "Measure something.\n\n    python -m one --a b\n    python -m two\n\n| a | b |\n| 1 | 2 |\n"
+    )
+    command = click.Command("measure", help=help_text(docstring))
+    shown = CliRunner().invoke(command, ["--help"]).output
+    assert "python -m one --a b\n      python -m two\n" in shown
+    assert "| a | b |\n  | 1 | 2 |\n" in shown
