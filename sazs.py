@@ -6,6 +6,7 @@ published scripts or here, are accepted and reported.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -17,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from data import runlock
 from data.errors import DatasetError, SettingError
+from data.files import check_writable
 from data.sazs.options import DataOptions, RecipeOptions, Running, ScoringOptions, StartOptions
-from pipeline.click_options import typed_options
+from pipeline.click_options import FilledPath, typed_options
 from pipeline.commands import one_line_errors
 
 if TYPE_CHECKING:
@@ -27,8 +30,10 @@ if TYPE_CHECKING:
 
     from data.sazs.folds import Fold
     from data.text.vocabulary import Vocabulary
+    from eigen.store.maps import EigenFolder
 
-PATH = click.Path(path_type=Path)
+PATH = FilledPath(path_type=Path)
+ELSEWHERE = "give another --filename"
 
 NO_EFFECT = [
     *(
@@ -69,6 +74,11 @@ def without_effect(*options: str) -> Callable[[Callable], Callable]:
     return decorate
 
 
+def _is_first() -> bool:
+    """Whether this process of a run is the one that writes and reports."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def reported(command: Callable) -> Callable:
     """Log progress, and report errors that the user can correct in one line."""
 
@@ -77,9 +87,8 @@ def reported(command: Callable) -> Callable:
     def wrapped(verbose: bool, **given: Any) -> None:
         level = logging.INFO if verbose else logging.WARNING
         logging.basicConfig(level=level, format="%(asctime)s %(message)s")
-        is_first = os.environ.get("RANK", "0") == "0"
         for floor in ("eval", "train"):
-            logging.getLogger(floor).setLevel(logging.INFO if is_first else logging.ERROR)
+            logging.getLogger(floor).setLevel(logging.INFO if _is_first() else logging.ERROR)
         with one_line_errors():
             command(**given)
 
@@ -230,7 +239,10 @@ def train(recipe: RecipeOptions, running: Running, start: StartOptions, data: Da
     if count > 1:
         launch.start_processes(count, resume="the same command resumes it")
         return
-    with distributed.start(data.device) as world:
+    with contextlib.ExitStack() as stack:
+        if _is_first():
+            stack.enter_context(runlock.held(data.out, elsewhere=ELSEWHERE))
+        world = stack.enter_context(distributed.start(data.device))
         vocabulary = _vocabulary(data, {})
         fold, texts = _fold(data, vocabulary), _texts(data, vocabulary, world.device, {})
         latest = data.out / checkpoint.LATEST
@@ -305,6 +317,30 @@ def _require_files(fold: Fold) -> None:
         )
 
 
+def _check_scoring(options: ScoringOptions) -> None:
+    """Refuse options of a test that contradict each other."""
+    if options.untrained and options.weights:
+        raise SettingError(f"--untrained: leave it out, or leave --resume {options.weights} out")
+    if not options.eig_dir and options.fusion != ScoringOptions.model_fields["fusion"].default:
+        raise SettingError(
+            f"--fusion {options.fusion}: has no effect without eigenvectors; give --eig_dir"
+        )
+
+
+def _require_eigenvectors(eigen: EigenFolder, fold: Fold, options: ScoringOptions) -> None:
+    """Of all test images, or with --missing-eig network of some; then their number is logged."""
+    images = sorted({item.photo for item in fold.test})
+    missing = eigen.missing(images)
+    if missing and (options.missing_eig == "error" or len(missing) == len(images)):
+        eigen.require(images)
+    if missing:
+        click.echo(
+            f"{len(missing)} of {len(images)} test images have no eigenvectors: for them, the "
+            "fused masks are those of the network",
+            err=True,
+        )
+
+
 @main.command()
 @without_effect(*NO_EFFECT, *NO_EFFECT_IN_TEST)
 @typed_options(options=ScoringOptions, data=DataOptions)
@@ -318,6 +354,8 @@ def test(options: ScoringOptions, data: DataOptions) -> None:
     from models.sazs.stored import open_store
 
     device = torch_device(data.device)
+    _check_scoring(options)
+    check_writable(data.out)
     model, recipe = _network(options)
     data = _held_out(data, recipe)
     side = _side(data, {"arch": options.arch, **recipe})
@@ -330,15 +368,16 @@ def test(options: ScoringOptions, data: DataOptions) -> None:
     if not options.allow_missing:
         _require_files(fold)
     eigen = EigenFolder(options.eig_dir) if options.eig_dir else None
-    if eigen and options.missing_eig == "error":
-        eigen.require(item.photo for item in fold.test)
+    if eigen:
+        _require_eigenvectors(eigen, fold, options)
     texts = _texts(data, vocabulary, device, recipe).to(device)
     tested = sazs_scores.Subject(fold, segmenter, vocabulary.names, texts, eigen, options.fusion)
     shown = {key: value for key, value in recipe.items() if key not in ("names", "texts")}
     about = {"weights": str(options.weights), "recipe": shown, "command": shlex.join(sys.argv)}
-    results = sazs_scores.run(
-        tested, data.out, about=about, pictures=options.pictures, seen=options.seen
-    )
+    with runlock.held(data.out, elsewhere=ELSEWHERE):
+        results = sazs_scores.run(
+            tested, data.out, about=about, pictures=options.pictures, seen=options.seen
+        )
     click.echo(sazs_scores.text_table(results))
     click.echo(f"{data.out / sazs_scores.SCORES}, {data.out / sazs_scores.PAGE}")
 

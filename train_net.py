@@ -7,18 +7,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from data import runlock
+from data.errors import SettingError
+from data.files import check_writable
+from pipeline.click_options import FilledPath
 from pipeline.commands import one_line_errors
 
 if TYPE_CHECKING:
     from models.zegformer.settings import ZegFormerSettings
     from train.distributed import World
+
+COUNT = click.IntRange(min=1)
 
 
 @click.command(
@@ -27,16 +36,19 @@ if TYPE_CHECKING:
 @click.option(
     "--config-file",
     required=True,
-    type=click.Path(path_type=Path),
+    type=FilledPath(path_type=Path),
     help="YAML file, such as those in configs/.",
 )
 @click.option(
-    "--num-gpus", default=1, show_default=True, help="Processes on this machine, one per GPU."
+    "--num-gpus", type=COUNT, default=1, show_default=True, help="Processes here, one per GPU."
 )
-@click.option("--num-machines", default=1, show_default=True, help="Number of machines.")
+@click.option(
+    "--num-machines", type=COUNT, default=1, show_default=True, help="Number of machines."
+)
 @click.option("--machine-rank", default=0, show_default=True, help="Rank of this machine, from 0.")
 @click.option("--dist-url", default="", help="tcp://HOST:PORT of machine 0, if there are several.")
 @click.option("--resume", is_flag=True, help="Resume from the checkpoint in OUTPUT_DIR.")
+@click.option("--restart", is_flag=True, help="Start over, and overwrite the run in OUTPUT_DIR.")
 @click.option("--extend", is_flag=True, help="Resume with a different SOLVER.MAX_ITER.")
 @click.option(
     "--eval-only", is_flag=True, help="Score MODEL.WEIGHTS on DATASETS.TEST, without training."
@@ -55,6 +67,7 @@ def main(
     machine_rank: int,
     dist_url: str,
     resume: bool,
+    restart: bool,
     extend: bool,
     eval_only: bool,
     fit_gpus: bool,
@@ -62,14 +75,44 @@ def main(
     opts: tuple[str, ...],
 ) -> None:
     """Train or score ZegFormer. OPTS are KEY VALUE pairs that override the configuration."""
+    _check_words(opts)
     _log_to_terminal()
     with one_line_errors(debug=debug):
+        if not 0 <= machine_rank < num_machines:
+            raise SettingError(
+                f"--machine-rank: expected 0 to {num_machines - 1} for --num-machines "
+                f"{num_machines}, found {machine_rank}"
+            )
         if num_gpus * num_machines > 1 and "LOCAL_RANK" not in os.environ:
             _start_processes(num_gpus, num_machines, machine_rank, dist_url)
             return
         gpus = num_gpus * num_machines
         settings = _settings(config_file, opts, gpus if fit_gpus else None)
+        if eval_only and not settings.DATASETS.TEST:
+            raise SettingError("DATASETS.TEST: expected a data set to score with --eval-only")
+        if not (resume or extend or restart or eval_only):
+            _check_unused(Path(settings.OUTPUT_DIR))
         _run(settings, resume=resume, extend=extend, eval_only=eval_only)
+
+
+def _check_words(opts: tuple[str, ...]) -> None:
+    """Refuse a misspelt option, which is taken for a key of the configuration."""
+    context = click.get_current_context()
+    for word in opts:
+        if word.startswith("--"):
+            known = [name for option in context.command.params for name in option.opts]
+            close = difflib.get_close_matches(word, known, 3)
+            raise click.NoSuchOption(word, possibilities=close, ctx=context)
+
+
+def _check_unused(out: Path) -> None:
+    from train.checkpoint import LATEST
+
+    if (out / LATEST).is_file():
+        raise SettingError(
+            f"OUTPUT_DIR {out}: holds a training run; --resume continues it, --restart overwrites "
+            "it, another OUTPUT_DIR keeps it"
+        )
 
 
 def _start_processes(num_gpus: int, num_machines: int, machine_rank: int, dist_url: str) -> None:
@@ -90,12 +133,27 @@ def _start_processes(num_gpus: int, num_machines: int, machine_rank: int, dist_u
     start_processes(num_gpus, place, resume="--resume continues it")
 
 
+def _is_first() -> bool:
+    """Whether this process of the run is the one that writes and reports."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _log_to_terminal() -> None:
-    first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(
-        level=logging.INFO if first else logging.ERROR, format="%(asctime)s %(message)s"
+        level=logging.INFO if _is_first() else logging.ERROR, format="%(asctime)s %(message)s"
     )
     logging.getLogger("PIL").setLevel(logging.WARNING)
+
+
+@contextlib.contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
 
 
 def _settings(config_file: Path, opts: tuple[str, ...], gpus: int | None) -> ZegFormerSettings:
@@ -113,9 +171,12 @@ def _run(settings: ZegFormerSettings, *, resume: bool, extend: bool, eval_only: 
     from train.zegformer.train import train
 
     out = Path(settings.OUTPUT_DIR)
-    out.mkdir(parents=True, exist_ok=True)
-    logging.getLogger().addHandler(logging.FileHandler(out / "log.txt"))
-    with distributed.start(settings.MODEL.DEVICE) as world:
+    check_writable(out)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_log_to(out / "log.txt"))
+        if _is_first():
+            stack.enter_context(runlock.held(out, elsewhere="set another OUTPUT_DIR"))
+        world = stack.enter_context(distributed.start(settings.MODEL.DEVICE))
         if eval_only:
             figures = _evaluate(settings, world, out)
         else:
@@ -139,7 +200,7 @@ def _evaluate(settings: ZegFormerSettings, world: World, out: Path) -> dict[str,
     dim = text_dim(settings, trained)
     model = network(settings, dim, trained=True, checkpoint=checkpoint).to(world.device)
     steps = checkpoint.recipe.get("trained_steps") if checkpoint else None
-    facts = weights_facts(path if checkpoint else "randomly initialised", steps)
+    facts = weights_facts(path, steps)
     return evaluate(settings, model, world, trained=trained, out=out, weights=facts)
 
 

@@ -27,6 +27,29 @@ def reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, NumPy, OpenCV or torch means that memory ran out."""
+    return isinstance(error, MemoryError) or any(part in str(error) for part in _OUT_OF_MEMORY)
+
+
+_OUT_OF_MEMORY = (
+    "can't allocate memory",  # torch, on the CPU
+    "out of memory",  # torch, on a GPU
+    "Insufficient memory",  # OpenCV
+    "Unable to allocate",  # NumPy, from a worker process of torch
+)
+
+
+def out_of_memory(error: BaseException) -> str:
+    """One line about an error for which `is_out_of_memory`."""
+    lines = str(error).strip().splitlines() or ["no details"]
+    telling = [line for line in lines if any(part in line for part in _OUT_OF_MEMORY)]
+    return (
+        f"not enough memory: {(telling or lines)[-1].strip()}. Choose smaller images, crops or "
+        "batches, or fewer processes"
+    )
+
+
 class SettingError(EigenshapeError, ValueError):
     """A setting or argument that does not exist, is out of its range, or contradicts another."""
 

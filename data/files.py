@@ -20,8 +20,9 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -60,8 +61,8 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def check_writable(folder: Path) -> None:
-    """Make a folder, and raise `OSError` where files cannot be written to it."""
-    with _claimed(folder / "check") as temporary:
+    """Make a folder, and raise `OSError`, which names it, where no file can be written to it."""
+    with _claimed(folder / "check", shown=folder) as temporary:
         _unlink(temporary)
 
 
@@ -100,14 +101,20 @@ def atomic_files(folder: Path, name: str) -> Iterator[Callable[[str, bytes], Non
 
 
 @contextlib.contextmanager
-def _claimed(path: Path) -> Iterator[Path]:
-    """A temporary file for `path`, locked in this block; afterwards those of the dead are gone."""
+def _claimed(path: Path, *, shown: Path | None = None) -> Iterator[Path]:
+    """A temporary file for `path`, locked in this block; afterwards those of the dead are gone.
+
+    `shown` is what errors name in its place.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         slots = _slots(path)
         temporary, lock = _claim(path, slots)
     except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
+        files = (folder for folder in path.parents if folder.exists() and not folder.is_dir())
+        file = next(files, None)
+        cause = error.strerror if file is None else f"{file} is a file, expected a folder"
+        raise OSError(error.errno, f"cannot write {shown or path}: {cause}") from error
     try:
         yield temporary
     finally:
@@ -221,8 +228,8 @@ def without_nan(value: Any) -> Any:
 
 
 def sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    with Path(path).open("rb") as file:
+    """SHA-256 of a regular file's bytes, as 64 hexadecimal digits; raises as `open_regular`."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -235,7 +242,7 @@ class FileStamp:
     sha256: str
 
 
-def open_regular(path: str | Path) -> BinaryIO:
+def open_regular(path: str | Path) -> BufferedReader:
     """Open a regular file for reading; a pipe or a device would block, or never end.
 
     Raises

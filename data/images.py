@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data.arguments import described
 from data.errors import SettingError
 from data.pictures import read_image
 
@@ -45,7 +46,7 @@ def as_image(image: ImageLike) -> np.ndarray:
 
     if isinstance(image, Image.Image):
         return _from_pillow(image)
-    raise SettingError(f"image: expected {_EXPECTED}, found {_described(image)}")
+    raise SettingError(f"image: expected {_EXPECTED}, found {described(image)}")
 
 
 _EXPECTED = (
@@ -56,7 +57,7 @@ _EXPECTED = (
 def _from_array(image: np.ndarray) -> np.ndarray:
     channels = image.shape[2] if image.ndim == 3 else 1
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in (1, 3, 4):
-        raise SettingError(f"image: expected {_EXPECTED}, found {_described(image)}")
+        raise SettingError(f"image: expected {_EXPECTED}, found {described(image)}")
     if image.size == 0:
         raise SettingError(f"image: an array of shape {image.shape} has no pixel")
     if channels == 1:
@@ -71,16 +72,6 @@ def _from_array(image: np.ndarray) -> np.ndarray:
 def _from_pillow(image: Image) -> np.ndarray:
     from data.pictures import upright_rgb
 
+    if 0 in image.size:
+        raise SettingError(f"image: a PIL image of {image.width} x {image.height} has no pixel")
     return upright_rgb(image)
-
-
-def _described(image: Any) -> str:
-    """The type of a value, and its shape, dtype and range where it has them."""
-    kind = f"{type(image).__module__}.{type(image).__qualname__}".removeprefix("builtins.")
-    shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
-    if shape is None or dtype is None:
-        return kind
-    text = f"{kind} of shape {tuple(shape)} and dtype {dtype}"
-    if isinstance(image, np.ndarray) and image.size and image.dtype.kind in "fiu":
-        text += f", values {image.min():.4g} to {image.max():.4g}"
-    return text

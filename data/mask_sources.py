@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,13 @@ class ImageMasks:
     read : callable
         (H, W) of the image -> masks (M, H, W) bool. Raises `DatasetError` or `ImageError` for
         masks of another size or that cannot be read, naming their file.
+    path : Path or None
+        The label map that holds the masks of this image alone.
     """
 
     stem: str
     read: Read
+    path: Path | None = None
 
 
 def open_masks(source: str | Path) -> list[ImageMasks]:
@@ -52,17 +56,33 @@ def open_masks(source: str | Path) -> list[ImageMasks]:
     """
     source = Path(source)
     if source.is_file():
-        return sorted(_of_entries(source, read_results(source)), key=lambda masks: masks.stem)
+        return _ordered(source, _of_entries(source, read_results(source)))
     if not source.is_dir():
         raise DatasetError(f"{source}: no such file or folder; expected COCO JSON or label PNGs")
-    maps = sorted(source.glob("*.png"))
-    if maps:
-        return [ImageMasks(path.stem, _label_reader(path)) for path in maps]
-    files = sorted(source.glob("*.json"))
+    if maps := _named(source, ".png"):
+        return _ordered(source, (ImageMasks(p.stem, _label_reader(p), p) for p in maps))
+    files = _named(source, ".json")
     if not files:
         raise DatasetError(f"{source}: expected label maps (*.png) or SAM's files (*.json)")
-    found = [masks for path in files for masks in _of_entries(path, read_results(path))]
-    return sorted(found, key=lambda masks: masks.stem)
+    return _ordered(
+        source, (masks for path in files for masks in _of_entries(path, read_results(path)))
+    )
+
+
+def _ordered(source: Path, masks: Iterable[ImageMasks]) -> list[ImageMasks]:
+    """Masks sorted by stem; those of an image are in one file."""
+    found = sorted(masks, key=lambda masks: masks.stem)
+    for one, following in itertools.pairwise(found):
+        if one.stem == following.stem:
+            raise DatasetError(
+                f"{source}: expected one file with masks of {one.stem}, found several; join them"
+            )
+    return found
+
+
+def _named(folder: Path, suffix: str) -> list[Path]:
+    """The files of a folder with an ending in any case, but for hidden ones."""
+    return sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() == suffix)
 
 
 def _of_entries(path: Path, entries: list[dict[str, Any]]) -> Iterator[ImageMasks]:

@@ -8,8 +8,35 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
+from data.errors import SettingError
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+_MOST, _PER_CORE = 64, 8
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_processes(count: int, setting: str) -> None:
+    """Refuse a number of processes that would exhaust the machine before anything is computed.
+
+    Raises
+    ------
+    SettingError
+        More than 64, and more than 8 per core.
+    """
+    most = max(_MOST, _PER_CORE * cores())
+    if count > most:
+        raise SettingError(
+            f"{setting}: expected at most {most} processes on {cores()} cores, found {count}"
+        )
 
 
 def ordered_map(
@@ -29,8 +56,7 @@ def ordered_map(
     chunk
         Tasks sent to a process at a time.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = min(workers or cores or 1, -(-len(tasks) // chunk))
+    workers = min(workers or cores(), -(-len(tasks) // chunk))
     if workers <= 1:
         yield from map(function, tasks)
         return

@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.errors import SettingError
 from data.progress import Pace
 from demo.options import HELP, DemoCommand, Options, model_options, open_words
+from pipeline.click_options import FilledPath
 
 if TYPE_CHECKING:
     from data.text.vocabulary import Vocabulary
@@ -51,7 +52,7 @@ def photos(inputs: Sequence[str]) -> list[Path]:
     for name in inputs:
         path = Path(name).expanduser()
         if path.is_dir():
-            matches = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            matches = sorted(p for p in path.glob("[!.]*") if p.suffix.lower() in SUFFIXES)
         elif path.exists():
             matches = [path]
         else:
@@ -123,6 +124,7 @@ def run_photos(
             image = read_image(file)
         except ImageError as error:
             failed += 1
+            pace.done += 1
             log.warning("skipped: %s", error)
             continue
         prediction = predict(image)
@@ -262,11 +264,11 @@ def _writer(path: Path, capture: Any, frame: Any) -> Any:
 
 @click.command(cls=DemoCommand, help=__doc__, context_settings=HELP)
 @click.option("--input", "inputs", multiple=True, help="Photos, folders of photos, or globs.")
-@click.option("--video-input", "video", type=click.Path(path_type=Path), help="Video file.")
+@click.option("--video-input", "video", type=FilledPath(path_type=Path), help="Video file.")
 @click.option("--webcam", is_flag=True, help="Segment frames of camera 0; stop with Ctrl-C or Esc.")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=FilledPath(path_type=Path),
     help=f"Output folder, or output file for one photo or a video. Default: {DEFAULT_OUTPUT}.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")

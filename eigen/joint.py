@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.arguments import check_type
 from data.errors import SettingError
 from eigen.extractors import Extractor
 from eigen.extractors import extractor as make_extractor
@@ -142,6 +143,7 @@ def joint_segments(
     SettingError
         More segments than eigenpairs, or an unknown method.
     """
+    check_type("joint", joint, JointEigenpairs, "what `joint_eigenvectors` returns")
     k = number_of_segments(joint.images[0], k)
     parts = [leading(pairs, k) for pairs in joint.images]
     rows = np.concatenate([part.vectors.reshape(k, -1).T for part in parts])

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.arguments import pair
+from data.errors import SettingError
+
 Size = tuple[int, int]
 
 
@@ -30,6 +33,12 @@ class Cells:
     top: float = 0.0
     left: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not (0 < self.height < np.inf and 0 < self.width < np.inf):
+            raise SettingError(
+                f"cells: expected a height and a width above 0, found {self.height} x {self.width}"
+            )
+
     @classmethod
     def of_patches(cls, patch: int) -> Cells:
         """Square patches of `patch` pixels, laid from the upper left corner of the image."""
@@ -38,7 +47,8 @@ class Cells:
     @classmethod
     def over(cls, size: Size, grid: Size) -> Cells:
         """The cells of a grid (h, w) that covers an image of `size` (H, W) exactly."""
-        return cls(size[0] / grid[0], size[1] / grid[1])
+        rows, columns = pair("grid", grid)
+        return cls(size[0] / rows, size[1] / columns)
 
     @classmethod
     def inferred(cls, size: Size, grid: Size) -> Cells:

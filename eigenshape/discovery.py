@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import eigen.joint
 import eigen.objects.find
+from data.arguments import check_type, described
+from data.errors import SettingError
 from data.images import as_image
 from eigen.extractors import Extractor
 from eigen.joint import JointEigenpairs
@@ -49,6 +51,10 @@ def objects(
     GraphError
         The image has fewer patches than the number of eigenpairs needed.
     """
+    if spec is not None:
+        check_type("spec", spec, ObjectSpec, "an ObjectSpec, such as ObjectSpec(count=3)")
+    if eigenpairs is not None:
+        check_type("eigenpairs", eigenpairs, Eigenpairs, "Eigenpairs")
     return eigen.objects.find.objects(
         as_image(image), the_extractor(extractor), spec, pairs=eigenpairs
     )
@@ -77,6 +83,8 @@ def joint_eigenvectors(
     eigen.solvers.solution.ConvergenceError
         No solver reached the tolerance.
     """
+    if isinstance(images, str) or not isinstance(images, Iterable):
+        raise SettingError(f"images: expected a list of images, found {described(images)}")
     return eigen.joint.joint_eigenvectors(
         [as_image(image) for image in images], the_extractor(extractor), k, **options
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,10 @@ import numpy as np
 import scipy.sparse as sp
 
 import eigen.picture
+from data.arguments import check_type, described, pair, whole
 from data.errors import GraphError, SettingError
 from data.images import as_image
+from data.settings import nearest
 from eigen.extractors import Extractor
 from eigen.extractors import extractor as make_extractor
 from eigen.graphs import build as graphs
@@ -46,11 +49,16 @@ def extractor(name: str, *, weights: str | Path | None = None, **options: Any) -
     WeightsError
         The weights are missing, unreadable or of another network.
     """
+    known = inspect.signature(make_extractor).parameters.keys()
+    if unknown := sorted(options.keys() - known):
+        raise SettingError(f"{unknown[0]}: no such option; {nearest(unknown[0], known)}")
+    check_type("extractor", name, str, 'a name such as "dino_vits16"')
     path = Path(weights).expanduser() if weights is not None else None
     stamp = None
     if path is not None and path.is_file():
         stamp = (path.stat().st_size, path.stat().st_mtime_ns)
-    return _cached(name, None if weights is None else str(weights), stamp, **options)
+    hashable = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
+    return _cached(name, None if weights is None else str(weights), stamp, **hashable)
 
 
 @functools.lru_cache(maxsize=4)
@@ -110,6 +118,7 @@ def eigenvectors(
     ----------
     Melas-Kyriazi et al., "Deep Spectral Methods", CVPR 2022, section 3.
     """
+    _check_graph(graph)
     return eigen.picture.eigenvectors(
         as_image(image),
         the_extractor(extractor),
@@ -119,16 +128,34 @@ def eigenvectors(
         tolerance=tolerance,
         drop_trivial=drop_trivial,
         seed=seed,
-        max_patches=max_patches,
+        max_patches=whole("max_patches", max_patches),
     )
+
+
+def _check_graph(graph: Any) -> None:
+    if graph is not None:
+        check_type("graph", graph, graphs.GraphSpec, 'a GraphSpec, such as GraphSpec(kind="pixel")')
 
 
 _named = extractor  # several functions have an argument of that name
 
 
 def the_extractor(extractor: Extractor | str) -> Extractor:
-    """Return the extractor itself, or build the one of that name."""
-    return _named(extractor) if isinstance(extractor, str) else extractor
+    """The extractor itself, or the one of that name.
+
+    Raises
+    ------
+    SettingError
+        Neither of the two, or a name that does not exist.
+    """
+    if isinstance(extractor, str):
+        return _named(extractor)
+    if not (callable(extractor) and hasattr(extractor, "patch") and hasattr(extractor, "grid")):
+        raise SettingError(
+            'extractor: expected a name such as "dino_vits16", or what `es.extractor` returns, '
+            f"found {described(extractor)}"
+        )
+    return extractor
 
 
 def eigenvectors_of(
@@ -157,7 +184,7 @@ def eigenvectors_of(
     grid : (h, w)
         Nodes per column and per row.
     kind : {"auto", "features", "affinity"}
-        "auto" treats a symmetric (h*w, h*w) array as an affinity.
+        "auto" treats a symmetric (h*w, h*w) array as an affinity, and refuses another one.
     image : as in `eigenvectors`, optional
         Required if `graph` uses colours or pixels.
     size : (H, W), optional
@@ -177,6 +204,10 @@ def eigenvectors_of(
     SettingError
         `kind` is unknown, or `graph` contradicts the source or needs an image.
     """
+    grid, size = pair("grid", grid), None if size is None else pair("size", size)
+    _check_graph(graph)
+    if cells is not None:
+        check_type("cells", cells, Cells, "Cells, such as eigen.pairs.Cells.of_patches(16)")
     if kind not in ("auto", "features", "affinity"):
         raise SettingError(f"kind: expected auto, features or affinity, found {kind!r}")
     nodes = grid[0] * grid[1]
@@ -196,8 +227,14 @@ def eigenvectors_of(
 def _is_affinity(source: Any, nodes: int) -> bool:
     if not isinstance(source, np.ndarray):
         return sp.issparse(source) or isinstance(source, AffinityOperator)
-    square = source.shape == (nodes, nodes)
-    return square and bool(np.allclose(source, source.T, rtol=1e-4, atol=1e-6))
+    if source.shape != (nodes, nodes) or source.dtype.kind not in "fiub":
+        return False
+    if not np.allclose(source, source.T, rtol=1e-4, atol=1e-6, equal_nan=True):
+        raise SettingError(
+            f"kind: a matrix of {nodes} x {nodes} that is not symmetric may be features or a wrong "
+            'affinity; give kind="features" or kind="affinity"'
+        )
+    return True
 
 
 def _affinity(source: Any, nodes: int) -> Affinity:

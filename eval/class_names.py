@@ -33,8 +33,12 @@ def split(words: str) -> list[str]:
     return list(dict.fromkeys(filter(None, (word.strip() for word in words.split(",")))))
 
 
-def listed_classes(classes: str | tuple[str, ...] | None, default: Vocabulary) -> Vocabulary:
+def listed_classes(
+    classes: str | tuple[str, ...] | None, default: Vocabulary, *, option: str = "--classes"
+) -> Vocabulary:
     """The classes of `Options.classes`, all seen; None means the default.
+
+    `option` is what they were given as, for messages.
 
     Raises
     ------
@@ -48,7 +52,7 @@ def listed_classes(classes: str | tuple[str, ...] | None, default: Vocabulary) -
     path = Path(classes).expanduser()
     if path.suffix in (".txt", ".json"):
         return from_file(path)
-    return from_names(split(classes), name="--classes")
+    return from_names(split(classes), name=option)
 
 
 def classes_of_table(rows: int, table: str, *candidates: Vocabulary) -> Vocabulary:

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import scipy.sparse as sp
 
+from data.arguments import check_type, described, whole
 from data.errors import SettingError
 from eigen.graphs import pixels
 from eigen.graphs.pixels import PixelSpec
@@ -71,14 +72,18 @@ def refine(
     ConvergenceError
         The linear system was not solved to `TOLERANCE`.
     """
-    scores = np.asarray(scores, np.float32)
+    if np.asarray(scores).dtype.kind not in "fiu":
+        raise SettingError(f"scores: expected numbers, found {described(scores)}")
+    with np.errstate(over="ignore"):  # what becomes infinite is refused below
+        scores = np.asarray(scores, np.float32)
     if mu is None:
         mu = MU_OF_COLOURS if eigenpairs is None else MU
     _check(scores, image, eigenpairs, mu)
     size = scores.shape[1], scores.shape[2]
     planes = None if eigenpairs is None else upsample_pairs(eigenpairs, size)
     probabilities = softmax(scores)
-    smooth = diffused(probabilities, graph_of(image, planes, size, step=step), mu=mu)
+    graph = graph_of(image, planes, size, step=whole("step", step))
+    smooth = diffused(probabilities, graph, mu=mu)
     areas = np.bincount(scores.argmax(0).ravel(), minlength=len(scores))
     return smooth + offsets(smooth, areas)[:, None, None]
 
@@ -92,6 +97,12 @@ def _check(
         )
     if image is None and eigenpairs is None:
         raise SettingError("refine: give the image, its eigenpairs, or both")
+    if eigenpairs is not None:
+        check_type("eigenpairs", eigenpairs, Eigenpairs, "Eigenpairs")
+    if image is not None and (
+        getattr(image, "dtype", None) != np.uint8 or image.ndim != 3 or image.shape[2] != 3
+    ):
+        raise SettingError(f"image: expected (H, W, 3) uint8, found {described(image)}")
     found = {
         "image": None if image is None else image.shape[:2],
         "eigenpairs": None if eigenpairs is None else eigenpairs.size,
@@ -101,7 +112,7 @@ def _check(
             raise SettingError(
                 f"{name}: expected the size of the scores, {scores.shape[1:]}, found {size}"
             )
-    if not 0 < mu < np.inf:
+    if not isinstance(mu, int | float | np.number) or not 0 < mu < np.inf:
         raise SettingError(f"mu: expected more than 0, found {mu}")
 
 

@@ -8,22 +8,24 @@ configuration names, and covers no other words.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data import weight_files
+from data.arguments import check_type
 from data.errors import SettingError
 from data.images import as_image
 from data.weight_files import Checkpoint
+from eigen.pairs import Eigenpairs
 from eval.model import Model, Options
 from eval.sazs.words import PACKAGED, has_words
 
 if TYPE_CHECKING:
     from data.images import ImageLike
-    from eigen.pairs import Eigenpairs
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,9 @@ def load(
     Ding et al., "Decoupling Zero-Shot Semantic Segmentation" (ZegFormer), CVPR 2022.
     Liu et al., "Delving into Shape-aware Zero-shot Semantic Segmentation" (SAZS), CVPR 2023.
     """
+    check_type("path", path, (str, os.PathLike), "the path of a checkpoint")
+    if not str(path):
+        raise SettingError("path: expected the path of a checkpoint, found an empty text")
     names = classes if classes is None or isinstance(classes, str | Path) else tuple(classes)
     return open_model(
         Options(
@@ -117,13 +122,19 @@ def segment(
         raise SettingError(f"model: expected what `load` returns, found {type(model).__qualname__}")
     if isinstance(words, str):
         raise SettingError(f"words: expected a list such as [{words!r}], found one text")
+    check_type("words", words, Iterable, 'a list such as ["cat", "sofa"]')
+    words = list(words)
+    for word in words:
+        check_type("words", word, str, "texts")
+    if eigenpairs is not None:
+        check_type("eigenpairs", eigenpairs, Eigenpairs, "Eigenpairs")
     pixels = as_image(image)
     if eigenpairs is not None and tuple(eigenpairs.size) != pixels.shape[:2]:
         raise SettingError(
             f"eigenpairs: of an image of {eigenpairs.size} pixels, but this one has "
             f"{pixels.shape[:2]}"
         )
-    named = model.predictor(model.vocabulary(list(words)))(pixels, eigenpairs)
+    named = model.predictor(model.vocabulary(words))(pixels, eigenpairs)
     return np.where(named.labels == IGNORE, 0, named.labels.astype(np.int32) + 1).astype(np.int32)
 
 
@@ -139,6 +150,8 @@ def open_model(options: Options) -> Model:
     from eval.sazs.open import open_sazs
     from eval.zegformer.open import open_zegformer
 
+    if options.checkpoint == "":
+        raise SettingError("--checkpoint: expected a path, found an empty text")
     path = options.checkpoint or _packaged(options)
     checkpoint = weight_files.read(path) if path else None
     if checkpoint is None or _is_zegformer(checkpoint):

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from data import weight_files
 from data.errors import WeightsError
 
+SAZS, ZEGFORMER = "SAZS", "ZegFormer"
+_HEADS = {SAZS: "edgeocr_cls_head.", ZEGFORMER: "sem_seg_head."}
+
 log = logging.getLogger(__name__)
 
 
@@ -80,6 +83,13 @@ def load_state(model: nn.Module, weights: Mapping[str, Tensor], source: str | Pa
     report = LoadReport(len(weights) - len(others), len(others) - len(unknown), unknown)
     log.info("%s: %d tensors loaded, %d without effect", source, report.loaded, report.unused)
     return report
+
+
+def check_system(weights: Mapping[str, Tensor], source: str | Path, expected: str) -> None:
+    """Raise `WeightsError` where weights are recognisably those of the other system."""
+    for system, head in _HEADS.items():
+        if system != expected and any(key.startswith(head) for key in weights):
+            raise WeightsError(f"{source}: weights of {system}, expected those of {expected}")
 
 
 def _listed(what: str, items: list[str]) -> str:

@@ -17,6 +17,7 @@ import click
 from data.datasets import generated
 from data.errors import RunError
 from pipeline import data_commands, discovery
+from pipeline.click_options import FilledPath
 from pipeline.commands import one_line_errors
 from pipeline.config import MACHINE, STAGE_KEYS, Config
 from pipeline.identity import answering, manifest_request, stage_request, state_of
@@ -278,12 +279,12 @@ def verify(
 @click.argument("results", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--full", is_flag=True, help="Read every byte of the shards and every mask.")
 @click.option(
-    "--masks", type=click.Path(path_type=Path), help="Folder of the masks, if they were moved."
+    "--masks", type=FilledPath(path_type=Path), help="Folder of the masks, if they were moved."
 )
 @click.option(
     "--further/--no-further", default=True, help="Also audit objects, segments, clusters, names."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Write the findings to this file.")
+@click.option("--out", type=FilledPath(path_type=Path), help="Write the findings to this file.")
 def audit(results: Path, full: bool, masks: Path | None, further: bool, out: Path | None) -> None:
     """Check that a results folder, such as results/pascal, is complete; if not, exit with 1."""
     from pipeline.audit import audit as run

@@ -57,6 +57,15 @@ def _option(name: str, field: FieldInfo) -> Callable[[Callable], Callable]:
     return click.option(*flags, name, **settings)
 
 
+class FilledPath(click.Path):
+    """A path that is not empty, as that of a shell variable that is not set."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value == "":
+            self.fail("expected a path, found an empty text", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def _click_type(field: FieldInfo) -> Any:
     kind: Any = field.annotation
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
@@ -64,7 +73,7 @@ def _click_type(field: FieldInfo) -> Any:
     if typing.get_origin(kind) is typing.Literal:
         return click.Choice(typing.get_args(kind))
     if kind is Path:
-        return click.Path(path_type=Path)
+        return FilledPath(path_type=Path)
     if kind in (int, float):
         return _range(kind, field)
     if inspect.isclass(kind) and issubclass(kind, str | bool):

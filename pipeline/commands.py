@@ -9,12 +9,14 @@ from collections.abc import Iterator
 
 import click
 
-from data.errors import EigenshapeError, message
+from data.errors import EigenshapeError, is_out_of_memory, message, out_of_memory
+
+_EXPECTED = (EigenshapeError, OSError)
 
 
 @contextlib.contextmanager
 def one_line_errors(*, debug: bool = False) -> Iterator[None]:
-    """Report an `EigenshapeError` or `OSError` as one line and exit status 1.
+    """Report an `EigenshapeError`, `OSError` or a lack of memory as one line and exit status 1.
 
     In a process that `train.launch` started, the launcher reports it.
 
@@ -22,15 +24,16 @@ def one_line_errors(*, debug: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except (EigenshapeError, OSError) as error:
-        if debug:
+    except Exception as error:
+        if debug or not (isinstance(error, _EXPECTED) or is_out_of_memory(error)):
             raise
+        text = message(error) if isinstance(error, _EXPECTED) else out_of_memory(error)
         if "EIGENSHAPE_LAUNCHED" in os.environ and "LOCAL_RANK" in os.environ:
             from train.launch import hand_on
 
-            hand_on(error)
+            hand_on(text)
             raise SystemExit(1) from error
-        raise click.ClickException(message(error)) from error
+        raise click.ClickException(text) from error
 
 
 def help_text(docstring: str | None) -> str:

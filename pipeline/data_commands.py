@@ -9,6 +9,7 @@ import click
 
 from data.datasets import DATASETS, downloaded, generated
 from data.errors import RunError
+from pipeline.click_options import FilledPath
 from pipeline.config import Config
 from pipeline.layout import Layout
 from pipeline.options import config_options, workers_option
@@ -81,8 +82,8 @@ def prepare(config: Config, name: str, workers: int) -> None:
 
 
 @click.command("centre-embeddings")
-@click.argument("table", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("table", type=FilledPath(path_type=Path))
+@click.argument("out", type=FilledPath(path_type=Path))
 @click.option(
     "--vocabulary", required=True, help="Built-in vocabulary (voc), or a file of class names."
 )

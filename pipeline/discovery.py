@@ -10,6 +10,7 @@ import click
 
 from data.datasets import DATASETS
 from data.trees.tree import Tree
+from pipeline.click_options import FilledPath
 from pipeline.config import MACHINE, STAGE_KEYS, Config
 from pipeline.identity import answering, stage_request, truth_of
 from pipeline.layout import Layout
@@ -72,7 +73,7 @@ def _truth(dataset: str, tree: Tree) -> tuple[Photo, ...]:
 @config_options(*STAGE_KEYS["names"], *MACHINE)
 @click.option(
     "--masks",
-    type=click.Path(path_type=Path),
+    type=FilledPath(path_type=Path),
     help="Masks to name: COCO JSON, or a folder of SAM's files or label PNGs. Default: segments.",
 )
 def names(config: Config, dataset: str, masks: Path | None) -> None:

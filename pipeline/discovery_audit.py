@@ -59,7 +59,7 @@ def _names(layout: Layout, name: str, path: Path) -> Iterator[str]:
     segments = Path(layout.segments(name))
     if named is not None and (not segments.is_file() or SegmentReader(segments).seal != named):
         yield f"{path}: of other segments than {segments}; run the stage `names` again"
-    ids = sorted(label_map.stem for label_map in path.parent.glob("*.png"))
+    ids = sorted(label_map.stem for label_map in path.parent.glob("[!.]*.png"))
     yield from _maps(path, ids, info.get("maps"), "names")
 
 
@@ -91,7 +91,7 @@ def _maps(path: Path, ids: list[str], expected: object, stage: str) -> Iterator[
 
 
 def _strangers(folder: Path, ids: list[str]) -> Iterator[str]:
-    for stray in sorted({path.stem for path in folder.glob("*.png")} - set(ids)):
+    for stray in sorted({path.stem for path in folder.glob("[!.]*.png")} - set(ids)):
         yield f"{folder / f'{stray}.png'}: of no image in this run"
 
 

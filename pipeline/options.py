@@ -8,16 +8,25 @@ from typing import Any
 import click
 
 from data.datasets import DATASETS
+from data.parallel import check_processes
 from pipeline.config import KEYS, describe, is_flag, resolve
 
 dataset_option = click.option(
     "--dataset", type=click.Choice(list(DATASETS)), required=True, help="Name of the data set."
 )
+
+
+def _workers(context: click.Context, parameter: click.Parameter, value: int) -> int:
+    check_processes(value, "--workers")
+    return value
+
+
 workers_option = click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
+    callback=_workers,
     help="Processes on this machine.",
 )
 

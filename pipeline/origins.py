@@ -7,7 +7,7 @@ are PNG files of one folder; one digest covers them all (`maps_digest`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,20 @@ def about(stage: str, config: Config, **sources: Any) -> dict[str, Any]:
 
 def maps_digest(folder: Path, ids: Iterable[str]) -> str:
     """SHA-256 over the names and the digests of the label maps `{id}.png` of a folder."""
+    return files_digest({id: folder / f"{id}.png" for id in ids})
+
+
+def files_digest(files: Mapping[str, Path]) -> str:
+    """SHA-256 over the names and the digests of files."""
     total = hashlib.sha256()
-    for id in sorted(ids):
-        total.update(f"{id} {sha256(folder / f'{id}.png')}\n".encode())
+    for name, path in sorted(files.items()):
+        total.update(f"{name} {sha256(path)}\n".encode())
     return total.hexdigest()
 
 
 def remove_others(folder: Path, ids: Iterable[str]) -> None:
     """Remove the label maps of a folder that belong to no image of `ids`."""
-    for stale in {path.stem for path in folder.glob("*.png")} - set(ids):
+    for stale in {path.stem for path in folder.glob("[!.]*.png")} - set(ids):
         (folder / f"{stale}.png").unlink()
 
 

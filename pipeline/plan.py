@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data import runlock
 from data.datasets import DATASETS, downloaded, generated
 from data.errors import DatasetError, EigenshapeError, RunError
 from data.sealed import read_json
@@ -22,7 +23,7 @@ from eigen.extractors.registry import check_weights, family, is_installed
 from eigen.extractors.spec import ExtractorSpec
 from eigen.extractors.zoo import PACKAGED
 from pipeline import config as configuration
-from pipeline import contents, identity, manifest, runlock
+from pipeline import contents, identity, manifest
 from pipeline.config import Config
 from pipeline.layout import Layout, shard_name
 from pipeline.mask_files import is_complete
@@ -146,7 +147,9 @@ class Plan:
     @functools.cache  # noqa: B019
     def _request(self, stage: str, dataset: str, shard: str | None) -> str:
         if self.claims:
-            runlock.claim(Path(self.layout.results_root) / dataset)
+            runlock.claim(
+                Path(self.layout.results_root) / dataset, elsewhere="set another results_root"
+            )
         self.used.add(dataset)
         self._place_earlier(stage, dataset, shard)
         asked = self._asked(stage, dataset, shard)

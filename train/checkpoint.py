@@ -20,6 +20,7 @@ from data.files import atomic_path
 LATEST = "checkpoint_latest.pth.tar"
 BEST = "model_best.safetensors"
 FINAL = "model_final.safetensors"
+_SHOWN = 5
 
 
 def save(path: str | Path, content: Mapping[str, Any]) -> None:
@@ -77,14 +78,21 @@ def load(path: str | Path, *, identity: Mapping[str, Any]) -> dict[str, Any]:
             "from it; its weights can start a new one (--pretrained)"
         )
     stored = content["recipe"]
+    if not isinstance(stored, Mapping) or len(identity.keys() - stored.keys()) > len(identity) / 2:
+        raise WeightsError(
+            f"{path}: not of a training run of this kind: its record lacks most settings, such as "
+            f"{', '.join(list(identity)[:3])}; give a checkpoint of this command, or another "
+            "output folder"
+        )
     differing = [
         f"{key} was {stored.get(key)!r}, is {value!r}"
         for key, value in identity.items()
         if stored.get(key) != value
     ]
     if differing:
+        more = [f"and {len(differing) - _SHOWN} more"] if len(differing) > _SHOWN else []
         raise WeightsError(
-            f"{path}: made by another training run ({'; '.join(differing)}); give the same "
-            "options, or another output folder"
+            f"{path}: made by another training run ({'; '.join(differing[:_SHOWN] + more)}); give "
+            "the same options, or another output folder"
         )
     return content

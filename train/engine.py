@@ -23,7 +23,14 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from data import weight_files
-from data.errors import DivergenceError, OutOfMemoryError, RunError, SettingError
+from data.errors import (
+    DivergenceError,
+    EigenshapeError,
+    OutOfMemoryError,
+    RunError,
+    SettingError,
+    is_out_of_memory,
+)
 from data.files import check_writable
 from data.progress import Pace
 from train import checkpoint
@@ -180,16 +187,22 @@ class Training:
             raise
         except OSError as error:
             self.history.close(draws=False)
-            kept = f"{latest} is whole: the same command resumes from it"
             raise OSError(
                 error.errno,
                 f"training stopped after step {self.step}: {error.strerror or error}. Make room or "
-                f"choose another folder; {kept if latest.is_file() else 'no step was saved'}",
+                f"choose another folder; {self._kept()}",
             ) from error
         except BaseException:
             self.history.close()
             raise
         self.history.close()
+
+    def _kept(self) -> str:
+        """What is left of a run that stops here, in words."""
+        latest = self.settings.out / checkpoint.LATEST
+        if not latest.is_file():
+            return "no step was saved"
+        return f"{latest} is whole and of an earlier step: the run can be resumed from it"
 
     def _run(self, batches: Batches, evaluate: Evaluate | None, termination: Termination) -> None:
         stream = batches(self.step * self.settings.accumulate)
@@ -217,6 +230,9 @@ class Training:
                 self._evaluate(evaluate, termination)
         except Interrupted:
             self._stop_terminated()
+        except EigenshapeError:  # of test images that are gone, for example; the steps are kept
+            self.save()
+            raise
         if saves:
             self.save()
 
@@ -273,7 +289,9 @@ class Training:
                     with self._autocast():
                         own = self.loss(self.compiled, _to(batch, self.world.device))
                     self.scaler.scale(own["total"] / n).backward()
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 raise OutOfMemoryError(
                     f"{self.world.device}: not enough memory in step {self.step}. Try "
                     f"{self.settings.memory_advice}. ({str(error).splitlines()[0]})"
@@ -304,8 +322,8 @@ class Training:
         checkpoint.save(path, {"step": self.step, "terms": dict(values), "batch": batch})
         raise DivergenceError(
             f"loss is not finite in step {self.step}: {dict(values)}. The batch is in {path}; "
-            f"last saved weights are in {self.settings.out / checkpoint.LATEST}. The usual "
-            "remedies are a smaller learning rate, clipped gradients, or no fp16"
+            f"{self._kept()}. The usual remedies are a smaller learning rate, clipped gradients, "
+            "or no fp16"
         )
 
     def _update(self) -> None:

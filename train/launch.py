@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from data.errors import RunError, SettingError, message
+from data.errors import RunError, SettingError
+from data.parallel import check_processes, cores
 from train.distributed import OTHERS_ENDED
 
 log = logging.getLogger(__name__)
@@ -90,8 +91,8 @@ def start_processes(count: int, place: Sequence[str] = ("--standalone",), *, res
         if name.startswith("torch.distributed"):  # reports of the same end, in a dozen lines
             logging.getLogger(name).disabled = True
     os.environ[_LAUNCHED] = "1"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (cores or 1) // count)))
+    check_processes(count, "processes")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
     try:
         run.main([f"--nproc-per-node={count}", *place, *sys.argv])
     except ChildFailedError as error:
@@ -123,7 +124,7 @@ def _first_cause(failures: dict, count: int, resume: str) -> str:
     return first.message
 
 
-def hand_on(error: BaseException) -> None:
+def hand_on(message: str) -> None:
     """Leave the message of an error for the launcher."""
-    content = {"message": message(error), "timestamp": int(time.time())}
+    content = {"message": message, "timestamp": int(time.time())}
     Path(os.environ[_ERROR_FILE]).write_text(json.dumps(content))

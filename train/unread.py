@@ -25,6 +25,7 @@ KEY = "unread"
 
 COLUMNS = ("id", "stage", "reason")
 _IN_A_ROW = 100
+_SHOWN = 10
 
 
 def readable(read: Callable[[int], T], item: int, count: int) -> tuple[T, list[Unread]]:
@@ -100,8 +101,11 @@ class Quarantine:
         if not new:
             return
         self._reasons |= new
-        for reason in new.values():
+        reasons = list(new.values())
+        for reason in reasons[:_SHOWN]:
             log.warning("left out of the training: %s", reason)
+        if (more := len(reasons) - _SHOWN) > 0:
+            log.warning("and %d more images, see %s", more, self.path)
         rows = ((id, "train", reason) for id, reason in self._reasons.items())
         write_table(self.path, COLUMNS, rows)
 

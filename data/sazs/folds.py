@@ -105,6 +105,14 @@ class Fold:
         return [c for c in range(self.benchmark.classes) if c not in self.unseen]
 
 
+def first_problem(problems: Sequence[Problem], role: str) -> str:
+    """The images of a role that cannot be used, for the end of a message; "" without any."""
+    own = [problem for problem in problems if problem.role == role]
+    if not own:
+        return ""
+    return f"; {len(own)} images cannot be used, the first: {own[0].reason}"
+
+
 def open_fold(
     benchmark: str,
     data_dir: str | Path,
@@ -145,6 +153,11 @@ def open_fold(
     problems = _problems(tree, pairs)
     once = list(dict.fromkeys(pairs.pairs_of(unseen)))
     seen = [pair for pair in pairs.pairs_of(range(rules.classes)) if pair.class_id not in unseen]
+    if not once:
+        raise DatasetError(
+            f"{tree.root}: expected test images that show the held-out classes, found none"
+            f"{first_problem(problems, 'val')}"
+        )
     published = _published(pairs, unseen)
     for role, listed in (("trn", [*train, *validation]), ("val", [*once, *seen])):
         problems += _absent(role, listed, places)

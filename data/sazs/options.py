@@ -99,6 +99,7 @@ class DataOptions(Options):
     input_side: int | None = Field(
         default=None,
         ge=0,
+        le=8192,
         description="Side of the square that test images are resized to; 0 keeps their size."
         " Default: that of the checkpoint, otherwise 512, or 0 for lite2 networks.",
     )
@@ -117,13 +118,13 @@ class _Recipe(Options):
     step: int = Field(default=200, ge=1, description="Epochs between decays of --lr-mode step.")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd.")
     scale: Annotated[float, Flag("--random-scale")] = Field(
-        default=2.0, ge=0, description="Largest factor of random scaling."
+        default=2.0, ge=0, le=16, description="Largest factor of random scaling."
     )
     rotate: Annotated[int, Flag("--random-rotate")] = Field(
         default=10, ge=0, le=180, description="Largest angle of random rotation, in degrees."
     )
     reduce: int = Field(
-        default=1, ge=1, description="Factor by which images are reduced before cropping."
+        default=1, ge=1, le=64, description="Factor by which images are reduced before cropping."
     )
     shape_loss: Literal["none", "reference", "fixed"] = Field(
         default="none", description="Shape loss (docs/protocols.md)."
@@ -137,7 +138,7 @@ class _Recipe(Options):
         description="Weight of a loss on seen classes that the image does not show; 0 as"
         " published.",
     )
-    seed: int = Field(default=0, ge=0, description="Seed of all random numbers.")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of all random numbers.")
 
 
 class Recipe(_Recipe):
@@ -207,6 +208,7 @@ class RecipeOptions(_Recipe):
     crop: Annotated[int | None, Flag("-s", "--crop-size")] = Field(
         default=None,
         ge=16,
+        le=8192,
         description="Side of the crops, a multiple of 16. Default: 512, as published.",
     )
     drop_rate: Annotated[float | None, Flag("--drate")] = Field(

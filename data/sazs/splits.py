@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.datasets import DATASETS
-from data.errors import DatasetError, ImageError
+from data.errors import DatasetError, ImageError, reason
 from data.parallel import ordered_map
 from data.pictures import IGNORE, picture_size, read_label
 from data.progress import progress
@@ -118,7 +118,9 @@ class Lists:
             return cls(benchmark, images, document["photos"], problems)
         except DatasetError:
             raise
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            raise DatasetError(f"cannot read the lists {path}: {reason(error)}") from error
+        except (ValueError, KeyError, TypeError) as error:
             raise DatasetError(
                 f"{path}: not lists of version 1 or 2 ({error!r}); {again}"
             ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zipfile
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from data.errors import VocabularyError, reason
 from data.text.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
 
 
 def load_embeddings(
@@ -50,7 +53,20 @@ def load_embeddings(
             f"{path}: expected finite rows other than zero, found {bad.size} others, the first in "
             f"row {bad[0]}"
         )
+    _warn_of_equal(path, rows / lengths)
     return rows / lengths if normalise else rows
+
+
+def _warn_of_equal(path: Path, rows: np.ndarray) -> None:
+    """Log classes that no network can tell apart."""
+    _, first, number = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    others = np.flatnonzero(first[number.ravel()] != np.arange(len(rows)))
+    if others.size:
+        again = int(others[0])
+        log.warning(
+            "%s: rows %d and %d are equal (%d such rows): their classes cannot be told apart",
+            *(path, first[number.ravel()[again]], again, others.size),
+        )
 
 
 def centred(rows: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:

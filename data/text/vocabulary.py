@@ -18,6 +18,8 @@ from data.errors import VocabularyError, reason
 OTHERS = "others"
 """SAZS's name for everything outside the class that is looked for."""
 
+_VALUES = 65536  # of a label map of 16 bits
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -57,6 +59,12 @@ class Vocabulary:
         if len(self.label_ids) != len(self):
             raise VocabularyError(
                 f"{self.name}: expected {len(self)} label ids, found {len(self.label_ids)}"
+            )
+        values = (*self.label_ids, self.ignore)
+        if len(set(self.label_ids)) != len(self) or not all(0 <= v < _VALUES for v in values):
+            raise VocabularyError(
+                f"{self.name}: expected different label ids from 0 to {_VALUES - 1}, found "
+                f"{_few(self.label_ids)}; ignore {self.ignore}"
             )
         if not self.unseen <= set(range(len(self))):
             stray = sorted(self.unseen - set(range(len(self))))
@@ -118,7 +126,7 @@ class Vocabulary:
 
         uint8 where `ignore` is 255, else uint16: `vocabulary.lookup()[label_map]`.
         """
-        table = np.full(65536, self.ignore, np.uint8 if self.ignore == 255 else np.uint16)
+        table = np.full(_VALUES, self.ignore, np.uint8 if self.ignore == 255 else np.uint16)
         table[list(self.label_ids)] = np.arange(len(self))
         return table
 
@@ -128,6 +136,10 @@ class Vocabulary:
             raise VocabularyError(
                 f"{what}: expected {len(self)} classes, as in {self.name}, found {length}"
             )
+
+
+def _few(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
 
 
 def palette(ids: np.ndarray) -> np.ndarray:
@@ -186,7 +198,9 @@ def from_file(path: str | Path, *, expected: int | None = None) -> Vocabulary:
     try:
         text = path.read_text(encoding="utf-8-sig")
         content = json.loads(text) if path.suffix == ".json" else text.strip().splitlines()
-    except (OSError, ValueError) as error:
+    except UnicodeDecodeError as error:
+        raise VocabularyError(f"{path}: not text in UTF-8; save it with that encoding") from error
+    except (OSError, ValueError, RecursionError) as error:
         raise VocabularyError(f"cannot read the class names {path}: {reason(error)}") from error
     if isinstance(content, list):
         content = {"names": content}
@@ -206,14 +220,16 @@ def _from_json(name: str, content: object) -> Vocabulary:
     if not isinstance(names, list) or not all(isinstance(entry, str) for entry in names):
         raise VocabularyError(f"{name}: expected a list of names")
     try:
-        return Vocabulary(
-            name,
-            tuple(names),
-            frozenset(int(c) for c in content.get("unseen", ())),
-            tuple(int(label) for label in content.get("label_ids", ())),
-            int(content.get("ignore", 255)),
-        )
-    except (TypeError, ValueError) as error:
+        labels = tuple(int(label) for label in content.get("label_ids", ()))
+        ignore = int(content.get("ignore", 255))
+        unseen = frozenset(int(c) for c in content.get("unseen", ()))
+        vocabulary = Vocabulary(name, tuple(names), unseen, labels, ignore)
+    except VocabularyError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
         raise VocabularyError(
-            f"{name}: expected lists of numbers for unseen and label_ids"
+            f"{name}: expected lists of numbers for unseen and label_ids, and a number for ignore"
         ) from error
+    if ignore in labels:
+        raise VocabularyError(f"{name}: {ignore} is both a label id and the value to ignore")
+    return vocabulary

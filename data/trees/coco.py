@@ -60,10 +60,16 @@ class CocoTree(Tree):
             members[role_of[str(photo.split)]].append(label)
         for split, role in role_of.items():
             folder = self.root / "annotations" / split
-            if members[role] and not (folder.is_dir() and any(folder.glob("*.png"))):
+            labels = {path.stem for path in folder.glob("[!.]*.png")}
+            if members[role] and not labels:
                 raise DatasetError(
                     f"{folder}: expected label maps, found none; run: python -m pipeline coco-masks"
                 )
+            members[role] += [
+                Labelled(f"{split}/{name}.jpg", self.root / split / f"{name}.jpg", label)
+                for name in sorted(labels - {member.label.stem for member in members[role]})
+                for label in [folder / f"{name}.png"]
+            ]
         return members
 
     def _list(self) -> Listing:

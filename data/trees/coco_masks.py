@@ -186,7 +186,7 @@ def write_masks(instances: Instances, folder: str | Path, *, workers: int | None
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    present = {path.stem for path in folder.glob("*.png")}
+    present = {path.stem for path in folder.glob("[!.]*.png")}
     missing = [photo for photo in instances.photos if photo.id not in present]
     logger.info("%s: %d masks to write, %d present", folder, len(missing), len(present))
     tasks = [

@@ -139,7 +139,7 @@ def _voc(root: Path, split: str | None) -> list[ObjectImage]:
 
 def _voc_ids(root: Path, split: str | None) -> list[str]:
     if split is None:
-        return sorted(path.stem for path in (root / "JPEGImages").glob("*.jpg"))
+        return sorted(path.stem for path in (root / "JPEGImages").glob("[!.]*.jpg"))
     lists = [root / "ImageSets" / kind / f"{split}.txt" for kind in ("Segmentation", "Main")]
     for path in lists:
         if path.is_file():
@@ -244,10 +244,10 @@ def _coco_truth(
 
 
 def _saliency(images: Path, masks: Path) -> list[ObjectImage]:
-    by_stem = {path.stem: path for path in masks.iterdir() if path.suffix.lower() == ".png"}
+    by_stem = {path.stem: path for path in masks.glob("[!.]*") if path.suffix.lower() == ".png"}
     return [
         ObjectImage(path.stem, path, _mask_truth(by_stem[path.stem]))
-        for path in images.iterdir()
+        for path in images.glob("[!.]*")
         if path.suffix.lower() in (".jpg", ".jpeg", ".png") and path.stem in by_stem
     ]
 

@@ -76,6 +76,8 @@ class Tree(ABC):
     def labelled(self) -> dict[str, list[Labelled]]:
         """Images with label maps of each role of a benchmark ("trn", "val").
 
+        What is listed, or has one of the two, is among them; its other file may be missing.
+
         Raises
         ------
         DatasetError

@@ -58,12 +58,13 @@ class PascalTree(Tree):
     def lists(self) -> dict[str, list[str]]:
         """Ids in each ImageSets/Segmentation list, in file order; empty where there are none."""
         folder = self.root / "ImageSets" / "Segmentation"
-        return {path.stem: read_ids(path) for path in sorted(folder.glob("*.txt"))}
+        return {path.stem: read_ids(path) for path in sorted(folder.glob("[!.]*.txt"))}
 
     def labelled(self) -> dict[str, list[Labelled]]:
         if not self.masks.is_dir():
             raise DatasetError(f"{self.masks} is missing: expected {_AUGMENTED}")
         lists = self.lists()
+        images = {photo.id: photo.path for photo in self.photos()}
         members: dict[str, list[Labelled]] = {}
         for role, name in zip(ROLES, ("trainaug", "val"), strict=True):
             if name not in lists:
@@ -71,11 +72,10 @@ class PascalTree(Tree):
                 raise DatasetError(
                     f"{where} is missing: it names the {role} images, one id per line"
                 )
-            listed = set(lists[name])
             members[role] = [
-                Labelled(photo.id, photo.path, self.mask_path(photo))
-                for photo in self.photos()
-                if photo.id in listed
+                Labelled(id, image, self.masks / f"{id}.png")
+                for id in sorted(set(lists[name]))
+                for image in [images.get(id, self.images / f"{id}.jpg")]
             ]
         return members
 

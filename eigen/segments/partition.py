@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.arguments import check_type, whole
 from data.errors import SettingError
 from eigen.leading import leading
 from eigen.pairs import Eigenpairs
@@ -62,6 +63,7 @@ def segments(
     SettingError
         More segments than nodes or eigenpairs, or an unknown method.
     """
+    check_type("pairs", pairs, Eigenpairs, "Eigenpairs")
     k = number_of_segments(pairs, k)
     vectors = leading(pairs, k).vectors.reshape(k, -1).T
     shares = discretise(vectors, method, seed=seed)
@@ -82,7 +84,7 @@ def number_of_segments(pairs: Eigenpairs, k: int | None) -> int:
     nodes = pairs.grid[0] * pairs.grid[1]
     if k is None:
         return by_eigengap(leading(pairs, pairs.k, least=1).eigenvalues)
-    if not 1 <= k <= MOST_SEGMENTS:
+    if not 1 <= whole("k", k) <= MOST_SEGMENTS:
         raise SettingError(f"k: expected 1 to {MOST_SEGMENTS} segments, found {k}")
     if k > nodes:
         raise SettingError(f"k: {k} segments of {nodes} nodes; ask for fewer, or use a finer grid")

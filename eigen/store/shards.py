@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from data.arguments import check_type
 from data.errors import ShardError
 from data.files import is_file_name, sha256
 from data.sealed import read_json, write_json
@@ -305,7 +307,12 @@ def open(folder: str | Path, *, verify: bool = False) -> ShardFolder:
     OSError
         The operating system refuses to read the folder.
     """
+    check_type("folder", folder, (str, os.PathLike), "the path of a folder of shards")
     folder = Path(folder)
+    if folder.is_file():
+        raise ShardError(
+            f"{folder}: expected a folder of shards, found a file; give {folder.parent}"
+        )
     manifest = folder / MANIFEST
     if manifest.exists():
         entries = _read_manifest(manifest)

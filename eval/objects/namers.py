@@ -44,7 +44,7 @@ def open_namer(spec: NameSpec, device: str = "auto") -> OpenedNamer:
     WeightsError, SettingError
         Weights that cannot be read, or that are of another network.
     """
-    vocabulary = listed_classes(spec.words, builtin(VOC))
+    vocabulary = listed_classes(spec.words, builtin(VOC), option="words")
     return _OPEN[spec.namer](spec, vocabulary, device)
 
 

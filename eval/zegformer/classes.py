@@ -62,8 +62,11 @@ class TrainedClasses:
 
     def recipe(self) -> dict[str, Any]:
         """The entries of a checkpoint's recipe, as plain values."""
+        return {_RECIPE: {"name": self.full.name, **self.content()}}
+
+    def content(self) -> dict[str, Any]:
+        """What decides the weights: not the name, which may be the path of a file."""
         content: dict[str, Any] = {
-            "name": self.full.name,
             "names": list(self.full.names),
             "unseen": self.full.unseen_ids,
             "label_ids": list(self.full.label_ids),
@@ -74,7 +77,7 @@ class TrainedClasses:
             buffer = io.BytesIO()
             np.save(buffer, self.table.astype(np.float32), allow_pickle=False)
             content["table"] = base64.b64encode(buffer.getvalue()).decode("ascii")
-        return {_RECIPE: content}
+        return content
 
     @classmethod
     def of_recipe(cls, recipe: Mapping[str, Any], source: str | Path) -> TrainedClasses | None:

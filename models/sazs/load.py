@@ -11,7 +11,7 @@ from torch import nn
 from data import weight_files
 from data.errors import WeightsError
 from data.weight_files import Checkpoint
-from models.checkpoints import load_state
+from models.checkpoints import SAZS, check_system, load_state
 from models.sazs.networks import ARCHITECTURES, build
 
 
@@ -30,6 +30,7 @@ def load(
         Unreadable, of another architecture, or of one that neither the file nor the caller names.
     """
     file = source if isinstance(source, Checkpoint) else weight_files.read(source)
+    check_system(file.tensors, file.path, SAZS)
     arch = arch or file.recipe.get("arch")
     if not arch:
         raise WeightsError(

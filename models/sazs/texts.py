@@ -12,10 +12,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from data.errors import VocabularyError
 from data.text.embeddings import load_embeddings
 from data.text.vocabulary import OTHERS, Vocabulary
 from models.clip.text import CACHE, text_embeddings
 from models.clip.weights import ClipSource
+
+DIM = 512
+"""Numbers in an embedding, as of CLIP's ViT-B/32, and in a network's features of a pixel."""
 
 
 def open_texts(
@@ -38,7 +42,7 @@ def open_texts(
     Raises
     ------
     VocabularyError
-        A table that cannot be read, or of another length.
+        A table that cannot be read, or of another length or width.
     WeightsError
         CLIP's weights cannot be had.
     """
@@ -63,6 +67,11 @@ def _is_table(path: Path) -> bool:
 
 def _from_table(path: Path, vocabulary: Vocabulary) -> Tensor:
     rows = torch.from_numpy(load_embeddings(path))
+    if rows.shape[1] != DIM:
+        raise VocabularyError(
+            f"{path}: expected embeddings of {DIM} numbers, as of CLIP's ViT-B/32, found "
+            f"{rows.shape[1]}"
+        )
     if len(rows) == len(vocabulary) + 1:
         return rows
     vocabulary.check_length(len(rows), str(path))

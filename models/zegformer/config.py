@@ -42,6 +42,7 @@ _EXPECTED = {
     "float_type": "expected a number",
     "bool_type": "expected True or False",
     "string_type": "expected text",
+    "string_too_short": "expected a text that is not empty",
     "tuple_type": "expected a list",
     "too_short": "expected at least {min_length} entries",
     "too_long": "expected at most {max_length} entries",

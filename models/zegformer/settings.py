@@ -366,7 +366,7 @@ class Test(Section):
 class ZegFormerSettings(Section):
     """The whole tree."""
 
-    OUTPUT_DIR: Text = "./output"
+    OUTPUT_DIR: Text = Field(default="./output", min_length=1)
     SEED: int = Field(default=-1, lt=2**32, description="negative: use seed 0 and log it")
     MODEL: Model = Model()
     DATASETS: Datasets = Datasets()

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from data import weight_files
 from data.errors import WeightsError
 from data.weight_files import Checkpoint
-from models.checkpoints import load_state
+from models.checkpoints import ZEGFORMER, check_system, load_state
 from models.zegformer import packaged
 from models.zegformer.backbone import Backbone
 from models.zegformer.efficientnet import EfficientNetLite
@@ -70,7 +70,11 @@ def load(model: nn.Module, source: str | Checkpoint, *, whole: bool = False) -> 
     path = Path(source).expanduser()
     if source and path.is_file():
         return load(model, weight_files.read(path), whole=whole)
-    if isinstance(backbone, EfficientNetLite):
+    if whole and not source:
+        raise WeightsError(
+            "MODEL.WEIGHTS: expected trained weights, found no name; give the path of a checkpoint"
+        )
+    if isinstance(backbone, EfficientNetLite) and not whole:
         packaged.start(backbone, source)
         return {}
     if not source:
@@ -89,6 +93,7 @@ def _load_tensors(
     model: nn.Module, weights: Mapping[str, Tensor], source: str, *, whole: bool
 ) -> None:
     is_checkpoint = any(key.startswith((_BACKBONE, _HEAD)) for key in weights)
+    check_system(weights, source, ZEGFORMER)
     if whole and not is_checkpoint:
         raise WeightsError(_ONLY_A_START.format(source))
     if isinstance(model.backbone, ResNet):

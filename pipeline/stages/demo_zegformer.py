@@ -33,6 +33,7 @@ from eval.zegformer.scoring import Score, score
 from eval.zegformer.segmenter import Segmenter
 from models.zegformer.config import flat, load
 from models.zegformer.settings import ZegFormerSettings
+from pipeline.click_options import FilledPath
 from pipeline.commands import help_text
 from train import checkpoint, distributed
 from train.zegformer import train as zegformer
@@ -136,9 +137,9 @@ def _score(settings: ZegFormerSettings, model: Any, classes: Any, **more: Any) -
 
 
 @click.command(help=help_text(__doc__))
-@click.option("--data-dir", type=click.Path(path_type=Path), required=True)
-@click.option("--eig_dir", "eigenvectors", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--data-dir", type=FilledPath(path_type=Path), required=True)
+@click.option("--eig_dir", "eigenvectors", type=FilledPath(path_type=Path))
+@click.option("--out", type=FilledPath(path_type=Path), required=True)
 @click.option("--device", default="auto", show_default=True)
 def main(data_dir: Path, eigenvectors: Path | None, out: Path, device: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -23,7 +23,7 @@ from eval.objects.name_spec import NameSpec
 from eval.objects.namers import open_namer, voc_ids
 from eval.objects.names import Namer, named_map
 from pipeline.config import Config
-from pipeline.origins import about, check_segments, maps_digest, remove_others
+from pipeline.origins import about, check_segments, files_digest, maps_digest, remove_others
 from pipeline.stages.segments import FEATURES, SegmentReader
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,11 @@ def run(source: Path, tree: Tree, output: Path, config: Config) -> None:
     VocabularyError, WeightsError
         Words or weights that the namer cannot read.
     """
+    if source.is_dir() and source.resolve() == output.parent.resolve():
+        raise DatasetError(
+            f"{source}: expected masks, found the folder that the names are written to; copy the "
+            "masks to a folder of their own"
+        )
     masks, images = open_masks(source), {image.id: image for image in tree.photos()}
     for one in masks:
         if one.stem not in images:
@@ -91,9 +96,8 @@ def _origin(source: Path, masks: Sequence[ImageMasks], images: dict[str, Photo])
             check_segments(source / f"{one.stem}.png", reader.digest(one.stem))
             reader.check_image(one.stem, images[one.stem].path)
         return {"segments": reader.seal}
-    if any(source.glob("*.png")):
-        return {"folder": source.name, "sha256": maps_digest(source, [m.stem for m in masks])}
-    return {"folder": source.name}
+    maps = {one.stem: one.path for one in masks if one.path is not None}
+    return {"folder": source.name, **({"sha256": files_digest(maps)} if maps else {})}
 
 
 def _object_shares(source: Path) -> dict[str, np.ndarray]:

@@ -44,6 +44,7 @@ from eval.sazs.words import has_words
 from models.sazs.lite import BACKBONE
 from models.sazs.load import load
 from models.sazs.stored import open_store
+from pipeline.click_options import FilledPath
 from pipeline.commands import help_text, one_line_errors
 from train import distributed
 from train.checkpoint import LATEST
@@ -209,15 +210,15 @@ def write(path: Path, model: nn.Module, words: Words, trained: list[str], about:
 @click.option("--texts", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option(
     "--work",
-    type=click.Path(path_type=Path),
+    type=FilledPath(path_type=Path),
     default=Path("results/words"),
     show_default=True,
     help="Folder of stored features, label maps and the training run.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="File of the trained head.")
+@click.option("--out", type=FilledPath(path_type=Path), help="File of the trained head.")
 @click.option(
     "--checkpoint",
-    type=click.Path(exists=True, path_type=Path),
+    type=FilledPath(exists=True, path_type=Path),
     help="Score this head, with the classes held out that it names; train none.",
 )
 @click.option("--hold-out", default="", help='Classes of VOC, as "cat, dog".')

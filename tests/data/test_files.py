@@ -159,7 +159,7 @@ def test_whether_a_folder_can_be_written_is_found_without_writing_a_file(tmp_pat
     check_writable(tmp_path / "new")
     assert not list((tmp_path / "new").iterdir())
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"cannot write .*file/check"):
+    with pytest.raises(OSError, match=r"cannot write .*file: .*file is a file, expected a folder"):
         check_writable(tmp_path / "file")
 
 

@@ -62,7 +62,6 @@ NOT_READ = {
     "eval/zegformer/scoring.py": "predictions for other programs",
     "pipeline/gpu.py": "an empty file that is locked",
     "pipeline/mask_files.py": "empty files, whose names count",
-    "pipeline/runlock.py": "a locked file; what it says is shown, not used",
     "pipeline/stages/photos.py": "an empty file",
     "train/curves.py": "a figure for people",
     "train/launch.py": "read at once by the process that started the writer",

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from data.errors import WeightsError
-from models.checkpoints import load_weights
+from models.checkpoints import SAZS, ZEGFORMER, check_system, load_weights
 
 
 class Net(nn.Module):
@@ -125,3 +125,10 @@ def test_file_without_weights_is_an_error(tmp_path):
 def test_absent_file_is_an_error(tmp_path):
     with pytest.raises(WeightsError, match="no such file"):
         load_weights(Net(), tmp_path / "a.pth")
+
+
+def test_weights_of_the_other_system_are_called_so():
+    head = {"sem_seg_head.predictor.query_embed.weight": torch.zeros(1)}
+    with pytest.raises(WeightsError, match="x: weights of ZegFormer, expected those of SAZS"):
+        check_system(head, "x", SAZS)
+    check_system(head, "x", ZEGFORMER)

@@ -7,6 +7,7 @@ import time
 import click
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from data.errors import message
@@ -141,3 +142,22 @@ def test_examples_in_help_texts_keep_their_lines():
     shown = CliRunner().invoke(command, ["--help"]).output
     assert "python -m one --a b\n      python -m two\n" in shown
     assert "| a | b |\n  | 1 | 2 |\n" in shown
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda: np.empty((1 << 25, 1 << 25)),
+        lambda: torch.empty((1 << 25, 1 << 25)),
+        lambda: _raise(RuntimeError("Caught it in worker 0.\nUnable to allocate 9 GiB for x\n")),
+    ],
+)
+def test_a_lack_of_memory_is_one_line(work):
+    with pytest.raises(click.ClickException) as raised, one_line_errors():
+        work()
+    assert raised.value.message.startswith("not enough memory: ")
+    assert "\n" not in raised.value.message
+
+
+def _raise(error):
+    raise error

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from data.errors import RunError
-from pipeline import requests, runlock
+from pipeline import requests
 from pipeline.requests import Photo, Request
 
 PHOTOS = (Photo("a", "x/a.jpg", 10, 1_000), Photo("b", "x/b.jpg", 20, 2_000))
@@ -151,22 +149,3 @@ def test_a_damaged_request_is_refused_and_written_again(request_file, damage):
 
 def test_an_image_that_vanished_is_listed(tmp_path):
     assert Photo.of("x", str(tmp_path / "x.jpg")).size == -1
-
-
-def test_two_runs_on_one_folder(tmp_path):
-    script = (
-        "import sys; from pipeline import runlock; runlock.claim(sys.argv[1]); "
-        "print('held', flush=True); sys.stdin.read()"
-    )
-    other = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-    )
-    assert other.stdout.readline() == b"held\n"
-    with pytest.raises(RunError, match=f"in use by another run .process {other.pid} on "):
-        runlock.claim(tmp_path)
-    other.kill()
-    other.communicate()
-    runlock.claim(tmp_path)

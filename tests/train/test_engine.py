@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from data import weight_files
-from data.errors import DivergenceError, OutOfMemoryError, SettingError, WeightsError
+from data.errors import DatasetError, DivergenceError, OutOfMemoryError, SettingError, WeightsError
 from train import checkpoint, engine, history
 from train.distributed import World
 from train.sampling import BatchSampler, generator
@@ -437,3 +437,35 @@ def test_trains_on_a_gpu_and_resumes(tmp_path, autocast):
             assert run.step == 30
         run.run(batches)
     assert all(value.isfinite().all() for value in final(tmp_path).values())
+
+
+def test_a_checkpoint_of_another_kind_of_run_is_refused_in_a_few_words(tmp_path):
+    training(tmp_path, identity={"a": 1}).run(batches)
+    other = training(tmp_path, identity={f"setting {n}": n for n in range(30)})
+    with pytest.raises(WeightsError, match="not of a training run of this kind") as error:
+        other.resume(tmp_path / checkpoint.LATEST)
+    assert len(str(error.value)) < 400
+    training(tmp_path / "b", identity={f"setting {n}": n for n in range(30)}).run(batches)
+    other = training(tmp_path / "b", identity={f"setting {n}": -1 for n in range(30)})
+    with pytest.raises(WeightsError, match="setting 4 was 4, is -1; and 25 more"):
+        other.resume(tmp_path / "b" / checkpoint.LATEST)
+
+
+def test_steps_are_kept_when_their_evaluation_fails(tmp_path):
+    def fail(model):
+        raise DatasetError("none of the test images can be read")
+
+    run = training(tmp_path, steps=3, evaluate_every=3)
+    with pytest.raises(DatasetError):
+        run.run(batches, fail)
+    again = training(tmp_path, steps=3)
+    again.resume(tmp_path / checkpoint.LATEST)
+    assert again.step == 3
+
+
+def test_a_diverged_run_without_a_checkpoint_names_none(tmp_path):
+    def diverge(model, batch):
+        return {"total": model(batch["x"]).sum() * math.nan}
+
+    with pytest.raises(DivergenceError, match="no step was saved"):
+        training(tmp_path, loss=diverge).run(batches)

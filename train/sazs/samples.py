@@ -199,7 +199,8 @@ def reduced(image: np.ndarray, labels: np.ndarray, factor: int) -> tuple[np.ndar
     """Photo and label map at one `factor`-th of their size: areas averaged, labels picked."""
     if factor == 1:
         return image, labels
-    labels = labels[factor // 2 :: factor, factor // 2 :: factor]
+    first_row, first_column = (min(factor, n) // 2 for n in labels.shape)
+    labels = labels[first_row::factor, first_column::factor]
     return cv2.resize(image, labels.shape[::-1], interpolation=cv2.INTER_AREA), labels
 
 

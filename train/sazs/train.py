@@ -8,6 +8,8 @@ Liu et al., "Delving into Shape-aware Zero-shot Semantic Segmentation", CVPR 202
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data.errors import SettingError
-from data.sazs.folds import Fold, readable_items
+from data.errors import DatasetError, SettingError
+from data.parallel import check_processes
+from data.sazs.folds import Fold, first_problem, readable_items
 from data.sazs.options import Recipe, RecipeOptions, Running
 from eval.sazs.fusion import method
 from eval.sazs.scoring import count_answers
@@ -86,11 +89,17 @@ def train(
 
     Raises
     ------
-    SettingError, WeightsError, DivergenceError, OutOfMemoryError
+    SettingError, DatasetError, WeightsError, DivergenceError, OutOfMemoryError
     """
     running = running or Running()
     torch.manual_seed(recipe.seed)
     share = _share(recipe, world)
+    check_processes(running.workers * world.size, "--workers")
+    if not fold.train:
+        raise DatasetError(
+            "expected training images that show seen classes, found none"
+            f"{first_problem(fold.problems, 'trn')}"
+        )
     model = start(recipe, fresh=resume is not None).to(world.device)
     store = open_store(model, running.features or out / "features", side=input_side)
     samples = _samples(recipe, fold, store, world)
@@ -269,6 +278,8 @@ def _settings(
         "held_out": list(fold.unseen),
         "samples": len(fold.train),
         "processes": world.size,
+        "list of samples": _digest([[item.photo, item.class_id] for item in fold.train]),
+        "class names and text embeddings": _digest([about["names"], about["texts"]]),
     }
     return Settings(
         out=out,
@@ -286,6 +297,11 @@ def _settings(
         recipe={**identity, **about},
         memory_advice=MEMORY_ADVICE,
     )
+
+
+def _digest(content: Any) -> str:
+    """A short name of plain values, equal for equal ones."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
 def _evaluator(

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from data.errors import SettingError, WeightsError
 from data.files import atomic_path
+from data.parallel import check_processes
 from data.text.embeddings import load_embeddings
 from data.zegformer.transforms import Augmentation
 from eval.zegformer.build import network
@@ -91,9 +92,7 @@ def train(
     if settings.SEED < 0:
         log.info("SEED %d: using seed 0, so that the run can be repeated", settings.SEED)
     per_process = _images_per_process(settings, world)
-    if world.is_first:
-        with atomic_path(out / "config.yaml") as temporary:
-            temporary.write_text(yaml.safe_dump(nested(settings)))
+    check_processes(settings.DATALOADER.NUM_WORKERS * world.size, "DATALOADER.NUM_WORKERS")
     (set_name,) = settings.DATASETS.TRAIN
     classes = named_classes(settings, set_name, "TRAIN")
     _check_count(settings, classes)
@@ -115,6 +114,9 @@ def train(
     latest = out / checkpoint.LATEST
     if (resume or extend) and latest.is_file():
         _resume(training, latest)
+    if world.is_first:  # not before: the file stays that of the run whose checkpoint is refused
+        with atomic_path(out / "config.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(nested(settings)))
     quarantine = Quarantine(out, world.rank)
 
     loader = settings.DATALOADER
@@ -288,7 +290,7 @@ def _identity(values: dict[str, Any], seed: int, record: TrainedClasses) -> dict
         for key, value in values.items()
         if key.startswith(_DECISIVE) and key not in _NOT_DECISIVE
     }
-    content = json.dumps(record.recipe(), sort_keys=True)
+    content = json.dumps(record.content(), sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     return {**decisive, "SEED": seed, "class names and text embeddings": digest}
 

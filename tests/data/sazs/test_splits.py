@@ -301,3 +301,20 @@ def test_published_pairs_of_real_photos():
     assert checked == 8
     # 2,090 pixels of aeroplane, and yet not in the published list: an area rule would keep it.
     assert "2007_000243" not in lists.images["trn"][0]
+
+
+def test_images_that_are_listed_but_gone_are_problems(tmp_path):
+    tree = voc(
+        tmp_path,
+        {"here": mask_with(1, 3), "gone": mask_with(1, 3)},
+        trainaug=["here"],
+        val=["gone"],
+    )
+    (tree.root / "JPEGImages" / "gone.png").unlink()
+    ((name, reason),) = generate(open_tree("pascal", tmp_path), workers=1).problems
+    assert name == "gone" and "gone.jpg: no such file" in reason
+
+
+def test_lists_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(DatasetError, match=r"cannot read the lists .*gone.json: No such file"):
+        Lists.load(tmp_path / "gone.json")

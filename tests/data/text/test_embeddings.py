@@ -70,3 +70,11 @@ def test_centred_rows_are_told_apart_and_know_seen_classes_only():
     np.testing.assert_allclose(found[:2], without)
     with pytest.raises(VocabularyError, match="two or more seen"):
         centred(rows[:1], from_names(["cat"]))
+
+
+def test_classes_that_cannot_be_told_apart_are_reported(tmp_path, caplog):
+    rows = np.eye(4, dtype=np.float32)
+    rows[3] = 2 * rows[1]
+    np.save(tmp_path / "table.npy", rows)
+    load_embeddings(tmp_path / "table.npy")
+    assert "rows 1 and 3 are equal (1 such rows)" in caplog.text

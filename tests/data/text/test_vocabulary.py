@@ -138,3 +138,35 @@ def test_data_imports_no_torch():
     )
     code = f"import {modules}, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=GOLDEN.parents[1]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("cat\ncat\n", "found 'cat' twice"),
+        ("", "at least one class name, found none"),
+        ("cat\n\nsofa\n", "found an empty name"),
+        ({"names": ["cat"], "unseen": [9]}, "unseen ids of 1 classes, found"),
+        ({"names": ["cat"], "unseen": 3}, "expected lists of numbers for unseen and label_ids"),
+        ({"names": ["cat"], "label_ids": [float("inf")]}, "expected lists of numbers"),
+        ({"names": ["cat", "dog"], "label_ids": [1, 1]}, "different label ids from 0 to 65535"),
+        ({"names": ["cat"], "label_ids": [-1]}, "different label ids from 0 to 65535"),
+        ({"names": ["cat"], "label_ids": [10**9]}, "different label ids from 0 to 65535"),
+        ({"names": ["cat"], "label_ids": [255]}, "255 is both a label id and the value to ignore"),
+    ],
+)
+def test_what_is_wrong_with_a_file_of_names_is_said_and_nothing_else(tmp_path, content, message):
+    path = tmp_path / ("names.txt" if isinstance(content, str) else "names.json")
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(VocabularyError, match=message):
+        from_file(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"\xff\xfec", "not text in UTF-8"), (b"[" * 99999, "cannot read")]
+)
+def test_a_file_that_is_no_list_of_names_is_named(tmp_path, content, message):
+    path = tmp_path / "names.json"
+    path.write_bytes(content)
+    with pytest.raises(VocabularyError, match=message):
+        from_file(path)

@@ -230,3 +230,12 @@ def test_names_of_the_classes():
     with pytest.raises(SettingError, match="expected one of efficientnet_lite0"):
         ImagenetClassifier("resnet50")
     assert set(NAMES) == {"efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"}
+
+
+def test_label_maps_of_any_ending_and_no_hidden_files(tmp_path):
+    for name in ("a.png", "B.PNG", "._a.png"):
+        Image.fromarray(np.zeros(SIZE, np.uint8)).save(tmp_path / name, "PNG")
+    assert [one.stem for one in open_masks(tmp_path)] == ["B", "a"]
+    (tmp_path / "a.PNG").write_bytes((tmp_path / "a.png").read_bytes())
+    with pytest.raises(DatasetError, match="one file with masks of a, found several"):
+        open_masks(tmp_path)

@@ -55,3 +55,9 @@ def test_clip_is_asked_for_the_bare_words_others_first(monkeypatch):
 def test_unknown_clip_is_an_error():
     with pytest.raises(WeightsError, match="no such file"):
         sazs_texts.open_texts("ViT-Z/99", NAMES, cache=None)
+
+
+def test_a_table_of_another_width_is_refused(tmp_path):
+    np.save(tmp_path / "table.npy", np.eye(3, 77))
+    with pytest.raises(VocabularyError, match=r"of 512 numbers, .* found 77"):
+        sazs_texts.open_texts(tmp_path / "table.npy", from_names(["a", "b", "c"]))

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from data.errors import RunError, SettingError
+from data.errors import SettingError
 from tests.train.sazs import test_train as sazs_tests
 from train import checkpoint, distributed, history, launch
 from train.distributed import OTHERS_ENDED
@@ -117,7 +117,7 @@ def test_what_ended_first_is_told(monkeypatch, tmp_path, ends, expected):
         file = tmp_path / f"{rank}.json"
         if message:
             monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(file))
-            launch.hand_on(RunError(message))
+            launch.hand_on(message)
         failures[rank] = ProcessFailure(rank, 100 + rank, code, str(file))
     assert launch._first_cause(failures, 3, "resume").startswith(expected)
 

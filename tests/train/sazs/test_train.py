@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -435,3 +437,62 @@ def test_optimisers_are_those_asked_for():
         SettingError, match="optimizer: Input should be 'sgd' or 'adamw'; found 'lamb'"
     ):
         Recipe(optimizer="lamb")
+
+
+def test_missing_test_images_stop_too(world, trained, tmp_path):
+    voc = copied(world, tmp_path / "tree")
+    gone = (voc / "ImageSets" / "Segmentation" / "val.txt").read_text().split()[0]
+    (voc / "JPEGImages" / f"{gone}.jpg").unlink()
+    words = ["test", "--resume", str(trained / checkpoint.BEST), "--input-side", "0"]
+    output = fails(*words, *arguments(tmp_path / "tree", tmp_path / "out"))
+    assert "1 test images have no image or label file" in output and gone in output
+
+
+def test_other_texts_and_other_samples_are_another_run(world, trained, tmp_path):
+    table = np.load(world / "VOC2012" / "text_embeddings.npy")
+    np.save(tmp_path / "other.npy", np.roll(table, 1, axis=1))
+    words = ["train", *SMALL, *arguments(world, trained)]
+    before = (trained / checkpoint.FINAL).read_bytes()
+    output = fails(*words, "--embeddings", str(tmp_path / "other.npy"))
+    assert "class names and text embeddings was" in output and output.count(" was ") == 1
+    copied(world, tmp_path / "tree")
+    items = open_fold("pascal", tmp_path / "tree", 0, validation_share=0.5).train
+    items[0].label.write_bytes(items[-1].label.read_bytes())
+    output = fails(*words, "--data-dir", str(tmp_path / "tree"))
+    assert "list of samples was" in output
+    assert (trained / checkpoint.FINAL).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("train", "--filename", ""), "'--filename': expected a path, found an empty text"),
+        (("train", "--seed", str(2**70)), "'--seed'"),
+        (("train", "--random-scale", "1e9"), "'--random-scale'"),
+        (("train", "--reduce", "1000"), "'--reduce'"),
+        (("train", "--crop-size", "100000"), "'--crop-size'"),
+        (("test", "--input-side", "100000"), "'--input-side'"),
+        (("test", "--untrained", "--resume", "x"), "--untrained: leave it out"),
+        (("test", "--fusion", "voting"), "--fusion voting: has no effect without eigenvectors"),
+        (("train", *SMALL, "--workers", "100000"), "--workers: expected at most"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(world, tmp_path, words, message):
+    given = arguments(world, tmp_path / "out")
+    command, *more = words
+    assert message in fails(command, *given, *more)
+
+
+def test_one_run_at_a_time_in_a_folder(world, tmp_path):
+    held = "import sys; from data import runlock; runlock.claim(sys.argv[1], elsewhere=''); "
+    held += "print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", held, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
+    ) as other:
+        other.stdout.readline()
+        output = fails("train", *SMALL, *arguments(world, tmp_path))
+        other.kill()
+    assert "is in use by another run" in output and "give another --filename" in output

@@ -21,7 +21,7 @@ import train_net
 from data import weight_files
 from data.errors import DatasetError, SettingError, VocabularyError, WeightsError
 from data.pictures import read_label
-from data.text.vocabulary import builtin
+from data.text.vocabulary import builtin, from_names
 from data.zegformer.sets import Pair
 from data.zegformer.transforms import Augmentation
 from eval.zegformer import build as zegformer_build
@@ -31,6 +31,7 @@ from eval.zegformer.scoring import outline_matches
 from models.zegformer.config import load
 from models.zegformer.network import ZegFormer
 from tests.train.zegformer import small_voc
+from train import checkpoint
 from train.distributed import World
 from train.zegformer import evaluate as evaluation
 from train.zegformer import samples as zegformer_data
@@ -457,3 +458,43 @@ def test_images_that_do_not_fit_their_labels_are_left_out_of_scores(root, tmp_pa
     (folder / "p4.jpg").write_bytes(b"")
     with pytest.raises(DatasetError, match=r"none of 3 images can be scored; the first: .*p2"):
         zegformer.evaluate(config, zegformer_build.network(config, 16), WORLD)
+
+
+def test_a_finished_run_is_not_overwritten_unasked(root, tmp_path):
+    arguments = ["--config-file", str(BASE), *options(root, tmp_path)]
+    (tmp_path / checkpoint.LATEST).write_bytes(b"days of work")
+    result = CliRunner().invoke(train_net.main, arguments)
+    assert result.exit_code == 1
+    assert "holds a training run; --resume continues it, --restart overwrites it" in result.output
+    result = CliRunner().invoke(train_net.main, ["--restart", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    settings = (tmp_path / "config.yaml").read_bytes()
+    result = CliRunner().invoke(train_net.main, ["--resume", *arguments, "SOLVER.BASE_LR", "0.5"])
+    assert result.exit_code == 1 and "SOLVER.BASE_LR was" in result.output
+    assert (tmp_path / "config.yaml").read_bytes() == settings
+
+
+def test_names_are_the_same_under_another_path():
+    names, table = ("cat", "dog"), np.eye(2)
+    contents = [TrainedClasses(from_names(names, name=n), names, table).content() for n in "ab"]
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--evalonly"], "No such option '--evalonly'"),
+        (["--num-gpus", "0"], "'--num-gpus'"),
+        (["--num-machines", "2", "--machine-rank", "2"], "--machine-rank: expected 0 to 1"),
+        (["--eval-only", "DATASETS.TEST", "()"], "DATASETS.TEST: expected a data set to score"),
+        (["--eval-only", "MODEL.WEIGHTS", ""], "MODEL.WEIGHTS: expected trained weights"),
+        (["OUTPUT_DIR", ""], "OUTPUT_DIR: expected a text that is not empty"),
+        (["DATALOADER.NUM_WORKERS", "100000"], "DATALOADER.NUM_WORKERS: expected at most"),
+        (["OUTPUT_DIR", f"{__file__}/x"], "is a file, expected a folder"),
+    ],
+)
+def test_command_lines_that_cannot_be_meant_are_refused(root, tmp_path, words, message):
+    arguments = ["--config-file", str(BASE), *options(root, tmp_path), *words]
+    result = CliRunner().invoke(train_net.main, arguments)
+    assert result.exit_code in (1, 2)
+    assert message in result.output and "Traceback" not in result.output
