@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.arguments import check_type, whole
+from data.arguments import check_type
 from data.errors import SettingError
 from eigen.leading import leading
 from eigen.pairs import Eigenpairs
@@ -84,7 +84,8 @@ def number_of_segments(pairs: Eigenpairs, k: int | None) -> int:
     nodes = pairs.grid[0] * pairs.grid[1]
     if k is None:
         return by_eigengap(leading(pairs, pairs.k, least=1).eigenvalues)
-    if not 1 <= whole("k", k) <= MOST_SEGMENTS:
+    check_type("k", k, (int, np.integer), "a whole number")
+    if not 1 <= k <= MOST_SEGMENTS:
         raise SettingError(f"k: expected 1 to {MOST_SEGMENTS} segments, found {k}")
     if k > nodes:
         raise SettingError(f"k: {k} segments of {nodes} nodes; ask for fewer, or use a finer grid")
