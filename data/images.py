@@ -59,7 +59,7 @@ def _from_array(image: np.ndarray) -> np.ndarray:
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in (1, 3, 4):
         raise SettingError(f"image: expected {_EXPECTED}, found {described(image)}")
     if image.size == 0:
-        raise SettingError(f"image: an array of shape {image.shape} has no pixel")
+        raise SettingError(f"image: an array of shape {image.shape} has no pixels")
     if channels == 1:
         return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     if channels == 3:
@@ -73,5 +73,5 @@ def _from_pillow(image: Image) -> np.ndarray:
     from data.pictures import upright_rgb
 
     if 0 in image.size:
-        raise SettingError(f"image: a PIL image of {image.width} x {image.height} has no pixel")
+        raise SettingError(f"image: a PIL image of {image.width} x {image.height} has no pixels")
     return upright_rgb(image)

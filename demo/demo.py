@@ -162,7 +162,7 @@ def open_video(video: Path | None) -> Iterator[Any]:
         raise SettingError(
             "--webcam: cannot open camera 0; it is absent or in use by another program"
             if video is None
-            else f"--video-input {video}: cannot be opened; it is no video, or OpenCV cannot "
+            else f"--video-input {video}: cannot be opened; it is not a video, or OpenCV cannot "
             "decode its format"
         )
     try:

@@ -192,7 +192,7 @@ def _legend(named: Named, vocabulary: Vocabulary) -> str:
     ]
     if not rows:
         return ""
-    head = "<tr><th></th><th>class</th><th>of the photo</th><th>mean score</th></tr>"
+    head = "<tr><th></th><th>class</th><th>share of the photo</th><th>mean score</th></tr>"
     return f'<table class="legend">{head}{"".join(rows)}</table>'
 
 
@@ -234,7 +234,7 @@ def build(page: Page, title: str, uploads: Uploads) -> gradio.Blocks:
     # Their annotations are text, and gradio looks for its type.
     answer.__annotations__["request"] = closed.__annotations__["request"] = gr.Request
     with gr.Blocks(title="eigenshape", analytics_enabled=False, delete_cache=KEPT) as blocks:
-        gr.Markdown(f"# eigenshape\n{title}: name what is in a photo, in your own words.")
+        gr.Markdown(f"# eigenshape\nSegment a photo by words. Network: {title}.")
         with gr.Row():
             with gr.Column():
                 photo = gr.Image(
@@ -253,7 +253,9 @@ def build(page: Page, title: str, uploads: Uploads) -> gradio.Blocks:
                 status = gr.HTML(label="Status", elem_id="status")
                 _example_buttons(page, uploads, photo, words)
             with gr.Column():
-                overlay = gr.Image(label="Named", format="png", interactive=False, buttons=_BUTTONS)
+                overlay = gr.Image(
+                    label="Result", format="png", interactive=False, buttons=_BUTTONS
+                )
                 legend = gr.HTML(label="Classes")
                 files = gr.File(
                     label="Downloads: overlay, label map, scores, masks in COCO's format",
@@ -261,7 +263,7 @@ def build(page: Page, title: str, uploads: Uploads) -> gradio.Blocks:
                     interactive=False,
                     elem_id="downloads",
                 )
-        gr.Markdown("Eigenvectors of the photo, blue below 0 and red above, and eigenvalues")
+        gr.Markdown("Eigenvectors of the photo (blue below 0, red above), with their eigenvalues")
         vectors = gr.Gallery(
             label="Eigenvectors", elem_id="vectors", show_label=False, format="png",
             columns=EIGENVECTORS, object_fit="contain", height="auto", interactive=False,

@@ -1,4 +1,4 @@
-"""Floor 4: protocols, metrics, fusion, inference on own pictures, figures."""
+"""Floor 4: protocols, metrics, fusion, inference on images, figures."""
 
 from _eigenshape_floors import require
 

@@ -121,7 +121,7 @@ def segment(
     if not isinstance(model, Model):
         raise SettingError(f"model: expected what `load` returns, found {type(model).__qualname__}")
     if isinstance(words, str):
-        raise SettingError(f"words: expected a list such as [{words!r}], found one text")
+        raise SettingError(f"words: expected a list such as [{words!r}], found a single string")
     check_type("words", words, Iterable, 'a list such as ["cat", "sofa"]')
     words = list(words)
     for word in words:

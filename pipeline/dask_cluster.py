@@ -80,8 +80,8 @@ def run_on(
             ) from error
         except (CancelledError, CommClosedError) as error:
             raise RunError(
-                f"scheduler {scheduler}: the connection was lost in mid-run; start the scheduler "
-                "and its workers again, then run the same command"
+                f"scheduler {scheduler}: the connection was lost during the run; start the "
+                "scheduler and its workers again, then repeat the command"
             ) from error
 
 

@@ -1,6 +1,6 @@
-"""What the Snakefile asks before it can plan: which shards there are, which options a job gets.
+"""What the Snakefile needs to plan a run: the shards of a data set, the options of a job.
 
-Plain Python, so that it is tested without Snakemake; `pipeline/rules/*.smk` hold the rules alone.
+Plain Python, so that it can be tested without Snakemake; `pipeline/rules/*.smk` hold the rules.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ class Plan:
     settings : mapping
         Snakemake's `config`: the configuration file and `--config`.
     claims : bool
-        Keep other runs off the results that this one makes, until this process ends.
+        Lock the results that this run makes, until this process ends.
     cores : int
         Cores of this machine that the run may use.
 
     Raises
     ------
     SettingError
-        A key that does not exist or a value out of range.
+        A key does not exist, or a value is out of range.
     """
 
     def __init__(self, settings: Mapping[str, Any], *, claims: bool = False, cores: int = 1):
@@ -100,7 +100,7 @@ class Plan:
 
     @functools.cache  # noqa: B019 - one object a run
     def entries(self, dataset: str) -> list[manifest.Entry]:
-        """Manifest of a data set from its folders (or from what will be made), no photo opened."""
+        """Manifest of a data set from its folders (or from what will be made); opens no image."""
         generator = DATASETS[dataset].generator
         if generator is not None:
             ids = generator.ids(self.config.world_photos)
@@ -122,7 +122,7 @@ class Plan:
         return members
 
     def photos(self, wildcards: Any) -> list[str]:
-        """Input function: what must be there before the photos can be listed."""
+        """Input function: what must exist before the images can be listed."""
         is_generated = DATASETS[wildcards.dataset].generator is not None
         return [self.layout.made(wildcards.dataset)] if is_generated else []
 
@@ -196,7 +196,7 @@ class Plan:
         return tree == identity.state_of(tree_for(dataset, self.config, self.layout))
 
     def _asked(self, stage: str, dataset: str, shard: str | None) -> Asked:
-        """What a job is asked to make, and the files that it reads and makes."""
+        """The request of a job, and the files that it reads and writes."""
         config, layout = self.config_for(dataset), self.layout
         if stage == "manifest":
             request = identity.manifest_request(dataset, self.entries(dataset), layout)
@@ -219,9 +219,9 @@ class Plan:
         return identity.truth_of(tree_for(dataset, self.config, self.layout))
 
     def threads(self, wildcards: Any) -> int:
-        """Thread function of a job over a shard: its part of the cores that this run may use.
+        """Threads function of a job on a shard: its share of the cores that this run may use.
 
-        With at least as many shards as cores it is one, and the jobs run side by side.
+        With at least as many shards as cores the share is one, and the jobs run in parallel.
         """
         if not self.claims:  # within a job, whose cores are all its own
             return self.cores
@@ -230,10 +230,10 @@ class Plan:
         return max(1, min(share + (number < rest), len(members.get(number, ()))))
 
     def targets(self, *datasets: str) -> Callable[[Any], list[str]]:
-        """Input function of a target: all that is made of some data sets.
+        """Input function of a target: everything that is made of some data sets.
 
-        Shards are named although the report needs them too: Snakemake makes a deleted file again
-        only if it is asked for by name.
+        Shards are listed although the report needs them too: Snakemake remakes a deleted file only
+        if it is requested by name.
         """
 
         def inputs(wildcards: Any) -> list[str]:
@@ -267,7 +267,7 @@ class Plan:
         Raises
         ------
         EigenshapeError
-            There are none, or the settings name no folder; says what belongs where.
+            There are none, or the settings name no folder; the message says what belongs where.
         """
         by_target = {dataset.target: dataset for dataset in DATASETS.values()}
         for before, word in zip(["", *words], words, strict=False):
@@ -284,7 +284,7 @@ class Plan:
                 self._place_for(Path(word))
 
     def _place_for(self, path: Path) -> None:
-        """Place the requests behind a file that is asked for by name, if it is a result of ours."""
+        """Place the requests behind a file that is requested by name, if it is our result."""
         dataset = path.relative_to(self.layout.results_root).parts[0]
         for stage in _EARLIER if dataset in DATASETS else ():
             if stage != "masks" and path in self.layout.results(stage, dataset):
@@ -299,7 +299,7 @@ class Plan:
         return [*self._results(dataset), self.layout.audit(dataset)]
 
     def results(self, wildcards: Any) -> list[str]:
-        """Input function: all that is made of a data set and that its audit is about."""
+        """Input function: everything that is made of a data set and checked by its audit."""
         return self._results(wildcards.dataset)
 
     def _results(self, dataset: str) -> list[str]:
@@ -313,7 +313,7 @@ class Plan:
         return once + shards
 
     def _masks_complete(self, dataset: str, written: Path) -> bool:
-        """Whether all masks of a list are there, and no other run has written there since."""
+        """Whether all masks of a list exist, and no other run has overwritten them since."""
         folder = self.layout.masks(dataset)
         try:
             return is_complete(folder, written, self._mask_names(folder), self.config.solve.k)
@@ -329,7 +329,7 @@ class Plan:
         )
 
     def present(self) -> list[str]:
-        """Data sets whose photos are there; the ones made here if none is."""
+        """Data sets whose images are present; the generated ones if there are none."""
         found = []
         for dataset in downloaded():
             try:
@@ -354,7 +354,7 @@ class Plan:
         return datasets
 
     def options(self, stage: str) -> Callable[[Any], str]:
-        """Parameter function: options of a stage that differ from their defaults."""
+        """Params function: options of a stage that differ from their defaults."""
 
         def words(wildcards: Any) -> str:
             config = self.config_for(wildcards.dataset)
@@ -365,15 +365,15 @@ class Plan:
         return words
 
     def config_for(self, dataset: str) -> Config:
-        """The configuration for a data set: generated ones have an extractor of their own.
+        """The configuration for a data set: generated ones have their own extractor.
 
-        Of the settings for the extractor it takes those that have an effect on it.
+        Only the settings that affect that extractor are passed on.
         """
         config = self.config
         if DATASETS[dataset].generator is None or config.demo_extractor == config.extractor.name:
             return config
         name = config.demo_extractor or self._default_extractor(dataset)
-        # The settings for another network, such as its weights, are none for the default one.
+        # Settings of another network, such as its weights, do not apply to the default one.
         useful = (
             family(name).options if name in (config.demo_extractor, config.extractor.name) else ()
         )
@@ -386,7 +386,7 @@ class Plan:
 
     @functools.cached_property
     def _has_packaged(self) -> bool:
-        """Whether the network that needs no download is there; it is reported once if not."""
+        """Whether the packaged network is installed; logged once if it is not."""
         found = is_installed(PACKAGED)
         if not found and self.claims:
             log.warning(
@@ -403,12 +403,12 @@ class Plan:
         return [layout.discovery("samples"), layout.words("samples")] if self._has_packaged else []
 
     def gpus(self, wildcards: Any) -> int:
-        """Resource function: GPUs that a job asks for which extracts features of a data set."""
+        """Resource function: GPUs requested by a job that extracts features of a data set."""
         network = family(self.config_for(wildcards.dataset).extractor.name).network
         return self.training_gpus() if network else 0
 
     def training_gpus(self) -> int:
-        """GPUs that a job asks for which trains or scores a network."""
+        """GPUs requested by a job that trains or scores a network."""
         device = self.config.machine.device
         if device == "auto":
             return int(shutil.which("nvidia-smi") is not None)

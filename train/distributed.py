@@ -158,7 +158,7 @@ def named_end_of_others(world: World) -> Iterator[None]:
             raise
         raise RunError(
             f"process {world.rank} of {world.size} stopped, {OTHERS_ENDED}: "
-            "its own message, or the system's log, says why"
+            "see its own message or the system log"
         ) from error
 
 

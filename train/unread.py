@@ -1,4 +1,4 @@
-"""Training photos that cannot be read: others take their place, and they are named.
+"""Training images that cannot be read: they are replaced by others and listed.
 
 A sample stays a function of its draw: which photo takes the place depends on the files alone.
 """
@@ -21,7 +21,7 @@ Unread = tuple[str, str]
 """Id and reason."""
 
 KEY = "unread"
-"""Entry of a batch with the photos that were passed over for it."""
+"""Entry of a batch with the images that were skipped for it."""
 
 COLUMNS = ("id", "stage", "reason")
 _IN_A_ROW = 100
@@ -54,13 +54,13 @@ def readable(read: Callable[[int], T], item: int, count: int) -> tuple[T, list[U
 
 
 def check_size(image: Any, label: Any, path: Path) -> None:
-    """Raise `ImageError` unless a label map at `path` has the size of its photo."""
+    """Raise `ImageError` unless a label map at `path` has the size of its image."""
     if label.shape[:2] != image.shape[:2]:
-        raise ImageError(path, f"is {label.shape[:2]}, but the photo {image.shape[:2]}")
+        raise ImageError(path, f"is {label.shape[:2]}, but the image is {image.shape[:2]}")
 
 
 class Quarantine:
-    """The photos that a training passed over, in `quarantine.csv`: id, stage, reason.
+    """The images that a training run skipped, in `quarantine.csv`: id, stage, reason.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class Quarantine:
                 log.warning("%s; images that cannot be read are entered as they are met", error)
 
     def sift(self, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The batches, without the entry `KEY`, whose photos are noted.
+        """The batches, without the entry `KEY`, whose images are recorded.
 
         Raises
         ------
@@ -96,7 +96,7 @@ class Quarantine:
             raise DatasetError(line.rpartition("DatasetError: ")[2]) from error
 
     def note(self, unread: list[Unread]) -> None:
-        """Enter photos that are not entered yet."""
+        """Add images that are not listed yet."""
         new = {id: reason for id, reason in unread if id not in self._reasons}
         if not new:
             return
@@ -110,7 +110,7 @@ class Quarantine:
         write_table(self.path, COLUMNS, rows)
 
     def log_count(self, world: World) -> None:
-        """Say how many photos the processes left out together, if any."""
+        """Log how many images all processes left out, if any."""
         count = len(set(world.gather(list(self._reasons))))
         if count:
             log.warning(

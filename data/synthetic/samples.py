@@ -31,7 +31,7 @@ WORDS = {
     "motorcycle_left": ("motorbike",),
     "rocket": ("tower", "sky"),
 }
-"""What some of the photos show, in words that the packaged network has embeddings of."""
+"""Words for what some of the photos show, for which the bundled network has embeddings."""
 
 FRAMES = ("motorcycle_left.png", "motorcycle_right.png")
 """Two views of one scene, by a stereo camera."""

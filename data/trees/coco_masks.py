@@ -157,7 +157,7 @@ def paint(
         polygons = annotation["segmentation"]
         if not isinstance(polygons, list):
             raise DatasetError(
-                "segmentation: expected polygons, found run lengths of no crowd region"
+                "segmentation: expected polygons, found run lengths of a region that is no crowd"
             )
         for polygon in polygons:
             corners = np.asarray(polygon, np.float64).reshape(-1, 2)

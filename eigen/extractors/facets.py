@@ -62,7 +62,7 @@ class FacetReader:
         """Side of a patch in pixels."""
         height, width = self.network.patch_embed.patch_size
         if height != width:
-            raise SettingError(f"patches: expected square ones, found {height} x {width} pixels")
+            raise SettingError(f"patches: expected squares, found {height} x {width} pixels")
         return height
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:

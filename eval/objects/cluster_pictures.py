@@ -180,7 +180,7 @@ def confusion_section(
     *,
     title: str = "Confusion",
 ) -> Section:
-    """The picture of `confusion_rgb`, at its own size."""
+    """The image of `confusion_rgb`, at its original size."""
     uri = thumbnails.picture_uri(confusion_rgb(table, classes, class_of_cluster))
     caption = "Percentage of the pixels of each class (row) in each cluster (column)."
     return Section(title, fill("figure.html", uri=uri, alt=title, caption=caption))

@@ -285,7 +285,7 @@ def pictures(
 
 @dataclass(frozen=True)
 class Link:
-    """Another page: its address, title, a sentence on it, and the data URI of a picture or ""."""
+    """Another page: its address, title, a sentence on it, and the data URI of an image or ""."""
 
     href: str
     title: str

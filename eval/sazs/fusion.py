@@ -1,4 +1,4 @@
-"""A network's answer and a photo's eigenvectors made into one mask, without a label.
+"""Combine a network's prediction and an image's eigenvectors into one mask, without a label.
 
 A method is a small object with its parameters: called with the margin of the class ((H, W) float32
 log-odds, above 0 where the network sees it) and the photo's `EigenMaps`, it returns a (H, W) bool
@@ -304,7 +304,7 @@ def register(name: str, rule: Method, grid: dict[str, tuple]) -> None:
         The name is taken, or the rule has no parameter that `grid` names.
     """
     if name in METHODS or name == AUTO:
-        raise SettingError(f"fusion {name!r}: registered already; choose another name")
+        raise SettingError(f"fusion {name!r}: already registered; choose another name")
     unknown = sorted(grid.keys() - vars(rule).keys())
     if unknown:
         raise SettingError(
@@ -376,7 +376,7 @@ def tune(
             tally.add(class_id, count(trial.decide(margin, evidence[key]), truth, void))
     seen = np.flatnonzero(tallies[0].images)
     if not len(seen):
-        raise SettingError("no samples of seen classes to tune on; keep some photos for validation")
+        raise SettingError("no samples of seen classes to tune on; keep some images for validation")
     scores = [tally.miou(seen) for tally in tallies]
     best = int(np.argmax(scores))
     return trials[best], scores[best]

@@ -1,4 +1,4 @@
-"""From a picture to a mask, without a label.
+"""From an image to a mask, without a label.
 
 Nothing here, and nothing it calls, takes a label: a prediction cannot depend on one.
 """
@@ -21,7 +21,7 @@ from models.sazs.stored import StageStore
 if TYPE_CHECKING:
     from eval.sazs.fusion import Method
 
-INPUT = 512  # pixels per side of the published network input, whatever the photo's proportion
+INPUT = 512  # pixels per side of the published network input, at any aspect ratio
 
 
 def resized(images: Tensor, side: int | None) -> Tensor:
@@ -32,7 +32,7 @@ def resized(images: Tensor, side: int | None) -> Tensor:
 
 
 def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, C, h, w) brought to the photo's size, as Pillow's bilinear filter does."""
+    """(B, C, h, w) resized to the image's size, as Pillow's bilinear filter does."""
     # Pillow widens its filter when it makes maps smaller; torch calls that antialiasing.
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False, antialias=True)
 
@@ -46,7 +46,7 @@ def margin(log_prob: Tensor) -> np.ndarray:
 
 
 class SazsSegmenter:
-    """A SAZS network in evaluation mode, asked about one photo at a time.
+    """Run SAZS inference, one image at a time.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class SazsSegmenter:
 
     @torch.inference_mode()
     def features(self, image: np.ndarray) -> Tensor:
-        """Features of a (H, W, 3) uint8 photo, (1, 512, h, w) float32 on the model's device."""
+        """Features of an (H, W, 3) uint8 image, (1, 512, h, w) float32 on the model's device."""
         half, inputs = self._half, self._inputs(image)
         with torch.autocast(self.device.type, half) if half else nullcontext():
             return self.model(inputs)[1].float()
@@ -107,7 +107,7 @@ def segment(
     eigenpairs: Eigenpairs | None = None,
     fusion: str | Method = "auto",
 ) -> np.ndarray:
-    """Which class covers each pixel of a picture.
+    """Class of each pixel of an image.
 
     Parameters
     ----------

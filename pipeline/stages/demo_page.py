@@ -13,7 +13,7 @@ from eval import report
 
 log = logging.getLogger(__name__)
 
-# Page, title, sentence, and the description of the picture in that page that stands for it.
+# Page, title, sentence, and the alternative text of the image in that page that represents it.
 _PAGES = (
     ("samples/report.html", "Eigenvectors of photos",
      "Eigenvectors, spectrum, masks and residuals of scikit-image's photos.",
@@ -45,7 +45,7 @@ def run(results: Path, output: Path) -> None:
 
 
 def _picture(page: Path, description: str) -> str:
-    """Data URI of the first picture in a page whose description begins so; "" if there is none."""
+    """Data URI of the first image in a page whose alternative text begins so; "" if none does."""
     start = re.escape(html.escape(description))
     found = re.search(rf'<img src="(data:[^"]+)" alt="{start}', page.read_text("utf-8"))
     return found[1] if found else ""

@@ -39,8 +39,8 @@ def tree_for(dataset: str, config: Config, layout: Layout) -> Tree:
     results = Path(config.results_root).resolve()
     if dataset == "folder" and results.is_relative_to(Path(root).resolve()):
         raise SettingError(
-            f"results_root: expected a folder outside {root}, where masks would pass for images, "
-            f"found {config.results_root}; set another results_root"
+            f"results_root: expected a folder outside {root}, where masks would be taken for "
+            f"images, found {config.results_root}; set another results_root"
         )
     return record.open(root, photos=config.photos)
 

@@ -107,7 +107,7 @@ def test_an_image_without_accepted_masks_is_reported(setting, tmp_path, caplog):
     [
         (("--input", "gone.jpg"), "--input gone.jpg: expected a photo, a folder"),
         (("--video-input", "gone.mp4"), "--video-input gone.mp4: no such file"),
-        (("--video-input", __file__), "cannot be opened; it is no video"),
+        (("--video-input", __file__), "cannot be opened; it is not a video"),
         (("--input", __file__, "--output", "a.jpg"), "--output a.jpg: expected a folder, or"),
         (("--input", __file__, "--output", f"{__file__}/x"), "test_demo.py is a file, expected a"),
         (("--input", __file__, "--classes", " , "), "--classes: expected at least one class"),

@@ -175,7 +175,7 @@ def test_the_cores_of_a_run_are_used_whatever_the_number_of_shards(tmp_path, cor
 @pytest.mark.parametrize("inside", ["", "results", "deep/er"])
 def test_results_among_the_images_are_refused(folder, inside):
     plan = Plan({"folder": f"{folder}/", "results_root": f"{folder}//{inside}"})
-    with pytest.raises(SettingError, match="where masks would pass for images"):
+    with pytest.raises(SettingError, match="where masks would be taken for images"):
         plan.shards("folder")
 
 

@@ -38,7 +38,7 @@ def overlap_loss(log_prob: Tensor, target: Tensor) -> Tensor:
     """1 - soft Dice coefficient of the class over the batch, void left out, both areas plus 1.
 
     The likelihood alone answers "others" wherever it is unsure, which leaves an empty mask for a
-    class that fills a fifth of its photos. The overlap is what a mask is scored by.
+    class that fills a fifth of its images. The overlap is what a mask is scored by.
 
     Milletari, Navab, Ahmadi, "V-Net", 3DV 2016, section 3.
     """

@@ -233,7 +233,7 @@ def targets(
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch: stacked tensors, and one list of the photos that were passed over."""
+    """A batch: stacked tensors, and one list of the images that were skipped."""
     unread = [photo for sample in samples for photo in sample.pop(KEY)]
     return default_collate(samples) | {KEY: unread}
 

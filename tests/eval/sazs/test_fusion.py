@@ -147,7 +147,7 @@ def test_masks_of_several_classes_are_those_of_each(scene, name):
 
 
 def test_auto_is_no_name_for_a_rule():
-    with pytest.raises(SettingError, match="registered already"):
+    with pytest.raises(SettingError, match="already registered"):
         fusion.register(fusion.AUTO, Voting(), {"segments": (4,)})
 
 
@@ -228,7 +228,7 @@ def test_mask_of_another_size_is_an_error(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "grid", "message"),
-    [("voting", {}, "registered already"), ("own", {"wieght": (1,)}, "weight.*found wieght")],
+    [("voting", {}, "already registered"), ("own", {"wieght": (1,)}, "weight.*found wieght")],
 )
 def test_a_rule_is_registered_under_a_new_name_with_its_own_parameters(name, grid, message):
     before = dict(fusion.METHODS)
