@@ -34,7 +34,7 @@ _PART = ".part"
 def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` when the block succeeds.
 
-    With `durable` the bytes are on the disk before the name appears, so the file is whole even
+    With `durable` the bytes are on disk before the name appears, so the file is complete even
     after a power cut. Without, that is left to the caller (`os.sync` once after thousands of small
     files, before the record that they are complete is written).
 

@@ -78,7 +78,7 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if module == "torch.jit._pickle":
-            return list  # typed lists come as build_intlist(values) and the like
+            return list  # typed lists come as build_intlist(values) etc.
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
     def persistent_load(self, reference: tuple[str, str, str, str, int]) -> Tensor:

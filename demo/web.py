@@ -150,7 +150,7 @@ def _outcome(named: Named) -> str:
     if not named.scores:
         return "No mask was accepted for these words."
     if (named.labels != IGNORE).all():
-        return "Done. Every pixel got its most likely word; add words for whatever else is there."
+        return "Done. Every pixel has its most likely word; add words for anything else."
     return "Done."
 
 

@@ -153,7 +153,7 @@ def diffused(
     """Solve (D (1 + mu) - W) x = mu D p for each map p, (C, H, W) float32, on a node grid.
 
     Conjugate gradients on the normalised system ((1 + mu) I - S) y = mu D^(1/2) p, whose condition
-    number is at most (2 + mu) / mu whatever the graph.
+    number is at most (2 + mu) / mu for every graph.
     """
     W, grid = graph
     size = maps.shape[1], maps.shape[2]

@@ -81,7 +81,7 @@ class ImagenetClassifier:
     def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Probability of each class for each image (h, w, 3) uint8 of any size, (B, 1000) float32.
 
-        Images are resized to a square whatever their proportion. On the CPU they go through the
+        Images are resized to a square, whatever their aspect ratio. On the CPU they go through the
         network one at a time, so their numbers do not depend on each other.
         """
         if not images:

@@ -1,4 +1,4 @@
-"""Prove that a results folder is whole: nothing lost, stale, foreign or left over.
+"""Check that a results folder is complete: nothing lost, stale, foreign or left over.
 
 Each check goes over one kind of file and yields what is wrong. Without `full`, bulk data of shards
 and the text chunks of all but a few masks are not read, so that an audit takes seconds.

@@ -88,7 +88,7 @@ def run_on(
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep distributed from logging tracebacks of what is reported as one line."""
-    # Each of its loggers has a level of its own.
+    # Each of its loggers has its own level.
     names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
     names.append("asyncio")  # reports gathers that were given up
     levels = {name: logging.getLogger(name).level for name in names}

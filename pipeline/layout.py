@@ -22,7 +22,7 @@ _MORE_FILES = {
     "names": ("name_images",),
 }
 WITH_MAPS = ("segments", "clusters", "names")
-"""Stages with a folder of their own, for label maps of all images."""
+"""Stages with their own folder, for label maps of all images."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Requests: what a job is asked to make, as a file that is an input of its rule.
+"""Requests: what a job has to make, as a file that is an input of its rule.
 
 A request holds the settings that bear on a job and the images it is about (id, path, size, time of
 modification). Its digest is entered in the record of what the job makes, with those of the files
@@ -48,7 +48,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Request:
-    """What a job is asked to make.
+    """What a job has to make.
 
     Attributes
     ----------
@@ -171,7 +171,7 @@ def place(
     request.write(path)
     results = list(results)
     if not results or not all(result.exists() for result in results):
-        return  # a missing result is made whatever the dates say
+        return  # a missing result is made in any case
     results += [file for file in benchmarks if file.exists()]
     if made == request.digest:
         newest = max((_time(file) for file in inputs if file.exists()), default=0)

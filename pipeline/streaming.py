@@ -4,7 +4,7 @@ Worker processes decode. Two threads feed the GPU, one window of images at a tim
 in batches of equal size, one with all the window's graphs at once (`eigen.solvers.batched`). The
 second uses the CPU at times, for the small Ritz problems; meanwhile the GPU computes the features
 of the next window, another is decoded and the last one is written. Only images are read
-from disk and only shards are written, and memory holds three windows whatever the number of images.
+from disk and only shards are written, and memory holds three windows for any number of images.
 """
 
 from __future__ import annotations

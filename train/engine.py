@@ -48,7 +48,7 @@ Batches = Callable[[int], Iterator[Any]]
 
 @dataclass(frozen=True)
 class Settings:
-    """How a training run proceeds, whatever it trains.
+    """How a training run proceeds, for any network.
 
     Attributes
     ----------
@@ -202,7 +202,7 @@ class Training:
         latest = self.settings.out / checkpoint.LATEST
         if not latest.is_file():
             return "no step was saved"
-        return f"{latest} is whole and of an earlier step: the run can be resumed from it"
+        return f"{latest} is intact, from an earlier step: the run can be resumed from it"
 
     def _run(self, batches: Batches, evaluate: Evaluate | None, termination: Termination) -> None:
         stream = batches(self.step * self.settings.accumulate)

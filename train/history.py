@@ -118,7 +118,7 @@ class History:
         try:
             for name, value in figures.items() if self._board else ():
                 self._board.add_scalar(name, value, step)
-        except Exception as error:  # its writer thread hands on whatever it met
+        except Exception as error:  # its writer thread passes on any error
             log.warning("TensorBoard files end at step %d: %s", step, error)
             self._board = None
 

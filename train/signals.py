@@ -110,7 +110,7 @@ def start_reader(parent: int) -> None:
 
 
 def end_with(process: int) -> None:
-    """End this process as soon as another one ends, whatever it is doing."""
+    """End this process as soon as another one ends."""
     threading.Thread(target=_end_with, args=(process,), daemon=True).start()
 
 

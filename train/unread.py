@@ -48,8 +48,8 @@ def readable(read: Callable[[int], T], item: int, count: int) -> tuple[T, list[U
         except ImageError as error:
             unread.append((error.path.stem, str(error)))
     raise DatasetError(
-        f"{len(unread)} training photos in a row cannot be read, among them {unread[0][1]}; is "
-        "their disk there?"
+        f"{len(unread)} training images in a row cannot be read, among them {unread[0][1]}; is "
+        "their storage available?"
     )
 
 
@@ -65,7 +65,7 @@ class Quarantine:
     Parameters
     ----------
     folder : of the training's files
-    rank : of the process; every process has a file of its own
+    rank : of the process; every process has its own file
     """
 
     def __init__(self, folder: Path, rank: int = 0) -> None:
@@ -114,7 +114,7 @@ class Quarantine:
         count = len(set(world.gather(list(self._reasons))))
         if count:
             log.warning(
-                "%d training photos could not be read, see quarantine*.csv in %s",
+                "training images that could not be read: %d; see quarantine*.csv in %s",
                 count,
                 self.path.parent,
             )

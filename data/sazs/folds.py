@@ -80,7 +80,7 @@ class Fold:
 
     Attributes
     ----------
-    number : of the fold; None for classes of one's own choice
+    number : of the fold; None if classes were chosen by name
     unseen : ids of the classes held out, ascending
     train, validation : items of seen classes, from different images
     test : items of unseen classes, each once

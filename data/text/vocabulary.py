@@ -90,7 +90,7 @@ class Vocabulary:
 
     @property
     def colours(self) -> np.ndarray:
-        """(n, 3) uint8 RGB: PASCAL's palette, in which no two classes are alike."""
+        """(n, 3) uint8 RGB: PASCAL's palette, in which no two classes have the same colour."""
         return palette(np.arange(1, len(self) + 1))
 
     def synonyms(self, class_id: int) -> list[str]:
@@ -172,7 +172,7 @@ def builtin(key: str) -> Vocabulary:
     """A vocabulary that comes with the package, by the stem of its file in `vocabularies/`.
 
     "coco_stuff" (171, 15 unseen), "voc" (20, 5 unseen) and "ade20k_full" (847, 275 unseen) are
-    ZegFormer's, with their spelling; "pascal" and "coco" have no unseen classes of their own.
+    ZegFormer's, with their spelling; "pascal" and "coco" define no unseen classes.
     """
     folder = importlib.resources.files("data.text") / "vocabularies"
     known = sorted(entry.name.removesuffix(".json") for entry in folder.iterdir())

@@ -1,7 +1,7 @@
 """Extractors that run a pretrained convolutional network; see `contract.Extractor`.
 
 The image is enlarged, goes through the network, and the outputs of one or more of its stages are
-brought to one grid, laid side by side and centred: what all patches of the image have in common
+resampled to one grid, concatenated and centred: what all patches of the image have in common
 says nothing about where to cut it. XCiT, whose blocks keep one token per cell of a grid, counts as
 convolutional here.
 """

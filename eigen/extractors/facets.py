@@ -31,7 +31,7 @@ class FacetReader:
     offset : float
         See `positions.resized`.
     facet : {"key", "query", "value", "token"}
-        The output of the block's query, key or value layer, heads side by side, before any
+        The output of the block's query, key or value layer, heads concatenated, before any
         normalisation, scaling or rotary embedding; or the block's output, before the final norm.
     block : int
         Counted from 0, or from the end where negative.

@@ -111,7 +111,7 @@ def described(image: np.ndarray, patch: int) -> dict[str, np.ndarray]:
     `gradients` strength and harmonics scale by scale, `place` row and column.
     """
     grid = patch_grid(image.shape[:2], patch)
-    # Integer conversion: the same bytes whatever instructions the CPU has.
+    # Integer conversion: the same bytes on every CPU.
     lab = cv2.cvtColor(np.ascontiguousarray(whole_patches(image, patch)), cv2.COLOR_RGB2Lab)
     lab = lab.astype(np.float32)
     return {

@@ -29,7 +29,7 @@ def is_flat(image: np.ndarray, grid: tuple[int, int]) -> bool:
 
 
 def contrast(features: np.ndarray, mask: np.ndarray) -> float:
-    """How much less alike neighbours are across the border of a mask than on either side, 0 to 1.
+    """How much less similar neighbours are across the boundary of a mask than within, 0 to 1.
 
     0: the border follows nothing in the features. 1: the two sides have nothing in common.
 

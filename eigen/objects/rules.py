@@ -1,7 +1,7 @@
 """From an eigenvector on the grid to the nodes of one object: the published single-object rules.
 
 Each rule takes a grid and returns a (h, w) bool mask of one 4-connected region. Eigenvectors are
-used whatever their sign.
+used with either sign.
 """
 
 from __future__ import annotations
@@ -108,5 +108,5 @@ def seed_expansion(
     candidates = order[:expansion]
     companions = candidates[similarity[seed, candidates] >= 0]
     mask = similarity[companions].sum(axis=0, dtype=np.float64) >= 0
-    mask[seed] = True  # it resembles itself, whatever rounding says
+    mask[seed] = True  # similar to itself, even after rounding
     return component_at(mask.reshape(grid), seed)

@@ -94,7 +94,7 @@ def barbell(n: int) -> KnownGraph:
 
 
 def components(*parts: KnownGraph) -> KnownGraph:
-    """The parts side by side, not joined: all their eigenvalues, 0 once for each."""
+    """The disjoint union of the parts: all their eigenvalues, with 0 once per part."""
     W = sp.block_diag([part.W for part in parts])
     return _known(W, np.concatenate([part.eigenvalues for part in parts]))
 

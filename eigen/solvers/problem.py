@@ -102,7 +102,7 @@ class NormalizedProblem:
         """S @ vectors, shape (n, m), in the dtype of `vectors`.
 
         float32 vectors with a float32 W are multiplied in float32. float64 vectors are multiplied
-        and added in float64, whatever W is stored in.
+        and added in float64, whatever the dtype of W.
         """
         if vectors.dtype not in self._scale:
             self._scale[vectors.dtype] = (1 / self.sqrt_degree[:, None]).astype(vectors.dtype)

@@ -57,7 +57,7 @@ class ImagenetNamer:
     ----------
     classifier : ImagenetClassifier
     groups : mapping of str to list of str, optional
-        Class -> WordNet ids or ImageNet names; by default each of the 1000 is a class of its own.
+        Class -> WordNet ids or ImageNet names; by default each of the 1000 is a separate class.
     view : {"map", "crops"}
         One pass over the image, whose class probabilities are averaged over each mask; or two
         crops per mask, with and without its surroundings.

@@ -1,4 +1,4 @@
-"""The page around the sections: one file, from which a browser fetches nothing else."""
+"""The page around the sections: one self-contained file."""
 
 from __future__ import annotations
 

@@ -329,7 +329,7 @@ def method(name: str) -> Method:
 
 
 def name_of(rule: Method) -> str:
-    """The name under which a method, whatever its parameters, is known."""
+    """The name of a method, independent of its parameters."""
     return next(name for name, known in METHODS.items() if type(known) is type(rule))
 
 

@@ -97,9 +97,9 @@ def run(
 
     Parameters
     ----------
-    about : what to write down beside the scores: weights, recipe, command
-    pictures : best, worst, most gained and most lost items shown, each
-    seen : score the seen classes of the tested photos too (each item once, corrected counting)
+    about : what to record next to the scores: weights, recipe, command
+    pictures : number of best, worst, most gained and most lost items to show
+    seen : also score the seen classes of the test images (one pass, corrected counting)
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Score SAZS: three answers side by side, both protocols, both countings, in one pass.
+"""Score SAZS: three answers, both protocols and both countings in one pass.
 
 | answer | what it is |
 |---|---|
@@ -192,7 +192,7 @@ def count_answers(
     texts : Tensor, (1 + classes, 512)
         Row 0 "others", then the classes by id.
     reference : "reference_pascal" or "reference_coco"
-        The published counting to report beside the corrected one.
+        The published counting to report next to the corrected one.
     part : (rank, size)
         This process counts every `size`-th photo; the sum of all parts is the whole.
 

@@ -2,7 +2,7 @@
 
 Styles: "cropmask" (published default) sets everything outside the mask to zero, which is CLIP's
 mean colour, and crops the mask's box; "crop" crops the box unmasked; "mask" shows the whole masked
-image. A box is stretched to a square whatever its proportion.
+image. A box is stretched to a square.
 
 Geometries: "published" takes the first and last row and column of a mask as the box's edges (the
 last are cut off), the whole padded image where that box has no area, and lets padding be part of

@@ -79,7 +79,7 @@ def tokenize(texts: Sequence[str], *, truncate: bool = False) -> Tensor:
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer norm computed in float32 (float64 for doubles), whatever type the towers run in."""
+    """Layer norm computed in float32 (float64 for doubles), whatever the dtype of the encoders."""
 
     def forward(self, x: Tensor) -> Tensor:
         wide = torch.promote_types(x.dtype, torch.float32)

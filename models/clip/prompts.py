@@ -1,4 +1,4 @@
-"""Templates that make a text of a class name; "{}" stands for the name.
+"""Templates that turn a class name into a text; "{}" is replaced by the name.
 
 An ensemble of templates is averaged in embedding space (`models.clip.text`).
 Ding et al., "Decoupling Zero-Shot Semantic Segmentation", CVPR 2022.

@@ -60,7 +60,7 @@ def encode_classes(clip: CLIP, names: Sequence[str], templates: Sequence[str]) -
     names : sequence of str
         A name with ", " lists synonyms.
     templates : sequence of str
-        "{}" stands for the name.
+        "{}" is replaced by the name.
     """
     texts = [[t.replace("{}", word) for t in templates for word in synonyms(n)] for n in names]
     # Classes share texts ("monitor" is a synonym of two); each is encoded once.
@@ -91,7 +91,7 @@ def class_embeddings(
     device, half
         Where and in which precision CLIP runs if it has to.
     cache : Path or None
-        Folder of the cache; None computes anew and keeps nothing.
+        Folder of the cache; with None nothing is cached.
 
     Returns
     -------

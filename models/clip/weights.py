@@ -34,7 +34,7 @@ _PREFIXES = ("sem_seg_head.predictor.clip_model.", "text.")
 
 @dataclass(frozen=True)
 class ClipSource:
-    """Where CLIP's weights come from. Nothing is read before it is asked for.
+    """Source of CLIP's weights, which are read on first use.
 
     name : a key of `PUBLISHED`, or the path of a file
     patch : side in pixels of the image tower's patches; None takes any. Nothing else tells

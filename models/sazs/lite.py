@@ -81,7 +81,7 @@ class LiteStages(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         pixels = images * self.scale.to(images) + self.shift.to(images)
-        # Whole cells at every stage, whatever the size of the image.
+        # Whole cells at every stage, for every size of image.
         size = [max(STRIDE, side // STRIDE * STRIDE) for side in images.shape[-2:]]
         pixels = F.interpolate(
             pixels, size=size, mode="bilinear", align_corners=False, antialias=True

@@ -158,7 +158,7 @@ def class_scores(features: Tensor, texts: Tensor) -> Tensor:
     Parameters
     ----------
     features : Tensor, (B, 512, h, w)
-    texts : Tensor, (B, N, 512) or (N, 512) for all images alike
+    texts : Tensor, (B, N, 512), or (N, 512) shared by all images
         Row 0 is the background text ("others") where there is one.
     """
     if texts.ndim == 2:

@@ -153,7 +153,7 @@ class MaskFormer(Section):
         default=False, description="combine queries and crops, by seen and unseen"
     )
     ENSEMBLING_ALL_CLS: bool = Field(
-        default=False, description="combine them alike for all classes"
+        default=False, description="combine them equally for all classes"
     )
     ENSEMBLING_LAMBDA: Share = Field(
         default=2 / 3, description="not published: exponent of the queries"

@@ -86,7 +86,7 @@ def _entries_of_shard(
 def entries(dataset: str, config: Config, layout: Layout) -> list[manifest.Entry]:
     """The images of a data set as they are now, each with its shard.
 
-    Of a generated one those that are asked for: files of a larger one may lie there too.
+    For a generated one, those requested: the folder may also hold files of a larger one.
     """
     members = manifest.entries(tree_for(dataset, config, layout), config.shard_size)
     generator = DATASETS[dataset].generator

@@ -372,7 +372,7 @@ def test_zegformer_takes_any_words_in_a_browser(zegformer_address, browser, phot
     browser.open(zegformer_address, 1400)
     browser.wait("document.querySelector('textarea') && document.querySelector('[type=file]') && 1")
     browser.choose("[type=file]", photo)
-    ask(browser, "dragon, a word that no list has", "Every pixel got its most likely word")
+    ask(browser, "dragon, a word that no list has", "Every pixel has its most likely word")
     browser.wait("document.querySelectorAll('#vectors img').length == 5")
     named = "[...document.querySelectorAll('.legend tr')].map((row) => row.cells[1].textContent)"
     head, *names = browser.wait(named)

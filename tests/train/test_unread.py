@@ -59,7 +59,7 @@ def test_quarantine_names_each_photo_once_over_resumed_trainings(tmp_path, caplo
     ]
     assert caplog.text.count("left out of the training: a.jpg: bad") == 1
     again.log_count(WORLD)
-    assert "2 training photos could not be read" in caplog.text
+    assert "training images that could not be read: 2" in caplog.text
     assert Quarantine(tmp_path, rank=1).path.name == "quarantine_1.csv"
 
 

@@ -147,7 +147,7 @@ class JointLoss:
     shape : "none", "reference" or "fixed"
     regressor : needed unless `shape` is "none"
     overlap : weight of `overlap_loss`; 0, as published, leaves it out
-    edge, attention, inverse : weights of the terms beside the segmentation loss
+    edge, attention, inverse : weights of the terms added to the segmentation loss
     """
 
     mode: str = "corrected"

@@ -214,7 +214,7 @@ def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
         if stages is None:
             raise SettingError(
                 f"--backbone-rate {recipe.backbone_rate}: expected 1 for {recipe.arch}, whose "
-                "backbone has no rate of its own"
+                "backbone has no separate rate"
             )
         backbone = list(stages.parameters())
         known = {id(p) for p in backbone}

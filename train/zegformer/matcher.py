@@ -1,7 +1,7 @@
 """Which query answers for which mask: the cheapest one-to-one assignment.
 
 The cost of a pair is 1 * (-probability of the class) + 20 * focal + 1 * dice, on masks reduced to
-the prediction's size. It is computed in float32 whatever the network runs in: in half precision
+the prediction's size. It is computed in float32 even if the network is not: in half precision
 the sums over pixels overflow.
 
 Cheng et al., "Per-Pixel Classification is Not All You Need for Semantic Segmentation", 2021.

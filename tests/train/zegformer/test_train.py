@@ -188,7 +188,7 @@ def test_two_processes_train_and_give_the_scores_of_one(root, tmp_path, norm):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    assert "1 training photos could not be read" in ran.stderr
+    assert "training images that could not be read: 1" in ran.stderr
     assert any("p2,train," in path.read_text() for path in (tmp_path / "two").glob("quar*.csv"))
 
     weights = tmp_path / "two" / "model_final.safetensors"
