@@ -19,7 +19,7 @@ import click
 
 from data import runlock
 from data.errors import SettingError
-from data.files import check_writable
+from data.files import check_writable, expanded
 from pipeline.click_options import FilledPath
 from pipeline.commands import one_line_errors
 
@@ -194,7 +194,7 @@ def _evaluate(settings: ZegFormerSettings, world: World, out: Path) -> dict[str,
     from eval.zegformer.classes import text_dim, trained_classes
     from train.zegformer.evaluate import evaluate, weights_facts
 
-    path = Path(settings.MODEL.WEIGHTS).expanduser()
+    path = expanded(settings.MODEL.WEIGHTS)
     checkpoint = weight_files.read(path) if path.is_file() else None
     trained = trained_classes(checkpoint)
     dim = text_dim(settings, trained)

@@ -23,6 +23,7 @@ IMAGES = ".images.json"
 """Ending of the list of images next to results that this software writes."""
 CATEGORY = {"id": 1, "name": "object"}
 _COCO_STEM = re.compile(r"(?:COCO_(?:train|val|test)2014_)?(\d{12})")
+_ID = int | str | None
 _FIELDS = ("image_id", "segmentation")
 
 
@@ -54,22 +55,52 @@ def decode(segmentation: Any, size: tuple[int, int], where: str) -> np.ndarray:
     from pycocotools import mask as rle
 
     try:
-        runs = segmentation
         if isinstance(segmentation, list):
-            runs = rle.merge(rle.frPyObjects(segmentation, *size))
-        elif isinstance(segmentation["counts"], list):
-            runs = rle.frPyObjects(segmentation, *segmentation["size"])
-        mask = rle.decode(runs).astype(bool)
+            runs = rle.merge(rle.frPyObjects(_polygons(segmentation, size, where), *size))
+        else:
+            runs = _checked_runs(segmentation, size, where)
+            if isinstance(runs["counts"], list):
+                runs = rle.frPyObjects(runs, *size)
+        return rle.decode(runs).astype(bool)
+    except DatasetError:
+        raise
     except Exception as error:  # pycocotools raises many kinds of error
         raise DatasetError(
             f"{where}: segmentation is neither run lengths nor polygons ({error!r})"
         ) from error
-    if mask.shape != size:
+
+
+def _polygons(polygons: list[Any], size: tuple[int, int], where: str) -> list[Any]:
+    """Polygons that pycocotools can draw: what lies far outside takes it all memory."""
+    points = np.concatenate([np.asarray(polygon, np.float64) for polygon in polygons])
+    x, y = points[0::2], points[1::2]
+    height, width = size
+    if not (np.isfinite(points).all() and _near(x, width) and _near(y, height)):
         raise DatasetError(
-            f"{where}: mask of {mask.shape[1]} x {mask.shape[0]} pixels for an image of "
-            f"{size[1]} x {size[0]}; make it from the unresized image, or resize it"
+            f"{where}: expected a polygon in the image of {width} x {height} pixels, found one "
+            f"with x from {x.min():.4g} to {x.max():.4g} and y from {y.min():.4g} to {y.max():.4g}"
         )
-    return mask
+    return polygons
+
+
+def _near(values: np.ndarray, length: int) -> bool:
+    return bool(values.min() >= -length and values.max() <= 2 * length)
+
+
+def _checked_runs(runs: Any, size: tuple[int, int], where: str) -> Any:
+    """Run lengths of an image of this size: pycocotools takes any size at its word."""
+    height, width = runs["size"]
+    if (height, width) != size:
+        raise DatasetError(
+            f"{where}: mask of {width} x {height} pixels for an image of {size[1]} x {size[0]}; "
+            "make it from the unresized image, or resize it"
+        )
+    counts = runs["counts"]
+    if isinstance(counts, list) and sum(counts) != height * width:
+        raise DatasetError(
+            f"{where}: expected run lengths of {height * width} pixels, found {sum(counts)}"
+        )
+    return runs
 
 
 def write_results(path: str | Path, entries: Iterable[Mapping[str, Any]]) -> None:
@@ -122,7 +153,7 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
     path = Path(path)
     try:
         data = path.read_bytes()
-        content = json.loads(data.decode("utf-8"))
+        content = json.loads(data.decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: cannot be read as JSON ({reason(error)})") from error
     _check_listed(path, data)
@@ -159,16 +190,20 @@ def _with_names(content: dict[str, Any], entries: list[Any]) -> list[Any]:
     image = content.get("image")
     images = content.get("images", [image] if isinstance(image, dict) else [])
     by_id = {
-        image.get("id", image.get("image_id")): image.get("file_name")
+        number: image.get("file_name")
         for image in images
         if isinstance(image, dict)
+        for number in [image.get("id", image.get("image_id"))]
+        if isinstance(number, _ID)
     }
     only = next(iter(by_id)) if len(by_id) == 1 else None
     named = []
     for entry in entries:
         if isinstance(entry, dict):
             number = entry.get("image_id", only)
-            more = {} if number is None else {"image_id": number}
+            if not isinstance(number, _ID):
+                number = None
+            more: dict[str, Any] = {} if number is None else {"image_id": number}
             if by_id.get(number):
                 more["file_name"] = by_id[number]
             entry = {**entry, **more}

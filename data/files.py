@@ -295,6 +295,14 @@ def read_stamped(path: str | Path, *, most: int | None = None) -> tuple[bytes, F
     return content, FileStamp(len(content), before.st_mtime_ns, digest)
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with ~ replaced by a home folder; as it is where there is none, as in a shell."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def is_file_name(text: str) -> bool:
     """Whether a text can name a file in a folder, and none outside it.
 

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from data import array_pickles
 from data.errors import WeightsError
-from data.files import atomic_path, sha256, without_nan
+from data.files import atomic_path, expanded, sha256, without_nan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,7 +108,7 @@ def read(path: str | Path) -> Checkpoint:
     WeightsError
         No such file, not a weight file, truncated, damaged, or a pickle that would run code.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise WeightsError(
             f"{path}: no such file; give the path of weights (.safetensors, .pth, .pt, .pkl)"

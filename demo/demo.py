@@ -15,7 +15,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.errors import SettingError
+from data.files import atomic_path, expanded
 from data.progress import Pace
 from demo.options import HELP, DemoCommand, Options, model_options, open_words
 from pipeline.click_options import FilledPath
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 DEFAULT_OUTPUT = Path("demo_output")
 _ESCAPE = 27
+_LONGEST_NAME = 255  # bytes, of the usual file systems
 
 log = logging.getLogger("demo")
 
@@ -50,7 +52,7 @@ def photos(inputs: Sequence[str]) -> list[Path]:
 
     files: list[Path] = []
     for name in inputs:
-        path = Path(name).expanduser()
+        path = expanded(name)
         if path.is_dir():
             matches = sorted(p for p in path.glob("[!.]*") if p.suffix.lower() in SUFFIXES)
         elif path.exists():
@@ -86,6 +88,7 @@ def overlay_paths(output: Path | None, files: list[Path], *, overwrite: bool) ->
         paths = [output / f"{file.stem}.png" for file in files]
     _check_folder(paths[0].parent)
     photo_of: dict[Path, Path] = {}
+    inputs = {file.resolve() for file in files}
     for photo, path in zip(files, paths, strict=True):
         if path in photo_of:
             raise SettingError(
@@ -93,9 +96,26 @@ def overlay_paths(output: Path | None, files: list[Path], *, overwrite: bool) ->
                 "at a time, each with its own --output"
             )
         photo_of[path] = photo
-        if path.exists() and not overwrite:
-            raise SettingError(f"{path} exists; give --overwrite or another --output")
+        for written in (path, *beside(path)):
+            _check_free(written, inputs, overwrite=overwrite)
     return paths
+
+
+def beside(overlay: Path) -> tuple[Path, Path]:
+    """Where the label map and the scores of a photo go."""
+    return overlay.with_name(f"{overlay.stem}_labels.png"), overlay.with_name(
+        f"{overlay.stem}.json"
+    )
+
+
+def _check_free(path: Path, inputs: Collection[Path], *, overwrite: bool) -> None:
+    """Refuse a file that exists, unless it may be overwritten; an input never may."""
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise SettingError(f"{path.name[:40]}...: this name would be too long; rename the input")
+    if path.exists() and path.resolve() in inputs:
+        raise SettingError(f"{path}: would overwrite an input; give another --output")
+    if path.exists() and not overwrite:
+        raise SettingError(f"{path} exists; give --overwrite or another --output")
 
 
 def _check_folder(folder: Path) -> None:
@@ -191,8 +211,7 @@ def video_path(output: Path | None, video: Path | None, *, overwrite: bool) -> P
     if path.suffix.lower() in SUFFIXES:
         raise SettingError(f"--output {path}: expected a folder, or a file that ends in .mp4")
     _check_folder(path.parent)
-    if path.exists() and not overwrite:
-        raise SettingError(f"{path} exists; give --overwrite or another --output")
+    _check_free(path, {video.resolve()} if video else (), overwrite=overwrite)
     return path
 
 
@@ -202,8 +221,23 @@ def run_video(capture: Any, path: Path | None, predict: Predict, vocabulary: Voc
     Raises
     ------
     SettingError
-        No frame can be read, or the file cannot be written.
+        No frame can be read, or the format cannot be written, or not all frames were.
+    OSError
+        The folder cannot be written; names the file.
     """
+    if path is None:
+        _segment_frames(capture, None, None, predict, vocabulary)
+    else:
+        with atomic_path(path) as file:  # an older one stays until the new one is whole
+            frames = _segment_frames(capture, file, path, predict, vocabulary)
+            _check_written(file, path, frames)
+        log.info("wrote %s, %d frames", path, frames)
+
+
+def _segment_frames(
+    capture: Any, file: Path | None, shown: Path | None, predict: Predict, vocabulary: Vocabulary
+) -> int:
+    """Write the frames, `shown` being the name of the file in messages; returns their number."""
     import cv2
 
     from eval.predict import overlay
@@ -215,12 +249,12 @@ def run_video(capture: Any, path: Path | None, predict: Predict, vocabulary: Voc
             image = frame[..., ::-1].copy()  # OpenCV's frames are BGR
             drawn = overlay(image, predict(image), vocabulary)[..., ::-1]
             frames += 1
-            if path is None:
+            if file is None:
                 cv2.imshow("demo", drawn)
                 if cv2.waitKey(1) == _ESCAPE:
                     break
                 continue
-            writer = writer or _writer(path, capture, frame)
+            writer = writer or _writer(file, shown, capture, frame)
             writer.write(drawn)
             pace.done = frames
             if frames % 25 == 0:
@@ -231,33 +265,31 @@ def run_video(capture: Any, path: Path | None, predict: Predict, vocabulary: Voc
     finally:
         if writer is not None:
             writer.release()
-            _check_written(path, frames)
-            log.info("wrote %s, %d frames", path, frames)
     if not frames:
         raise SettingError("the video has no frame that can be read")
+    return frames
 
 
-def _check_written(path: Path | None, frames: int) -> None:
+def _check_written(file: Path, shown: Path, frames: int) -> None:
     """Count the frames in the file: OpenCV does not report that a disk is full."""
     import cv2
 
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(str(file))
     written = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
     capture.release()
     if written < max(1, frames - 1):  # some containers only estimate it
-        raise SettingError(f"{path}: {written} of {frames} frames were written; is the disk full?")
+        raise SettingError(f"{shown}: {written} of {frames} frames were written; is the disk full?")
 
 
-def _writer(path: Path, capture: Any, frame: Any) -> Any:
+def _writer(file: Path, shown: Path | None, capture: Any, frame: Any) -> Any:
     import cv2
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
     size = (frame.shape[1], frame.shape[0])
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
     if not writer.isOpened():
         raise SettingError(
-            f"--output {path}: OpenCV cannot write this format; name a folder or an .mp4 file"
+            f"--output {shown}: OpenCV cannot write this format; name a folder or an .mp4 file"
         )
     return writer
 

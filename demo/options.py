@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -48,11 +49,19 @@ class DemoCommand(click.Command):
                 break
             result.append(word)
         if result[-1:] == ["--input"]:
-            raise click.BadOptionUsage("--input", "--input needs one or more values")
+            raise click.BadOptionUsage(
+                "--input", "--input needs one or more values; a name that starts with - as ./-name"
+            )
         return result + last
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, self.expand(args))
+
+
+def _number(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    if math.isnan(value):
+        raise click.BadParameter("expected a number, found nan")
+    return value
 
 
 _OPTIONS = (
@@ -85,6 +94,7 @@ _OPTIONS = (
         "threshold",
         type=float,
         default=-float("inf"),
+        callback=_number,
         help="Leave pixels with a lower score unnamed.",
     ),
     click.option("--debug", is_flag=True, help="Show the traceback of an error."),

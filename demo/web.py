@@ -15,6 +15,7 @@ import html
 import importlib.util
 import logging
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.errors import EigenshapeError, SettingError, message
+from data.errors import EigenshapeError, SettingError, message, reason
 from demo.examples import Example, examples, write_downloads
 from demo.guard import MOST_BYTES, Guard, Uploads, own_folder
 from demo.options import HELP, DemoCommand, Options, model_options, open_words
@@ -326,6 +327,18 @@ def serve(blocks: gradio.Blocks, port: int | None) -> str:
     return address
 
 
+def _check_port(port: int) -> None:
+    """Find out now, not when the network has been read, that a port is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise SettingError(
+                f"--port {port}: {reason(error)}; name another, or leave it out for a free one"
+            ) from error
+
+
 class _Policy:
     """Add the content security policy to every response."""
 
@@ -342,7 +355,9 @@ class _Policy:
 
 
 @click.command(cls=DemoCommand, help=__doc__, context_settings=HELP)
-@click.option("--port", type=int, help="Port. Default: the first free one from 7860.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Port. Default: the first free one from 7860."
+)
 @click.option(
     "--extractor", default="lowlevel8", show_default=True, help="Extractor for the eigenvectors."
 )
@@ -353,6 +368,8 @@ def main(port: int | None, extractor: str, options: Options, seen: str | None) -
         raise SettingError(
             "gradio is not installed, which the page needs: python -m pip install -e '.[web]'"
         )
+    if port is not None:
+        _check_port(port)
     model, _ = open_words(options, seen)
     from eigen.extractors import extractor as open_extractor
 

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 import eigen.picture
 from data.arguments import check_type, described, pair, whole
 from data.errors import GraphError, SettingError
+from data.files import expanded
 from data.images import as_image
 from data.settings import nearest
 from eigen.extractors import Extractor
@@ -53,7 +54,7 @@ def extractor(name: str, *, weights: str | Path | None = None, **options: Any) -
     if unknown := sorted(options.keys() - known):
         raise SettingError(f"{unknown[0]}: no such option; {nearest(unknown[0], known)}")
     check_type("extractor", name, str, 'a name such as "dino_vits16"')
-    path = Path(weights).expanduser() if weights is not None else None
+    path = expanded(weights) if weights is not None else None
     stamp = None
     if path is not None and path.is_file():
         stamp = (path.stat().st_size, path.stat().st_mtime_ns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from data.errors import SettingError
+from data.files import expanded
 from data.text.vocabulary import Vocabulary, from_file, from_names
 
 _SHOWN = 24  # names in a message
@@ -49,7 +50,7 @@ def listed_classes(
         return default
     if isinstance(classes, tuple):
         return from_names(classes, name="classes")
-    path = Path(classes).expanduser()
+    path = expanded(classes)
     if path.suffix in (".txt", ".json"):
         return from_file(path)
     return from_names(split(classes), name=option)

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from data.errors import ImageError, ShardError
+from data.files import expanded
 from data.pictures import read_image_stamped
 from eigen.extractors import Extractor, make
 from eigen.extractors.spec import ExtractorSpec
@@ -38,7 +39,7 @@ LAPLACIANS = packed.Format(
 def extractor_for(config: Config) -> Extractor:
     """The configured extractor; one per process, made again when its file of weights changes."""
     weights = config.extractor.weights
-    key = state(Path(weights).expanduser()) if weights else None
+    key = state(expanded(weights)) if weights else None
     return _extractor(config.extractor, config.machine.device, key)
 
 

@@ -164,6 +164,7 @@ def eigenvectors(config: Config, dataset: str, shard: int, **processes: Any) -> 
 @workers_option
 def masks(config: Config, dataset: str, shard: int, workers: int) -> None:
     """Turn eigenvectors into masks (PNG) with the published names."""
+    from pipeline import manifest as listed
     from pipeline.stages import masks as stage
     from pipeline.stages.manifest import entries_of_shard
 
@@ -172,7 +173,7 @@ def masks(config: Config, dataset: str, shard: int, workers: int) -> None:
     with answering(request, layout, dataset, shard=number) as about:
         stage.run(
             Path(layout.shard(dataset, "eigenvectors", shard)),
-            {entry.id: entry.path for entry in entries_of_shard(dataset, config, layout, shard)},
+            listed.paths(entries_of_shard(dataset, config, layout, shard)),
             shard,
             layout.masks(dataset),
             Path(layout.mask_list(dataset, shard)),

@@ -10,13 +10,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, StringConstraints, field_validator
 
 from data.errors import SettingError
+from data.files import expanded
 from data.settings import Spec, expected, nearest
 from eigen.extractors.registry import check as check_extractor
 from eigen.extractors.registry import family
@@ -111,7 +111,7 @@ class Config(Spec):
     @classmethod
     def _path(cls, value: str | None) -> str | None:
         """One spelling of a path: "a//b/" and "a/b" are compared as texts elsewhere."""
-        return None if value is None else str(Path(value).expanduser())
+        return None if value is None else str(expanded(value))
 
     def flat(self, *keys: str) -> dict[str, Any]:
         """Values of some keys, none where none is named."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from data.datasets import DATASETS
 from data.errors import DatasetError
-from data.files import sha256
+from data.files import expanded, sha256
 from data.trees.tree import Tree
 from eval.sazs.words import PACKAGED
 from pipeline import contents
@@ -125,7 +124,7 @@ def answering(
 
 def _state(weights: str | None) -> Any:
     """A weight file by its size and time: the same wherever it lies, another once replaced."""
-    if weights is None or not Path(weights).expanduser().is_file():
+    if weights is None or not expanded(weights).is_file():
         return weights
-    photo = Photo.of("", str(Path(weights).expanduser()))
+    photo = Photo.of("", str(expanded(weights)))
     return [photo.size, photo.mtime_ns]

@@ -64,6 +64,21 @@ def write(path: str | Path, members: Sequence[Entry]) -> None:
     write_table(path, COLUMNS, rows)
 
 
+class Paths(dict[str, str]):
+    """Image id -> file; an image that the manifest does not list is an error, not a `KeyError`."""
+
+    def __missing__(self, id: str) -> str:
+        raise DatasetError(
+            f"image {id}: has results, but is not in the manifest; run the same command again from "
+            "the stage `manifest` on"
+        )
+
+
+def paths(members: Iterable[Entry]) -> Paths:
+    """The files of the images of a manifest, by id."""
+    return Paths({entry.id: entry.path for entry in members})
+
+
 def read(path: str | Path, *, shard: int | None = None) -> list[Entry]:
     """Read a manifest, or the images of one shard of it.
 

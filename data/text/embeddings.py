@@ -13,6 +13,8 @@ from data.text.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
+_LEAST_LENGTH = 1e-6  # of a centred unit row
+
 
 def load_embeddings(
     path: str | Path, vocabulary: Vocabulary | None = None, *, normalise: bool = False
@@ -88,7 +90,13 @@ def centred(rows: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
         )
     rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     rows = rows - rows[vocabulary.seen_ids].mean(axis=0)
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    if (equal := np.flatnonzero(lengths[:, 0] < _LEAST_LENGTH)).size:
+        raise VocabularyError(
+            f"centring: nothing is left of {vocabulary.names[equal[0]]!r}, whose embedding is the "
+            f"mean of the seen classes ({equal.size} such classes)"
+        )
+    return (rows / lengths).astype(np.float32)
 
 
 def _read(path: Path) -> np.ndarray:

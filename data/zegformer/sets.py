@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import DatasetError, ImageError
+from data.files import expanded
 from data.pictures import orientation, read_image, read_label
 from data.text.vocabulary import Vocabulary, builtin
 from data.trees.tree import list_pictures
@@ -196,4 +197,4 @@ def labelled_set(name: str) -> LabelledSet:
 
 def datasets_root(configured: str = "") -> Path:
     """The configured folder, else $DETECTRON2_DATASETS, else `datasets`."""
-    return Path(configured or os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
+    return expanded(configured or os.environ.get("DETECTRON2_DATASETS", "datasets"))

@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from data.errors import SettingError, WeightsError
+from data.files import expanded
 from data.settings import nearest
 from eigen.extractors.contract import Extractor
 from eigen.extractors.spec import ExtractorSpec, random_seed
@@ -164,7 +165,7 @@ def check_weights(spec: ExtractorSpec) -> None:
     check(spec)
     if random_seed(spec.weights) is not None or "weights" not in family(spec.name).options:
         return
-    if spec.weights is not None and not Path(spec.weights).expanduser().is_file():
+    if spec.weights is not None and not expanded(spec.weights).is_file():
         raise WeightsError(
             f"{spec.weights}: no such file; set weights to a .pth or .safetensors file of"
             f" {spec.name}"

@@ -13,7 +13,7 @@ import torch
 
 from data import weight_files
 from data.errors import WeightsError
-from data.files import sha256
+from data.files import expanded, sha256
 from eigen.extractors.layouts import adopt_grid, to_timm
 from eigen.extractors.spec import random_seed
 from eigen.extractors.zoo import Backbone
@@ -64,7 +64,7 @@ def _path(
     network: torch.nn.Module, weights: str | Path | None, *, name: str, backbone: Backbone
 ) -> Path:
     if weights is not None:
-        return Path(weights).expanduser()
+        return expanded(weights)
     if backbone.package:
         return packaged(name, backbone)
     return _from_hub(network, name, backbone)

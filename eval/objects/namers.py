@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from data.errors import SettingError
-from data.files import sha256
+from data.files import expanded, sha256
 from data.text.vocabulary import Vocabulary, builtin
 from eigen.device import torch_device
 from eval.class_names import class_id_of, listed_classes
@@ -74,7 +73,7 @@ def _checkpoint(spec: NameSpec, vocabulary: Vocabulary, device: str) -> OpenedNa
     if model.scorer is None:
         raise SettingError(f"{path}: expected a trained SAZS or ZegFormer, found {model.kind}")
     namer = SegmenterNamer(model.scorer(model.vocabulary(names)), names)
-    return OpenedNamer(namer, vocabulary, sha256(Path(path).expanduser()))
+    return OpenedNamer(namer, vocabulary, sha256(expanded(path)))
 
 
 _OPEN: dict[str, Callable[[NameSpec, Vocabulary, str], OpenedNamer]] = {

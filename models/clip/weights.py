@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from data import weight_files
 from data.errors import WeightsError
-from data.files import sha256
+from data.files import expanded, sha256
 from models.checkpoints import load_state
 from models.clip.clip import CLIP, LayerNorm, sizes_of
 
@@ -53,7 +53,7 @@ class ClipSource:
             Neither a file nor a name that can be had; says where to put the file.
         """
         if self.name not in PUBLISHED:
-            path = Path(self.name).expanduser()
+            path = expanded(self.name)
             if not path.is_file():
                 raise WeightsError(
                     f"CLIP weights {self.name!r}: no such file, and none of the published names "

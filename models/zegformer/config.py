@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from data.errors import SettingError
+from data.files import expanded
 from models.zegformer.published_keys import NO_EFFECT, ONLY
 from models.zegformer.settings import Section, ZegFormerSettings, from_text
 
@@ -159,7 +160,7 @@ def _file(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[str, Any, str]]
             f"{path}: _BASE_: expected the path of one file, found {_SHORT.repr(base)}"
         )
     if base is not None:
-        yield from _file(path.parent / Path(base).expanduser(), (*above, path))
+        yield from _file(path.parent / expanded(base), (*above, path))
     given: set[str] = set()
     for key, value in _flat(content):
         if key in given:

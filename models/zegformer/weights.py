@@ -16,13 +16,13 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor, nn
 
 from data import weight_files
 from data.errors import WeightsError
+from data.files import expanded
 from data.weight_files import Checkpoint
 from models.checkpoints import ZEGFORMER, check_system, load_state
 from models.zegformer import packaged
@@ -68,7 +68,7 @@ def load(model: nn.Module, source: str | Checkpoint, *, whole: bool = False) -> 
         weights = packaged.tensors(backbone, source)
         _load_tensors(model, weights, str(source.path), whole=whole)
         return source.recipe
-    path = Path(source).expanduser()
+    path = expanded(source)
     if source and path.is_file():
         return load(model, weight_files.read(path), whole=whole)
     if whole and not source:

@@ -92,6 +92,11 @@ def _origin(source: Path, masks: Sequence[ImageMasks], images: dict[str, Photo])
     features = source / FEATURES
     if features.is_file():
         reader = SegmentReader(features)
+        if missing := sorted(set(reader.ids) - {one.stem for one in masks}):
+            raise DatasetError(
+                f"{source}: {len(missing)} label maps are missing (first: {missing[0]}.png); run "
+                "the stage `segments` again"
+            )
         for one in masks:
             check_segments(source / f"{one.stem}.png", reader.digest(one.stem))
             reader.check_image(one.stem, images[one.stem].path)

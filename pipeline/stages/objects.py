@@ -76,7 +76,7 @@ def run(
     ShardError
         The eigenvectors were computed with another extractor, or an image changed since.
     """
-    paths = {entry.id: entry.path for entry in manifest.read(manifest_path)}
+    paths = manifest.paths(manifest.read(manifest_path))
     check_extractor(opened(folder), extractor_for(config), config)
     ids = list(opened(folder))
     numbers = image_ids(ids)

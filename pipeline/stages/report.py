@@ -38,7 +38,7 @@ def run(
     with shards.open(folder) as pairs:
         rows = list(_rows(pairs, _seconds(records)))
         chosen = report.sample(rows, config.report_photos)
-        paths = {entry.id: entry.path for entry in entries}
+        paths = manifest.paths(entries)
         ids = progress(chosen.ids, len(chosen.ids), "report")
         strips = [_strip(id, paths[id], pairs, config) for id in ids]
     set_aside = read_quarantine(quarantine)

@@ -116,7 +116,7 @@ def run(
     manifest_path: Path, source: Path, output: Path, config: Config, *, workers: int = 1
 ) -> None:
     """Write the features of all segments to `output`, and label maps next to it."""
-    paths = {entry.id: entry.path for entry in manifest.read(manifest_path)}
+    paths = manifest.paths(manifest.read(manifest_path))
     check_extractor(opened(source), extractor_for(config), config)
     ids = list(opened(source))
     task = WriteSegments(source, output.parent, config)

@@ -82,3 +82,26 @@ def test_files_of_other_tools(tmp_path):
             read_results(tmp_path / "bad.json")
     with pytest.raises(DatasetError, match=r"no\.json"):
         read_results(tmp_path / "no.json")
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        ([[1, 1, float("nan"), 2, 3, 4]], "expected a polygon in the image of 36 x 24 pixels"),
+        ([[1, 1, 1e12, -1e12, 20, 1e12]], "expected a polygon in the image of 36 x 24 pixels"),
+        ({"size": [10**6, 10**6], "counts": "junk"}, "mask of 1000000 x 1000000 pixels for an"),
+        ({"size": [24, 36], "counts": [5]}, "expected run lengths of 864 pixels, found 5"),
+        ({"size": [24], "counts": [5]}, "neither run lengths nor polygons"),
+        (None, "neither run lengths nor polygons"),
+        ([], "neither run lengths nor polygons"),
+    ],
+)
+def test_masks_that_cannot_be_drawn_are_refused_before_they_are(segmentation, message):
+    with pytest.raises(DatasetError, match=f"^x: .*{message}"):
+        decode(segmentation, (24, 36), "x")
+
+
+def test_files_of_other_programs_with_a_mark_and_odd_ids(tmp_path):
+    content = {"images": [{"id": [7], "file_name": "a.jpg"}], "annotations": []}
+    (tmp_path / "c.json").write_text(json.dumps(content), encoding="utf-8-sig")
+    assert read_results(tmp_path / "c.json") == []

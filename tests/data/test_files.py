@@ -6,10 +6,19 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from data.files import atomic_files, atomic_path, check_writable, is_file_name, read_stamped, sha256
+from data.files import (
+    atomic_files,
+    atomic_path,
+    check_writable,
+    expanded,
+    is_file_name,
+    read_stamped,
+    sha256,
+)
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -209,3 +218,15 @@ def test_a_short_write_of_numpy_names_the_file(tmp_path):
     with pytest.raises(OSError, match=message), atomic_path(path):
         raise OSError("10240 requested and 527 written")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pipe_has_no_digest_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(OSError, match=r"expected a regular file, found a pipe"):
+        sha256(tmp_path / "pipe.png")
+
+
+def test_the_home_of_nobody_is_a_name(monkeypatch):
+    assert expanded("~nobody-at-all/x") == Path("~nobody-at-all/x")
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert expanded("~/x") == Path("/somewhere/x")

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from data import weight_files
+from data.errors import SettingError
 from data.pictures import read_image, read_label
 from data.text.vocabulary import from_names
 from demo import demo
@@ -328,3 +329,43 @@ class Full:
 
     def release(self):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("x.png", ("--output", "."), "x.png: would overwrite an input; give another --output"),
+        ("n" * 251 + ".jpg", ("--output", "out"), "this name would be too long; rename the input"),
+        ("x.png", ("--output", "kept"), "x_labels.png exists; give --overwrite"),
+        ("x.png", ("--output", "new", "--confidence-threshold", "nan"), "expected a number, found"),
+        ("x.png", ("--output", ""), "expected a path, found an empty text"),
+        ("~nobody/x.png", (), "--input ~nobody/x.png: expected a photo, a folder"),
+    ],
+)
+def test_no_file_of_the_user_is_overwritten(
+    setting, tmp_path, monkeypatch, caplog, name, given, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "x_labels.png").write_text("mine")
+    if "/" not in name:
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    more = ("--overwrite",) if "would overwrite" in message else ()
+    assert run(setting, "--input", name, *given, *more) in (1, 2)
+    assert message in caplog.text
+    assert (tmp_path / "kept" / "x_labels.png").read_text() == "mine"
+
+
+def test_hidden_files_of_a_folder_are_no_photos(tmp_path):
+    for name in ("a.jpg", "._a.jpg"):
+        (tmp_path / name).touch()
+    assert demo.photos([str(tmp_path)]) == [tmp_path / "a.jpg"]
+
+
+def test_a_video_that_is_not_whole_replaces_none(tmp_path, monkeypatch):
+    (tmp_path / "v.mp4").write_bytes(b"an older one")
+    monkeypatch.setattr(demo, "_segment_frames", lambda *_: 3)
+    with pytest.raises(SettingError, match=r"v.mp4: 0 of 3 frames were written"):
+        demo.run_video(None, tmp_path / "v.mp4", None, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
+    assert (tmp_path / "v.mp4").read_bytes() == b"an older one"

@@ -7,6 +7,7 @@ import http.client
 import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -379,3 +380,14 @@ def test_zegformer_takes_any_words_in_a_browser(zegformer_address, browser, phot
     assert head == "class" and names and set(names) <= {"dragon", "a word that no list has"}
     loaded = "[...document.querySelectorAll('img')].filter((i) => i.naturalWidth == 128)"
     browser.wait(f"{loaded}.length >= 2")
+
+
+def test_a_port_that_is_taken_or_none_is_one_line():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        result = CliRunner().invoke(web.main, ["--port", port])
+    assert result.exit_code == 1
+    assert f"Error: --port {port}: Address already in use; name another" in result.output
+    assert CliRunner().invoke(web.main, ["--port", "99999"]).exit_code == 2

@@ -1,6 +1,7 @@
 """Objects, segments, clusters and names of a small folder, by the commands as typed."""
 
 import json
+import os
 import re
 import shutil
 import tracemalloc
@@ -12,6 +13,7 @@ from PIL import Image
 
 from data.coco_results import encode, write_results
 from data.pictures import read_image, read_label
+from pipeline import manifest
 from pipeline.audit import audit
 from pipeline.cli import main
 from pipeline.stages.segments import SegmentReader
@@ -357,3 +359,43 @@ def test_memory_of_objects_does_not_grow_with_the_images(tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
+
+
+@pytest.mark.parametrize("stage", ["objects", "segments", "report"])
+def test_results_of_an_image_that_is_not_listed(root, here, tmp_path, stage):
+    shutil.copytree(root, tmp_path / "run")
+    path = tmp_path / "run/folder/manifest.csv"
+    manifest.write(path, [entry for entry in manifest.read(path) if entry.id != "b"])
+    words = () if stage == "report" else ("--extractor", "lowlevel")
+    result = call(stage, *here[:-1], tmp_path / "run", *words)
+    assert result.exit_code == 1
+    assert "image b: has results, but is not in the manifest" in result.output
+
+
+def test_a_label_map_that_is_gone_is_not_passed_over(root, here):
+    run("segments", *here, "--extractor", "lowlevel", "--segments", 4)
+    (root / "folder/segments/b.png").unlink()
+    result = call("names", *here, "--folder", root / "images")
+    assert result.exit_code == 1 and "1 label maps are missing (first: b.png)" in result.output
+    run("segments", *here, "--extractor", "lowlevel", "--segments", 4)
+
+
+def test_names_do_not_overwrite_the_masks_they_name(root, here):
+    (root / "folder/names").mkdir(exist_ok=True)
+    Image.fromarray(np.zeros((192, 256), np.uint8)).save(root / "folder/names/a.png")
+    words = ["--folder", root / "images", "--masks", root / "folder/names"]
+    result = call("names", *here, *words)
+    assert result.exit_code == 1 and "copy the masks to a folder of their own" in result.output
+
+
+def test_a_mask_that_is_a_pipe_is_not_waited_for(root, here, tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    result = call("names", *here, "--folder", root / "images", "--masks", tmp_path)
+    assert result.exit_code == 1 and "expected a regular file, found a pipe" in result.output
+
+
+def test_words_are_named_as_the_option_is(root, here):
+    run("segments", *here, "--extractor", "lowlevel", "--segments", 4)
+    result = call("names", *here, "--folder", root / "images", "--words", ",")
+    assert result.exit_code == 1
+    assert "Error: words: expected at least one class name, found none" in result.output

@@ -78,3 +78,8 @@ def test_classes_that_cannot_be_told_apart_are_reported(tmp_path, caplog):
     np.save(tmp_path / "table.npy", rows)
     load_embeddings(tmp_path / "table.npy")
     assert "rows 1 and 3 are equal (1 such rows)" in caplog.text
+
+
+def test_centring_that_leaves_nothing_is_refused():
+    with pytest.raises(VocabularyError, match="centring: nothing is left of 'a'"):
+        centred(np.ones((2, 5)), from_names(["a", "b"]))
