@@ -402,7 +402,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(tmp_path, limit)
     )
     assert done.stdout.count("\n") == 1 and "Traceback" not in done.stderr, done.stderr
     assert "training stopped after step 3: cannot write" in done.stdout
-    assert f"{out / checkpoint.LATEST} is whole" in done.stdout
+    assert f"{out / checkpoint.LATEST} is intact" in done.stdout
     assert (out / checkpoint.LATEST).read_bytes() == before
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
 

@@ -38,7 +38,7 @@ def test_when_none_can_be_read_the_training_ends(count):
 
 def test_a_label_of_another_size_is_unread(tmp_path):
     check_size(np.zeros((4, 5, 3)), np.zeros((4, 5)), tmp_path)
-    with pytest.raises(ImageError, match=r"is \(5, 4\), but the photo \(4, 5\)"):
+    with pytest.raises(ImageError, match=r"is \(5, 4\), but the image is \(4, 5\)"):
         check_size(np.zeros((4, 5, 3)), np.zeros((5, 4)), tmp_path)
 
 
