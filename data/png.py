@@ -1,4 +1,4 @@
-"""Masks as PNG files that say what they were made of.
+"""Masks as PNG files that record their origin.
 
 An 8-bit grey PNG of 0 and 255 with a text chunk of the keyword `eigenshape`, a JSON object. Written
 here because a binary mask needs neither the search for filters nor the copies of a general encoder:

@@ -245,7 +245,7 @@ def build(page: Page, title: str, uploads: Uploads) -> gradio.Blocks:
                     sources=["upload", "clipboard"],
                     buttons=["fullscreen"],
                 )
-                # Gradio's reader knows fewer formats, and says less about bad files.
+                # Gradio's reader supports fewer formats, and its errors are less specific.
                 photo.preprocess = _path  # type: ignore[method-assign, assignment]
                 words = gr.Textbox(
                     label="Words, separated by commas", placeholder=f"for example: {placeholder}"
@@ -277,7 +277,7 @@ def build(page: Page, title: str, uploads: Uploads) -> gradio.Blocks:
 
 
 def _example_buttons(page: Page, uploads: Uploads, photo: Any, words: Any) -> None:
-    """A button per example, which fills in the photo and, if the network knows them, its words."""
+    """A button per example that fills in the photo and its words, if the network knows them."""
     import gradio as gr
 
     offered = examples()

@@ -132,7 +132,7 @@ AGREEMENT: dict[str, RGB] = {
     "false positive": (213, 94, 0),
     "false negative": (240, 228, 66),
 }
-"""Colours of `agreement`, told apart by colour-blind readers too."""
+"""Colours of `agreement`, which colour-blind readers can distinguish too."""
 
 
 def agreement(

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class IgnoresPublishedParts(Protocol):
-    """A network that knows which published entries have no effect on its output."""
+    """A network that reports which published entries do not affect its output."""
 
     def is_unused(self, key: str) -> bool: ...
 

@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 InFlight = Callable[[Callable[[Item], Any], Iterable[Item], int], Iterator[Any]]
 
 _OTHER_ENVIRONMENT = "deserialization of the task graph"
-"""In the scheduler's error where it cannot import what a task is made of."""
+"""Part of the scheduler's error if it cannot import the module of a task."""
 CONNECT_S = 10.0
 POLL_S = 1.0
 WITHOUT_WORKERS_S = 10.0

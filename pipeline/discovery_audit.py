@@ -1,4 +1,4 @@
-"""Check what lies on top of eigenvectors: that each file was made from those that are there."""
+"""Check the results that use eigenvectors: each file was made from the present inputs."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Termination:
         os._exit(128 + signal.SIGTERM)
 
     def agreed(self, world: World) -> bool:
-        """Whether any process of the run was asked to stop; every process must call it."""
+        """Whether any process of the run received a signal; every process must call this."""
         return bool(world.sum(np.array([self.requested], np.int64))[0])
 
     @contextlib.contextmanager

@@ -174,7 +174,7 @@ class Recipe(_Recipe):
 
 
 class RecipeOptions(_Recipe):
-    """A recipe in which None stands for the published value of network and benchmark."""
+    """A recipe in which None means the published value for the network and benchmark."""
 
     init: str | None = Field(
         default=None,

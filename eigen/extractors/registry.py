@@ -116,7 +116,7 @@ def backbone(name: str) -> Backbone:
 
 
 def names() -> list[str]:
-    """Every name that `extractor` knows, plug-ins included; besides these there is `timm:NAME`."""
+    """All names that `extractor` accepts, including plug-ins, except `timm:NAME`."""
     return [*REGISTRY, *sorted(_plugins())]
 
 

@@ -128,7 +128,7 @@ class Voting(Method):
 
 
 def mixed(margin: np.ndarray, evidence: np.ndarray, *, weight: float, rule: str) -> np.ndarray:
-    """The mask (H, W) bool of the probability and what smoothing made of it, mixed and cut."""
+    """The mask (H, W) bool of the probability mixed with its smoothed version, thresholded."""
     return cut(margin, (1 - weight) * probability(margin) + weight * evidence, rule)
 
 

@@ -106,7 +106,7 @@ class Examples:
         """The examples of all parts of a data set, in their order."""
         whole = Examples(self.vocabulary, photos=self.photos)
         for part in parts:
-            # An image's place is the negative of its number; those of a part follow the last one's.
+            # An image's place is the negative of its number; parts are numbered consecutively.
             for heap, rows in ((whole._best, part._best), (whole._worst, part._worst)):
                 heap += [(rank, place - len(whole.scores), row) for rank, place, row in rows]
             whole.scores += part.scores

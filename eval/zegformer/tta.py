@@ -40,7 +40,7 @@ class Augmented:
         self.longest, self.flip = longest, flip
 
     def predict(self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
-        """As `Segmenter.predict`; the views are made of the images as given."""
+        """As `Segmenter.predict`; the views are made from the given images."""
         return [
             self.maps(image, size).argmax(dim=0) for image, size in zip(images, sizes, strict=True)
         ]

@@ -37,7 +37,7 @@ def read_stages(folder: Path, key: str) -> list[Tensor]:
 
 
 class StageStore:
-    """Outputs of `stages` for images, (d, h, w) float16 each, from `folder` where they are there.
+    """Outputs of `stages` for images, (d, h, w) float16 each, read from `folder` if stored there.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class StageStore:
         return digest.hexdigest()
 
     def add(self, image: np.ndarray) -> str:
-        """Store the features of an image unless they are there; return their key."""
+        """Store the features of an image if they are missing; return their key."""
         key = self.key(image)
         path = stored_as(self.folder, key)
         if stored_features.read_if_whole(path) is None:

@@ -64,7 +64,7 @@ class PerPixelBaseline(nn.Module):
         self.sem_seg_head = PixelHead(self.backbone.channels, width, text_dim, temperature)
 
     def forward(self, images: Tensor | Mapping[str, Tensor], text: Tensor) -> Tensor:
-        """`images` may also be what the backbone made of them."""
+        """`images` may also be the outputs of the backbone."""
         features = self.backbone(images) if isinstance(images, Tensor) else images
         return self.sem_seg_head(features, text)
 

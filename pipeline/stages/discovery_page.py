@@ -26,7 +26,7 @@ from pipeline.chain import extractor_for
 from pipeline.config import Config
 
 LEAST_PROBABILITY = 0.2
-"""Names that the classifier believes in less are not shown: it knows no class for most segments."""
+"""Names with a lower probability are not shown: most segments belong to none of its classes."""
 JOINT_IMAGES = 6
 JOINT_PAIRS = 5
 JOINT_PATCHES = 800
