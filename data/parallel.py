@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
 from data.errors import SettingError
+from data.lifetime import Pool
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -60,7 +59,5 @@ def ordered_map(
     if workers <= 1:
         yield from map(function, tasks)
         return
-    # A forked copy of a process with threads (OpenCV, BLAS) may hang; a spawned one starts clean.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with Pool(workers) as pool:
         yield from pool.map(function, tasks, chunksize=chunk)

@@ -52,7 +52,8 @@ def main(debug: bool, quiet: bool) -> None:
     """
     level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("PIL").setLevel(logging.WARNING)
+    for chatty in ("PIL", "torch"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 @main.command()

@@ -7,13 +7,12 @@ workers there are or which of them computes it. Parallelism is over images.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from data.errors import RunError
+from data.lifetime import Pool
 from pipeline.single_threaded import hold_for_life, single_threaded
 
 Item = TypeVar("Item")
@@ -60,8 +59,7 @@ def run_ordered(
 def _in_processes(
     task: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Iterator[Result]:
-    # Spawned, not forked: HDF5, CUDA and BLAS threads do not survive a fork.
-    with ProcessPoolExecutor(workers, get_context("spawn"), hold_for_life) as pool:
+    with Pool(workers, hold_for_life) as pool:
         try:
             yield from _in_flight(lambda item: pool.submit(task, item), items, workers)
         except BrokenProcessPool as error:

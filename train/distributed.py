@@ -22,8 +22,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from data.errors import RunError, SettingError
+from data.lifetime import end_with
 from eigen.device import torch_device
-from train.signals import end_with
 
 OTHERS_ENDED = "as another process of the run ended"
 

@@ -177,10 +177,8 @@ class Training:
         OSError
             The disk is full or the folder cannot be written; names the checkpoint that remains.
         """
-        latest = self.settings.out / checkpoint.LATEST
-        farewell = f"SIGTERM: no time to finish a step and save it; {latest} is of an earlier step"
         try:
-            with Termination(farewell) as termination, named_end_of_others(self.world):
+            with Termination(self._farewell) as termination, named_end_of_others(self.world):
                 self._run(batches, evaluate, termination)
         except RunError:
             self.history.close(draws=False)
@@ -196,6 +194,9 @@ class Training:
             self.history.close()
             raise
         self.history.close()
+
+    def _farewell(self) -> str:
+        return f"SIGTERM: no time to finish a step and save it; {self._kept()}"
 
     def _kept(self) -> str:
         """What is left of a run that stops here, in words."""

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import sys
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data.lifetime import end_with
+
 if TYPE_CHECKING:
     from train.distributed import World
 
 DEADLINE_S = 8.0
-_POLL_S = 1.0
 
 
 class Interrupted(BaseException):
@@ -41,10 +40,10 @@ class Termination:
 
     Parameters
     ----------
-    farewell : what to print if the deadline passes
+    farewell : what to print if the deadline passes, asked for then
     """
 
-    def __init__(self, farewell: str) -> None:
+    def __init__(self, farewell: Callable[[], str]) -> None:
         self.requested = False
         self._farewell = farewell
         self._raises = False
@@ -80,7 +79,7 @@ class Termination:
             raise Interrupted
 
     def _end(self) -> None:
-        os.write(sys.stderr.fileno(), f"{self._farewell}\n".encode())
+        os.write(sys.stderr.fileno(), f"{self._farewell()}\n".encode())
         os._exit(128 + signal.SIGTERM)
 
     def agreed(self, world: World) -> bool:
@@ -109,36 +108,7 @@ def start_reader(parent: int) -> None:
     signal.signal(signal.SIGTERM, _end_later)
 
 
-def end_with(process: int) -> None:
-    """End this process as soon as another one ends."""
-    threading.Thread(target=_end_with, args=(process,), daemon=True).start()
-
-
 def _end_later(number: int, frame: FrameType | None) -> None:
     timer = threading.Timer(DEADLINE_S + 1, os._exit, (128 + number,))
     timer.daemon = True
     timer.start()
-
-
-def _end_with(process: int) -> None:
-    # Not prctl's PR_SET_PDEATHSIG: the parent of a reader is the fork server.
-    try:
-        descriptor = os.pidfd_open(process)
-    except ProcessLookupError:
-        os._exit(1)
-    except (AttributeError, OSError):  # not Linux, or one that does not allow it
-        _poll(process)
-    else:
-        select.select([descriptor], [], [])
-    os._exit(1)
-
-
-def _poll(process: int) -> None:
-    while True:
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return
-        except PermissionError:
-            pass
-        time.sleep(_POLL_S)

@@ -21,7 +21,7 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 import train_net
-from data import weight_files
+from data import lifetime, weight_files
 from data.errors import RunError
 from tests.train import test_engine
 from tests.train.sazs import test_train as sazs_tests
@@ -100,7 +100,7 @@ def test_a_signal_without_a_step_left_takes_its_usual_effect():
     received = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
-        with signals.Termination("") as termination:
+        with signals.Termination(str) as termination:
             terminate()
             assert termination.requested
             assert not received
@@ -114,7 +114,7 @@ def test_one_process_that_is_asked_stops_all():
         def sum(self, counts):
             return counts + 1
 
-    with signals.Termination("") as termination:
+    with signals.Termination(str) as termination:
         assert not termination.agreed(World(0, 1, torch.device("cpu")))
         assert termination.agreed(Other(0, 2, torch.device("cpu")))
 
@@ -169,7 +169,7 @@ import time, sys
 from pathlib import Path
 from train import signals
 signals.DEADLINE_S = 1.0
-with signals.Termination("no time"):
+with signals.Termination(lambda: "no time"):
     print("ready", flush=True)
     time.sleep(600)
 """
@@ -303,9 +303,9 @@ def test_both_systems_save_on_sigterm_and_leave_no_process(request, tmp_path, sy
 def test_a_missing_pidfd_is_replaced_by_looking(monkeypatch):
     ended = []
     monkeypatch.delattr(os, "pidfd_open", raising=False)
-    monkeypatch.setattr(signals, "_POLL_S", 0.01)
+    monkeypatch.setattr(lifetime, "_POLL_S", 0.01)
     monkeypatch.setattr(os, "_exit", ended.append)
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait()
-    signals._end_with(process.pid)
+    lifetime._end_with(process.pid)
     assert ended == [1]
