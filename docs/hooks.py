@@ -34,6 +34,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from PIL import Image
 
 log = logging.getLogger("mkdocs.hooks.eigenshape")
 
@@ -217,7 +218,7 @@ def run_notebook(path: Path) -> list[Cell]:
 
 
 def _run(cell: Cell, namespace: dict[str, Any], name: str) -> None:
-    """Run one cell; the value of an expression at its end is shown, as notebooks do."""
+    """Run one cell; the value of its last expression is shown unless a ; follows, as usual."""
     plt.close("all")
     tree = ast.parse(cell.source, name)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
@@ -226,10 +227,16 @@ def _run(cell: Cell, namespace: dict[str, Any], name: str) -> None:
         exec(compile(tree, name, "exec"), namespace)
         if last is not None:
             value = eval(compile(ast.Expression(last.value), name, "eval"), namespace)
-            if value is not None:
+            if value is not None and not cell.source.rstrip().endswith(";"):
                 shown.write(repr(value))
     cell.text = shown.getvalue()
     cell.pictures = [_png(plt.figure(number)) for number in plt.get_fignums()]
+
+
+def _is_wide(png: bytes) -> bool:
+    """Whether a figure has several panels next to each other, as its proportions tell."""
+    with Image.open(io.BytesIO(png)) as picture:
+        return picture.width > 2 * picture.height
 
 
 def notebook_page(path: Path) -> dict[str, str | bytes]:
@@ -245,7 +252,8 @@ def notebook_page(path: Path) -> dict[str, str | bytes]:
         for content in cell.pictures:
             name = f"{path.stem}-{len(pictures) + 1}.png"
             pictures[name] = content
-            parts.append(f"![Output of the cell above]({name})")
+            shape = "" if _is_wide(content) else "{ .narrow }"
+            parts.append(f"![Output of the cell above]({name}){shape}")
     heading, *rest = parts
     title = re.sub(r"\n*$", "", heading)
     link = f"[Download this notebook]({path.name}){{ download }}"

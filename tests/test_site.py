@@ -77,6 +77,12 @@ def test_a_cell_that_fails_is_an_error(hooks, tmp_path):
         hooks.run_notebook(tmp_path / "x.ipynb")
 
 
+def test_a_semicolon_hides_the_value_of_a_cell(hooks, tmp_path):
+    cells = [{"cell_type": "code", "source": [text]} for text in ("6 * 7", "6 * 7;")]
+    (tmp_path / "x.ipynb").write_text(json.dumps({"cells": cells}))
+    assert [cell.text for cell in hooks.run_notebook(tmp_path / "x.ipynb")] == ["42", ""]
+
+
 def test_public_names_are_documented(hooks):
     assert not hooks.undocumented(hooks.public_objects())
     page = hooks.reference()
