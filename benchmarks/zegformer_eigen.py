@@ -123,8 +123,11 @@ def main(
     figures, alone = scored(settings, final, test)
     click.echo(row("trained", figures, ""))
     gamma = calibration(settings, final, eigen, calibrate_on)
-    uses = {way: EigenUse((way,)) for way in WAYS}
-    uses[f"propose, calibration {gamma:.2f}"] = EigenUse(("propose",), gamma=gamma)
+    uses = {}
+    for way in WAYS:
+        uses[way] = EigenUse((way,))
+        if way == "propose":
+            uses[f"propose, calibration {gamma:.2f}"] = EigenUse((way,), gamma=gamma)
     for name, use in uses.items():
         figures, counts = scored(settings, final, test, eigen, use)
         click.echo(row(name, figures, str(gain(counts, alone, GAIN))))

@@ -73,11 +73,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def _cached(make: Callable[[Path], dict[str, str | bytes]], source: Path) -> dict[str, bytes]:
-    """What `make` returns, anew where the source, this file or the library has changed."""
+    """What `make` returns, anew where source, this file, library or weights have changed."""
     code = (
         path
         for floor in ("data", "eigen", "models", "eval")
-        for path in (ROOT / floor).rglob("*.py")
+        for path in (ROOT / floor).rglob("*")
+        if path.suffix in (".py", ".safetensors")
     )
     digest = hashlib.sha256()
     for path in (source, Path(__file__), *sorted(code)):
