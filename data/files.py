@@ -53,7 +53,9 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
             _publish(temporary, path, durable)
         except BaseException as error:
             temporary.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            if isinstance(error, OSError) and (
+                error.errno in _OF_THE_DISK or error.filename == str(temporary)
+            ):
                 raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
             if isinstance(error, OSError) and error.errno is None:  # NumPy's, of a short write
                 raise OSError(errno.EIO, f"cannot write {path}: {error}") from error

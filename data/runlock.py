@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data.errors import RunError
+from data.files import check_writable
 
 FILE = ".run.lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -34,11 +35,11 @@ def claim(folder: str | Path, *, elsewhere: str) -> None:
     RunError
         Another process holds it: the message says which.
     OSError
-        The folder cannot be made or written; names the file.
+        The folder cannot be made or written; names it.
     """
     path = Path(folder).resolve() / FILE
     if path not in _held:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(path.parent)
         _held[path] = _locked(path, elsewhere)
 
 

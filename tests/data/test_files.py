@@ -230,3 +230,10 @@ def test_the_home_of_nobody_is_a_name(monkeypatch):
     assert expanded("~nobody-at-all/x") == Path("~nobody-at-all/x")
     monkeypatch.setenv("HOME", "/somewhere")
     assert expanded("~/x") == Path("/somewhere/x")
+
+
+def test_a_name_that_is_too_long_is_the_one_that_is_named(tmp_path):
+    path, expected = tmp_path / f"{'n' * 300}.png", r"cannot write .*n\.png: File name too long"
+    with pytest.raises(OSError, match=expected) as error, atomic_path(path) as temporary:
+        temporary.write_bytes(b"")
+    assert ".tmp-" not in str(error.value) and not list(tmp_path.iterdir())

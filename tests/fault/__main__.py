@@ -20,7 +20,7 @@ import click
 from pipeline.commands import help_text
 from tests.fault.table import formatted
 
-COUNT = {"kill": 500, "damage": 100_000, "disk": 200, "hostile": 200}
+COUNT = {"kill": 500, "damage": 100_000, "disk": 200, "hostile": 200, "acts": 200}
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
