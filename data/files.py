@@ -156,7 +156,7 @@ def _lock(temporary: str, flags: int) -> int | None:
     try:
         descriptor = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | flags, 0o666)
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.ELOOP) and Path(temporary).lstat():
+        if error.errno in (errno.EACCES, errno.ELOOP) and os.path.lexists(temporary):
             return None  # another user's
         raise
     try:

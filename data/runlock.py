@@ -39,7 +39,7 @@ def claim(folder: str | Path, *, elsewhere: str) -> None:
     """
     path = Path(folder).resolve() / FILE
     if path not in _held:
-        check_writable(path.parent)
+        check_writable(Path(folder))
         _held[path] = _locked(path, elsewhere)
 
 

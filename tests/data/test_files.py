@@ -19,6 +19,7 @@ from data.files import (
     read_stamped,
     sha256,
 )
+from tests.fault.rights import without_override
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -237,3 +238,12 @@ def test_a_name_that_is_too_long_is_the_one_that_is_named(tmp_path):
     with pytest.raises(OSError, match=expected) as error, atomic_path(path) as temporary:
         temporary.write_bytes(b"")
     assert ".tmp-" not in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_may_not_be_written_is_called_so(tmp_path):
+    tmp_path.chmod(0o555)
+    try:
+        with without_override(), pytest.raises(PermissionError, match="Permission denied"):
+            check_writable(tmp_path)
+    finally:
+        tmp_path.chmod(0o755)

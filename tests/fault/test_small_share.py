@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SHARES = {
     "damage": ("--count", "435"),
     "hostile": ("--count", "29"),
-    "acts": ("--count", "16"),
+    "acts": ("--count", "8"),
     "kill": ("--count", "12", "--only", "stages"),
     "disk": ("--count", "36", "--only", "stages"),
 }
