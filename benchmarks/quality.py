@@ -134,6 +134,13 @@ class Figures:
             found["F"] = border_figures(self._borders[k])["F"]
         return found
 
+    def interval(self, k: int, name: str) -> str:
+        """95 % interval of a mean over the images, from 1000 bootstrap resamples."""
+        values = np.array(self._values[k, name])
+        drawn = np.random.default_rng(0).integers(len(values), size=(1000, len(values)))
+        low, high = np.quantile(values[drawn].mean(1), (0.025, 0.975))
+        return f"[{low:.3f}, {high:.3f}]"
+
 
 class Remembering:
     """An extractor that computes the features of an image once, whatever graphs are made of them.
@@ -222,7 +229,10 @@ def stored(path: Path) -> tuple[Variant, shards.ShardFolder]:
 
 
 def measured(
-    sets: Mapping[str, Sequence[Example]], variant: Variant, ks: Sequence[int]
+    sets: Mapping[str, Sequence[Example]],
+    variant: Variant,
+    ks: Sequence[int],
+    intervals: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
     """A row for every K; its seconds are those of the vectors, features not counted."""
     figures, seconds = Figures(ks), []
@@ -235,7 +245,8 @@ def measured(
             figures.add(data, planes, example)
     for k in figures.ks:
         names = {"extractor": variant.extractor, "graph": variant.graph, "images": len(seconds)}
-        yield {**names, "K": k, **figures.row(k), "s/image": float(np.mean(seconds))}
+        sure = {f"{name}, 95 %": figures.interval(k, name) for name in intervals}
+        yield {**names, "K": k, **figures.row(k), **sure, "s/image": float(np.mean(seconds))}
 
 
 def merged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -257,7 +268,8 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     described = ("extractor", "graph", "images", "K", "s/image")
-    measures = [key for key in dict.fromkeys(k for r in rows for k in r) if key not in described]
+    named = dict.fromkeys(key for row in rows for key in row if not isinstance(row[key], str))
+    measures = [key for key in named if key not in described]
     figure, axes = plt.subplots(2, -(-len(measures) // 2), figsize=(12, 6), layout="constrained")
     lines = dict.fromkeys((row["extractor"], row["graph"]) for row in rows)
     colours = {e: f"C{i}" for i, e in enumerate(dict.fromkeys(e for e, _ in lines))}
@@ -322,7 +334,7 @@ def main(
         if not present["VOC"]:
             raise click.UsageError(f"--shards {path}: has no image of --voc")
         k = min(len(variant.planes(example)) for example in present["VOC"])
-        rows += measured(present, variant, [k])
+        rows += measured(present, variant, [k], intervals=("foreground", "first"))
     for variant in variants(names, graphs, max(ks)) if sets and not folders else ():
         rows += measured(sets, variant, ks)
         print(_harness.table(rows[-len(ks) :]), flush=True)

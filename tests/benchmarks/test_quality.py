@@ -57,10 +57,23 @@ def test_covering_is_one_for_the_same_segments_only(example):
     assert covering(np.zeros_like(truth), truth) < 0.8
 
 
+def test_an_interval_holds_the_mean_and_narrows_with_the_images(example):
+    widths = []
+    for count in (10, 100):
+        figures = Figures([1])
+        for n in range(count):
+            mask = example.regions[0] if n % 2 else ~example.void
+            figures.add("VOC", plane(mask)[None], example)
+        low, high = map(float, figures.interval(1, "foreground").strip("[]").split(","))
+        assert low < figures.row(1)["foreground"] < high
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 2
+
+
 def test_the_picture_shows_every_figure(example, tmp_path):
     figures = Figures([1])
     figures.add("BSDS", plane(example.regions[0])[None], example)
-    row = {"extractor": "x", "graph": "patch", "K": 1, **figures.row(1)}
+    row = {"extractor": "x", "graph": "patch", "K": 1, **figures.row(1), "F, 95 %": "[0, 1]"}
     assert {"F", "covering"} <= row.keys()
     draw([row], tmp_path / "quality.png")
     assert (tmp_path / "quality.png").stat().st_size > 1000
