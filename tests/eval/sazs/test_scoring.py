@@ -115,7 +115,7 @@ def test_a_subset_of_coco_has_no_published_episodes(tmp_path, caplog):
     fold = open_fold("coco", tmp_path, 0, validation_share=0)
     assert fold.episodes is None and {item.class_id for item in fold.test} == {0, 4}
     assert "18 of 20 held-out classes have no test image" in caplog.text
-    with pytest.raises(DatasetError, match="expected test pairs"):
+    with pytest.raises(DatasetError, match="expected test images that show the held-out classes"):
         open_fold("coco", tmp_path, 3, validation_share=0)
 
 
